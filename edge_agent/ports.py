@@ -1,0 +1,126 @@
+"""What the agent needs from the world. app.py alone names the classes behind these; tests/fakes hold another set."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from fleet_contract.bundle import ImageInput, Manifest, VectorInput
+from fleet_contract.messages import Batch, FromDevice, Lane, LaneLedger, Record
+
+
+class Clock(Protocol):
+    def now(self) -> datetime:
+        """Aware UTC wall time."""
+
+    def monotonic_s(self) -> float:
+        """Never steps back."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """One acquired input. `cursor` is where the source goes on after this one (None: the source cannot resume).
+    `data` is as acquired (encoded image bytes, JSON list of numbers); `values` the graph input without the batch axis (float32),
+    or None with `refusal` saying why it could not be read (a stable word: corrupt-image, bad-row ...)."""
+
+    id: str
+    at: datetime
+    cursor: str | None
+    media_type: str
+    data: bytes
+    values: np.ndarray | None
+    refusal: str | None = None
+
+
+class Source(Protocol):
+    def read(self, spec: ImageInput | VectorInput, after: str | None) -> Iterator[Input | None]:
+        """Inputs after the cursor, in order, shaped for `spec`; None when there is none just now (the caller waits). Ends when the source is exhausted.
+        Raises Fatal for a source that can never fit (a CSV without the wanted columns)."""
+
+    def close(self) -> None: ...
+
+
+class Store(Protocol):
+    """The durable outbox. What `append` has returned from survives power loss; it leaves only by `acknowledge` or by a counted drop."""
+
+    epoch: str
+
+    def append(self, records: Sequence[Record], *, cursor: str | None = None, marks: dict[str, str] | None = None) -> None:
+        """Commit the records, the source's cursor and named marks together or not at all. Raises Retry (disk)."""
+
+    def cursor(self) -> str | None: ...
+
+    def mark(self, name: str) -> str | None:
+        """A named string that was committed with some append (None: never)."""
+
+    def batches(self, max_batches: int) -> list[Batch]:
+        """The oldest records not yet sent on this connection, highest lane first; see `rewind`."""
+
+    def rewind(self) -> None:
+        """A new connection: everything unacknowledged is to be sent again."""
+
+    def acknowledge(self, lane: Lane, ranges: Sequence[tuple[int, int]]) -> None: ...
+
+    def ledger(self) -> dict[Lane, LaneLedger]: ...
+
+
+class Link(Protocol):
+    """The way to the server."""
+
+    @property
+    def connected(self) -> bool: ...
+
+    def send(self, message: FromDevice) -> None:
+        """Raises Retry when offline."""
+
+
+class FileFetcher(Protocol):
+    """Reads the server's repository files, whatever carries them."""
+
+    def read(self, path: str, max_bytes: int) -> bytes:
+        """A small file whole, e.g. `metadata/timestamp.json`. Raises Retry (offline, deadline), Missing (a Reject) or Reject."""
+
+    def blocks(self, path: str, block_bytes: int, need: Sequence[int]) -> Iterator[tuple[int, bytes]]:
+        """The wanted blocks as they come, in any order, each at most once. Unverified: the caller checks. Raises Retry or Reject."""
+
+
+@dataclass(frozen=True)
+class Proof:
+    """A bundle gave its known answers in a sandboxed child on this board. Times are of one input."""
+
+    sha256: str
+    variant: str
+    backend: str
+    latency_p50_us: float
+    latency_max_us: float
+    load_ms: float
+    max_difference: float
+
+
+@dataclass(frozen=True)
+class Inference:
+    """`outputs` float32 (rows, classes) logits of a finite, checked batch."""
+
+    sha256: str
+    manifest: Manifest
+    outputs: np.ndarray
+    latency_us: int
+
+
+class Host(Protocol):
+    """Runs models in child processes; the supervisor never opens one."""
+
+    def prove(self, path: Path) -> Proof:
+        """Open the bundle in a new sandboxed child and hold it to its known answers and limits; the active model serves on.
+        Raises Reject with codes bundle, no-variant, child-crash, child-timeout, memory, wrong-answer, non-finite, too-slow."""
+
+    def activate(self, path: Path) -> None:
+        """Start (or swap to) the worker of this proven bundle without dropping a request. Raises Reject or Retry."""
+
+    def infer(self, batch: np.ndarray) -> Inference:
+        """One micro-batch on the active model. A crashed worker is restarted. Raises Retry (no model yet, worker restarting) or Reject."""
+
+    def close(self) -> None: ...

@@ -1,0 +1,305 @@
+"""The model bundle: manifest, known answers, reference, model card and one model file per variant in one deterministic, uncompressed ZIP.
+
+Read in place, never extracted. The reader accepts one canonical form alone, so what was signed is what is read.
+"""
+
+import hashlib
+import io
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from fleet_contract import blocks, limits, names
+from fleet_contract.errors import BadBundle, ContractError, UnknownVersion
+
+VERSION = 1
+MANIFEST = "manifest.json"
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+_PAD_ID = 0xD935
+"""The extra field that zipalign uses for padding."""
+
+
+class _Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    pass
+
+
+class Entry(_Struct):
+    sha256: str
+    length: int
+
+
+class ImageInput(_Struct, tag="image"):
+    """Graph input float32 (batch, channels, height, width), pixel values 0..255; scaling is inside the graph. Channels 1 is grey, 3 is RGB."""
+
+    tensor: str
+    height: int
+    width: int
+    channels: Literal[1, 3]
+
+
+class VectorInput(_Struct, tag="vector"):
+    """Graph input float32 (batch, len(columns)) in raw units; scaling is inside the graph. A value outside [low, high] is refused."""
+
+    tensor: str
+    columns: list[str]
+    low: list[float]
+    high: list[float]
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.columns) <= limits.MAX_CSV_COLUMNS or len({*self.columns}) != len(self.columns):
+            raise BadBundle("columns must be distinct, and at least one", field="columns", limit=limits.MAX_CSV_COLUMNS)
+        if not len(self.columns) == len(self.low) == len(self.high):
+            raise BadBundle("low and high need one value a column", field="low")
+
+
+class Classification(_Struct, tag="classification"):
+    """Graph output float32 (batch, len(classes)): logits. The answer is the softmax's largest."""
+
+    tensor: str
+    classes: list[str]
+
+    def __post_init__(self) -> None:
+        if not 2 <= len(self.classes) <= limits.MAX_CLASSES or len({*self.classes}) != len(self.classes):
+            raise BadBundle("classes must be distinct, and at least two", field="classes", limit=limits.MAX_CLASSES)
+
+
+class Variant(_Struct):
+    """One model file. `tolerance` is the largest allowed absolute difference of a known answer's output values."""
+
+    name: str
+    entry: str
+    runtime: Literal["onnxruntime", "litert"]
+    precision: Literal["fp32", "int8"]
+    tolerance: float
+
+
+class Limits(_Struct):
+    """What one worker may use. Exceeding them on the known answers refuses the bundle."""
+
+    memory_mb: int = 1024
+    latency_ms: float = 1000.0
+
+
+class DriftPolicy(_Struct):
+    """Test each closed window of `window_inputs`. `false_alarms` bounds the chance that a healthy device ever alarms on this bundle;
+    `min_effect` is the least Kolmogorov-Smirnov distance that matters; `windows` consecutive windows must agree."""
+
+    window_inputs: int = 50
+    false_alarms: float = 0.01
+    min_effect: float = 0.25
+    windows: int = 2
+
+
+class SamplingPolicy(_Struct):
+    """What drift asks of a device: at most this many inputs, at most this many bytes."""
+
+    max_items: int = 100
+    max_bytes: int = 1_000_000
+
+
+class RetrainPolicy(_Struct):
+    """A job starts by itself when `min_labels` new labels of one drift are in. `approval` is whether its proposal waits for a person."""
+
+    automatic: bool = True
+    min_labels: int = 100
+    approval: bool = False
+
+
+class RolloutPolicy(_Struct):
+    """Canaries first; the rest once every canary runs the bundle, has `gate_inputs` inputs on it and fires no drift on it."""
+
+    canaries: int = 1
+    gate_inputs: int = 50
+    gate_refused_share: float = 0.05
+
+
+class Policy(_Struct):
+    drift: DriftPolicy = DriftPolicy()
+    sampling: SamplingPolicy = SamplingPolicy()
+    retrain: RetrainPolicy = RetrainPolicy()
+    rollout: RolloutPolicy = RolloutPolicy()
+
+
+class Lineage(_Struct, kw_only=True):
+    """Where the model came from: digests, not paths."""
+
+    task_sha256: str
+    data_sha256: str
+    seed: int
+    code: str
+    parent: str | None = None
+    job: str | None = None
+    metrics: dict[str, float] = {}
+
+
+class Manifest(_Struct, kw_only=True):
+    """`task` and `version` name the bundle; `profiles` lists the hardware profiles it fits, "any" for all.
+    `entries` covers every file of the archive but the manifest itself."""
+
+    schema: int = VERSION
+    task: str
+    version: str
+    input: ImageInput | VectorInput
+    output: Classification
+    variants: list[Variant]
+    known_answers: str
+    reference: str
+    card: str
+    profiles: list[str]
+    limits: Limits = Limits()
+    policy: Policy = Policy()
+    lineage: Lineage
+    entries: dict[str, Entry]
+
+
+class Tensor(_Struct):
+    """Little-endian, C order."""
+
+    dtype: Literal["float32", "int64", "uint8", "int8"]
+    shape: list[int]
+    data: bytes
+
+
+class KnownAnswers(_Struct):
+    """`inputs` is one batch for the graph's input; `outputs[variant]` what that variant must answer within its tolerance."""
+
+    inputs: Tensor
+    outputs: dict[str, Tensor]
+
+
+class _VersionOnly(msgspec.Struct):
+    schema: int
+
+
+def pack(manifest: Manifest, files: Mapping[str, bytes]) -> bytes:
+    """The archive's bytes: same manifest and files, same bytes. `manifest.entries` is filled in here. Raises BadBundle."""
+    entries = {name: Entry(sha256=hashlib.sha256(data).hexdigest(), length=len(data)) for name, data in sorted(files.items())}
+    body = {MANIFEST: msgspec.json.format(msgspec.json.encode(msgspec.structs.replace(manifest, entries=entries)), indent=1)}
+    body.update(sorted(files.items()))
+    align = blocks.block_bytes_for(sum(len(data) for data in body.values()))
+    archive = _write(body, align)
+    Bundle(archive)
+    return archive
+
+
+class Bundle:
+    """A verified archive in memory or on disk. Constructing it checks everything but the signature: canonical form, every digest, every reference."""
+
+    def __init__(self, source: bytes | Path) -> None:
+        """Raises BadBundle or UnknownVersion. A path is read whole and checked once; nothing is extracted."""
+        data = source if isinstance(source, bytes) else _read_file(source)
+        self.sha256 = hashlib.sha256(data).hexdigest()
+        self.length = len(data)
+        self._data = data
+        self._spans = _spans(data)
+        self.manifest = _parse_manifest(self._slice(MANIFEST, limits.MAX_MANIFEST_BYTES))
+        self._check_entries()
+
+    def read(self, entry: str) -> bytes:
+        """The bytes of one entry, already checked against the manifest. Raises BadBundle if there is none."""
+        return self._slice(entry, limits.MAX_BUNDLE_BYTES)
+
+    def known_answers(self) -> KnownAnswers:
+        """Raises BadBundle."""
+        data = self._slice(self.manifest.known_answers, limits.MAX_KNOWN_ANSWERS_BYTES)
+        try:
+            return msgspec.msgpack.decode(data, type=KnownAnswers)
+        except (ValueError, RecursionError) as error:
+            raise BadBundle(f"malformed known answers: {error}", field="known_answers") from error
+
+    def _slice(self, entry: str, max_bytes: int) -> bytes:
+        if entry not in self._spans:
+            raise BadBundle(f"the archive has no entry {entry!r}", field=entry)
+        start, length = self._spans[entry]
+        if length > max_bytes:
+            raise BadBundle(f"entry {entry!r} has {length} bytes, at most {max_bytes}", field=entry, limit=max_bytes)
+        return self._data[start : start + length]
+
+    def _check_entries(self) -> None:
+        manifest = self.manifest
+        if {*self._spans} != {MANIFEST, *manifest.entries}:
+            raise BadBundle("the archive's entries are not those of its manifest", field="entries")
+        for entry, wanted in manifest.entries.items():
+            if hashlib.sha256(self.read(entry)).hexdigest() != wanted.sha256:
+                raise BadBundle(f"entry {entry!r} does not have its digest", field=entry)
+        for entry in (manifest.known_answers, manifest.reference, manifest.card, *(v.entry for v in manifest.variants)):
+            if entry not in manifest.entries:
+                raise BadBundle(f"the manifest names {entry!r} but does not list it", field=entry)
+        if not manifest.variants:
+            raise BadBundle("a bundle needs at least one variant", field="variants")
+
+
+def target_path(task: str, version: str) -> str:
+    """Where a bundle lives in the TUF repository, below the delegated role's pattern `bundles/*`."""
+    return f"bundles/{names.name(task, 'task')}-{names.name(version, 'version')}.bundle"
+
+
+def _read_file(path: Path) -> bytes:
+    size = path.stat().st_size
+    if size > limits.MAX_BUNDLE_BYTES:
+        raise BadBundle(f"bundle of {size} bytes, at most {limits.MAX_BUNDLE_BYTES}", field="length", limit=limits.MAX_BUNDLE_BYTES)
+    return path.read_bytes()
+
+
+def _parse_manifest(data: bytes) -> Manifest:
+    try:
+        version = msgspec.json.decode(data, type=_VersionOnly).schema
+        if version != VERSION:
+            raise UnknownVersion(f"bundle schema {version} is not {VERSION}: upgrade this program", field="schema", limit=VERSION)
+        manifest = msgspec.json.decode(data, type=Manifest)
+        names.name(manifest.task, "task")
+        names.name(manifest.version, "version")
+    except UnknownVersion:
+        raise
+    except (ContractError, msgspec.DecodeError, RecursionError) as error:
+        raise BadBundle(f"malformed manifest: {error}", field=MANIFEST) from error
+    return manifest
+
+
+def _write(body: Mapping[str, bytes], align: int) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
+        for name, data in body.items():
+            info = zipfile.ZipInfo(name, _EPOCH)
+            info.create_system = 3
+            info.external_attr = 0o100644 << 16
+            header = 30 + len(name.encode()) + 4
+            pad = -(out.tell() + header) % align
+            info.extra = _PAD_ID.to_bytes(2, "little") + pad.to_bytes(2, "little") + bytes(pad)
+            archive.writestr(info, data)
+            info.extra = b""  # the central directory needs no padding
+    return out.getvalue()
+
+
+def _spans(data: bytes) -> dict[str, tuple[int, int]]:
+    """Offset and length of each entry's bytes, once the archive is proven canonical."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            infos = archive.infolist()
+            bodies = {info.filename: archive.read(info) for info in infos[: limits.MAX_BUNDLE_ENTRIES] if _plain(info)}
+    except (zipfile.BadZipFile, ValueError, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+        raise BadBundle(f"not a bundle archive: {error}", field="archive") from error
+    if len(infos) != len(bodies):
+        raise BadBundle(
+            "entries are compressed, encrypted, repeated, misnamed or too many", field="archive", limit=limits.MAX_BUNDLE_ENTRIES
+        )
+    align = blocks.block_bytes_for(sum(map(len, bodies.values())))
+    if next(iter(bodies), None) != MANIFEST or _write(bodies, align) != data:
+        raise BadBundle("the archive is not in canonical form", field="archive")
+    return {info.filename: (_body_start(data, info), info.file_size) for info in infos}
+
+
+def _plain(info: zipfile.ZipInfo) -> bool:
+    try:
+        names.path(info.filename)
+    except ContractError:
+        return False
+    return info.compress_type == zipfile.ZIP_STORED and not info.flag_bits & 0x1 and info.file_size == info.compress_size
+
+
+def _body_start(data: bytes, info: zipfile.ZipInfo) -> int:
+    at = info.header_offset
+    return at + 30 + int.from_bytes(data[at + 26 : at + 28], "little") + int.from_bytes(data[at + 28 : at + 30], "little")

@@ -1,0 +1,221 @@
+"""What goes over MQTT: msgpack `[version, body]`, the body a tagged msgspec Struct. Frozen bytes are in tests/golden/v1."""
+
+from datetime import datetime
+from enum import StrEnum
+
+import msgspec
+
+from fleet_contract import limits
+from fleet_contract.errors import MalformedMessage, TooLarge, UnknownVersion
+from fleet_contract.sketch import Sketch
+
+VERSION = 1
+
+
+class Lane(StrEnum):
+    """In order of priority: when the outbox is full the last lane gives way first."""
+
+    EVENTS = "events"
+    SKETCHES = "sketches"
+    TELEMETRY = "telemetry"
+    SAMPLES = "samples"
+
+
+class Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Frozen and strict: an unknown field is an error."""
+
+
+class Event(Struct, tag="event"):
+    """Something happened once: an update step, a refused input, a crash. `kind` is a dotted word, `detail` flat."""
+
+    at: datetime
+    kind: str
+    detail: dict[str, str | int | float | bool] = {}
+
+
+class SketchWindow(Struct, tag="sketch"):
+    """The statistics of one window of inputs seen by one bundle (`sha256` of the archive), on the edges of its reference."""
+
+    start: datetime
+    end: datetime
+    bundle: str
+    first_input: int
+    inputs: int
+    sketch: Sketch
+
+
+class Result(Struct, tag="result"):
+    """One inference. `input_id` is the source's name for the input (a file name, a row number), `label` a class of the manifest or None,
+    `value` the regression value or the class's probability, `latency_us` from request to answer of the worker."""
+
+    at: datetime
+    bundle: str
+    input_id: str
+    label: str | None
+    value: float
+    latency_us: int
+
+
+class Sample(Struct, tag="sample"):
+    """One chosen input for a person to label. `data` is the input as acquired (JPEG bytes; or JSON list of numbers)."""
+
+    at: datetime
+    bundle: str
+    campaign: str
+    input_id: str
+    media_type: str
+    data: bytes
+    label: str | None
+    value: float
+
+
+Record = Event | SketchWindow | Result | Sample
+
+LANE_OF: dict[type, Lane] = {Event: Lane.EVENTS, SketchWindow: Lane.SKETCHES, Result: Lane.TELEMETRY, Sample: Lane.SAMPLES}
+
+
+class Batch(Struct, tag="batch"):
+    """Records `first` .. `first + len(records) - 1` of one lane. Each element is one `encode_record`, so a bad one spoils only itself.
+
+    Unique key of a record: (device, epoch, lane, sequence). The epoch is new when a device's outbox is made anew.
+    """
+
+    epoch: str
+    lane: Lane
+    first: int
+    records: list[bytes]
+
+
+class LaneLedger(Struct):
+    """Counts since the epoch began: produced = acknowledged + queued + sum(dropped)."""
+
+    produced: int
+    acknowledged: int
+    queued: int
+    dropped: dict[str, int] = {}
+
+
+class Status(Struct, tag="status"):
+    """What a device observed; retained, republished at each change and as a heartbeat. The last will has `online=False`."""
+
+    at: datetime
+    online: bool
+    epoch: str
+    agent_version: str = ""
+    profile: str = ""
+    bundle: str | None = None
+    bundle_version: str | None = None
+    phase: str = "idle"
+    order_counter: int = 0
+    inputs: int = 0
+    refused: dict[str, int] = {}
+    ledger: dict[Lane, LaneLedger] = {}
+    error: str | None = None
+
+
+class Want(Struct, tag="want"):
+    """Ask for a repository file. `block_bytes` sets the grid; `need` is a bitmap of wanted block numbers (see blocks.to_bitmap).
+
+    The server answers each wanted block that exists with one Block, or the whole request with one Refusal.
+    """
+
+    request: str
+    path: str
+    block_bytes: int
+    need: bytes
+
+
+class Ack(Struct, tag="ack"):
+    """The server has committed these inclusive ranges of one lane: the device may forget them."""
+
+    epoch: str
+    lane: Lane
+    ranges: list[tuple[int, int]]
+
+
+class Block(Struct, tag="block"):
+    """`length` is that of the whole file, so that a file of unknown size can be read from its first block on."""
+
+    request: str
+    index: int
+    length: int
+    data: bytes
+
+
+class Refusal(Struct, tag="refusal"):
+    """Why a Want was not answered: `code` is not-found, bad-request or too-large."""
+
+    request: str
+    code: str
+    reason: str
+
+
+FromDevice = Status | Batch | Want
+ToDevice = Ack | Block | Refusal
+Message = FromDevice | ToDevice
+
+_encoder = msgspec.msgpack.Encoder()
+_from_device = msgspec.msgpack.Decoder(FromDevice)
+_to_device = msgspec.msgpack.Decoder(ToDevice)
+_record = msgspec.msgpack.Decoder(Record)
+_envelope = msgspec.msgpack.Decoder(tuple[int, msgspec.Raw])
+
+
+def encode(message: Message) -> bytes:
+    """Raises TooLarge when the message exceeds limits.MAX_MESSAGE_BYTES."""
+    wire = _encoder.encode((VERSION, message))
+    if len(wire) > limits.MAX_MESSAGE_BYTES:
+        raise TooLarge(
+            f"message of {len(wire)} bytes, at most {limits.MAX_MESSAGE_BYTES}",
+            field=type(message).__name__,
+            limit=limits.MAX_MESSAGE_BYTES,
+        )
+    return wire
+
+
+def decode_from_device(wire: bytes) -> FromDevice:
+    """Raises TooLarge, MalformedMessage or UnknownVersion."""
+    message = _decode(wire, _from_device)
+    if isinstance(message, Batch) and not 1 <= len(message.records) <= limits.MAX_BATCH_RECORDS:
+        raise TooLarge(f"batch of {len(message.records)} records", field="records", limit=limits.MAX_BATCH_RECORDS)
+    if isinstance(message, Batch) and message.first < 0:
+        raise MalformedMessage("a sequence number is never negative", field="first")
+    return message
+
+
+def decode_to_device(wire: bytes) -> ToDevice:
+    """Raises TooLarge, MalformedMessage or UnknownVersion."""
+    return _decode(wire, _to_device)
+
+
+def encode_record(record: Record) -> bytes:
+    """Raises TooLarge when the record exceeds limits.MAX_RECORD_BYTES."""
+    wire = _encoder.encode(record)
+    if len(wire) > limits.MAX_RECORD_BYTES:
+        raise TooLarge(f"record of {len(wire)} bytes", field=type(record).__name__, limit=limits.MAX_RECORD_BYTES)
+    return wire
+
+
+def decode_record(wire: bytes) -> Record:
+    """Raises TooLarge or MalformedMessage."""
+    if len(wire) > limits.MAX_RECORD_BYTES:
+        raise TooLarge(f"record of {len(wire)} bytes", field="record", limit=limits.MAX_RECORD_BYTES)
+    try:
+        return _record.decode(wire)
+    except (ValueError, RecursionError) as error:
+        raise MalformedMessage(f"malformed record: {error}", field="record") from error
+
+
+def _decode(wire: bytes, decoder: msgspec.msgpack.Decoder):
+    if len(wire) > limits.MAX_MESSAGE_BYTES:
+        raise TooLarge(f"message of {len(wire)} bytes", field="message", limit=limits.MAX_MESSAGE_BYTES)
+    try:
+        version, body = _envelope.decode(wire)
+    except (ValueError, RecursionError) as error:
+        raise MalformedMessage(f"not a [version, body] message: {error}", field="message") from error
+    if version != VERSION:
+        raise UnknownVersion(f"message version {version} is not {VERSION}: upgrade the older side", field="version", limit=VERSION)
+    try:
+        return decoder.decode(body)
+    except (ValueError, RecursionError) as error:
+        raise MalformedMessage(f"malformed message: {error}", field="body") from error

@@ -1,0 +1,224 @@
+"""One MQTT session for every program: mTLS, MQTT 5 where the broker has it and 3.1.1 where not, manual acknowledgement, jittered reconnects.
+
+Nothing is queued while offline: callers hold their own state and repeat it from `on_connected` (every loop is level-triggered).
+"""
+
+import logging
+import random
+import ssl
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from fleet_contract import limits
+from fleet_contract.errors import ContractError
+
+log = logging.getLogger(__name__)
+
+_KEEPALIVE_S = 20
+_CONNECT_TIMEOUT_S = 10.0
+_MAX_QUEUED_MESSAGES = 1_000
+_RECEIVE_MAXIMUM = 200
+
+Acknowledge = Callable[[], None]
+OnMessage = Callable[[str, bytes, Acknowledge], None]
+
+
+class Offline(ConnectionError):
+    """There is no connection just now, or its queue is full: keep the message and try again."""
+
+
+class BadUrl(ContractError):
+    code = "bad-url"
+
+
+@dataclass(frozen=True)
+class Tls:
+    """PEM files of one identity: the fleet's CA, this side's certificate chain and its key."""
+
+    ca: Path
+    certificate: Path
+    key: Path
+
+
+@dataclass(frozen=True)
+class Will:
+    topic: str
+    payload: bytes
+
+
+@dataclass(frozen=True)
+class Backoff:
+    """Full jitter: the n-th wait is uniform in (0, min(longest_s, first_s * 2^n))."""
+
+    first_s: float = 0.5
+    longest_s: float = 15.0
+
+    def wait_s(self, attempt: int, uniform: Callable[[], float]) -> float:
+        return uniform() * min(self.longest_s, self.first_s * 2 ** min(attempt, 16))
+
+
+def parse_url(url: str) -> tuple[str, int]:
+    """Host and port of `mqtts://host[:port]`. Raises BadUrl."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port or 8883
+    except ValueError as error:
+        raise BadUrl(f"broker URL {url!r}: {error}", field="broker") from error
+    if parts.scheme != "mqtts" or not host:
+        raise BadUrl(f"broker URL {url!r} must be mqtts://host[:port]; only TLS is spoken", field="broker")
+    return host, port
+
+
+class Session:
+    """A connection that is kept alive by its own thread until `close`.
+
+    `on_message(topic, payload, acknowledge)` and `on_connected()` run in that thread and must not block;
+    the PUBACK is sent when `acknowledge` is called, from any thread.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        client_id: str,
+        tls: Tls,
+        *,
+        subscriptions: list[str],
+        on_message: OnMessage,
+        on_connected: Callable[[], None] = lambda: None,
+        on_disconnected: Callable[[], None] = lambda: None,
+        will: Will | None = None,
+        backoff: Backoff = Backoff(),
+        uniform: Callable[[], float] = random.random,
+    ) -> None:
+        self._host, self._port = parse_url(url)
+        self._client_id, self._tls, self._will = client_id, tls, will
+        self._subscriptions = subscriptions
+        self._on_message, self._on_connected, self._on_disconnected = on_message, on_connected, on_disconnected
+        self._backoff, self._uniform = backoff, uniform
+        self._protocol = MQTTProtocolVersion.MQTTv5
+        self._client: paho.Client | None = None
+        self._connected = threading.Event()
+        self._closing = threading.Event()
+        self._attempt = 0
+        self._thread = threading.Thread(target=self._run, name=f"mqtt-{client_id}", daemon=True)
+        self.bytes_out = 0
+        self.bytes_in = 0
+
+    @property
+    def connected(self) -> bool:
+        return self._connected.is_set()
+
+    @property
+    def protocol(self) -> str:
+        """ "5" or "3.1.1": what the last attempt spoke."""
+        return "5" if self._protocol == MQTTProtocolVersion.MQTTv5 else "3.1.1"
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def wait_connected(self, timeout_s: float) -> bool:
+        return self._connected.wait(timeout_s)
+
+    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        """Hand a QoS 1 message to the connection. Raises Offline; what was handed over may still be lost with the connection."""
+        client = self._client
+        if client is None or not self._connected.is_set():
+            raise Offline("not connected to the broker")
+        info = client.publish(topic, payload, qos=1, retain=retain)
+        if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
+            raise Offline(f"the broker connection did not take the message: {paho.error_string(info.rc)}")
+        self.bytes_out += len(payload) + len(topic)
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """Disconnect in good order (no last will is sent) and end the thread."""
+        self._closing.set()
+        client = self._client
+        if client is not None:
+            client.disconnect()
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        while not self._closing.is_set():
+            self._connect_once()
+            self._attempt += 1
+            self._closing.wait(self._backoff.wait_s(self._attempt, self._uniform))
+
+    def _connect_once(self) -> None:
+        answered = threading.Event()
+        client = self._make_client(answered)
+        self._client = client
+        try:
+            client.connect(self._host, self._port, _KEEPALIVE_S, **self._connect_options())
+        except OSError as error:
+            log.info("broker %s:%d: %s", self._host, self._port, error)
+            return
+        client.loop_forever(timeout=0.5)
+        if not answered.is_set() and not self._closing.is_set():
+            self._fall_back("the broker closed the connection without an answer")
+
+    def _connect_options(self) -> dict:
+        if self._protocol != MQTTProtocolVersion.MQTTv5:
+            return {}
+        properties = Properties(PacketTypes.CONNECT)
+        properties.ReceiveMaximum = _RECEIVE_MAXIMUM
+        properties.MaximumPacketSize = limits.MAX_MESSAGE_BYTES + limits.KIB
+        return {"clean_start": True, "properties": properties}
+
+    def _make_client(self, answered: threading.Event) -> paho.Client:
+        clean = {} if self._protocol == MQTTProtocolVersion.MQTTv5 else {"clean_session": True}
+        client = paho.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=self._client_id,
+            protocol=self._protocol,
+            reconnect_on_failure=False,
+            manual_ack=True,
+            **clean,
+        )
+        context = ssl.create_default_context(cafile=str(self._tls.ca))
+        context.load_cert_chain(self._tls.certificate, self._tls.key)
+        client.tls_set_context(context)
+        client.connect_timeout = _CONNECT_TIMEOUT_S
+        client.max_queued_messages_set(_MAX_QUEUED_MESSAGES)
+        if self._will:
+            client.will_set(self._will.topic, self._will.payload, qos=1, retain=True)
+        client.on_connect = lambda c, _u, _f, reason, _p: (answered.set(), self._connected_as(c, reason))
+        client.on_disconnect = lambda *_: self._lost()
+        client.on_message = self._received
+        return client
+
+    def _connected_as(self, client: paho.Client, reason: object) -> None:
+        if reason.is_failure:  # type: ignore[attr-defined]
+            if "protocol version" in str(reason).lower():
+                self._fall_back(str(reason))
+            else:
+                log.warning("the broker refused %s: %s", self._client_id, reason)
+            return
+        self._attempt = 0
+        client.subscribe([(topic, 1) for topic in self._subscriptions])
+        self._connected.set()
+        log.info("%s connected, MQTT %s", self._client_id, self.protocol)
+        self._on_connected()
+
+    def _fall_back(self, why: str) -> None:
+        """The next attempt speaks the other version: a broker without MQTT 5 may refuse it, or only hang up."""
+        five = self._protocol == MQTTProtocolVersion.MQTTv5
+        self._protocol = MQTTProtocolVersion.MQTTv311 if five else MQTTProtocolVersion.MQTTv5
+        log.info("%s: trying MQTT %s next (%s)", self._client_id, self.protocol, why)
+
+    def _lost(self) -> None:
+        if self._connected.is_set():
+            self._connected.clear()
+            self._on_disconnected()
+
+    def _received(self, client: paho.Client, _userdata: object, message: paho.MQTTMessage) -> None:
+        self.bytes_in += len(message.payload) + len(message.topic)
+        self._on_message(message.topic, message.payload, lambda: client.ack(message.mid, message.qos))

@@ -1,0 +1,73 @@
+"""What services need from the edges of the server; app.py alone names the classes behind these."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from fleet_contract.blocks import BlockIndex
+from fleet_contract.order import Order
+
+
+@dataclass(frozen=True)
+class Target:
+    """A bundle as the signed TUF metadata names it."""
+
+    path: str
+    sha256: str
+    length: int
+    blocks: BlockIndex
+
+
+class DeviceAuthority(Protocol):
+    """The fleet's device CA."""
+
+    def ca_pem(self) -> str: ...
+
+    def ca_sha256(self) -> str:
+        """Of the CA certificate's DER, hex: what enrolment tokens pin."""
+
+    def issue(self, csr_pem: str, device_id: str) -> str:
+        """A client certificate (PEM) with CN = device id and the SPIFFE URI. Raises BadRequest when the CSR is malformed or for another CN."""
+
+
+class Repository(Protocol):
+    """The TUF repository. Root, targets and releases keys are not here; snapshot and timestamp are."""
+
+    def root_v1(self) -> bytes:
+        """1.root.json's bytes, which enrolment tokens pin."""
+
+    def metadata(self, name: str) -> bytes:
+        """A metadata file by its repository name, e.g. releases.json (the newest) or 3.root.json. Raises NotFound."""
+
+    def publish(self, bundle: Path, releases: bytes) -> Target:
+        """Check the releases metadata (threshold of signatures, next version, names this very bundle with its block index and takes no other target
+        away), store both, and sign snapshot and timestamp. All or nothing. Raises BadRequest or Conflict."""
+
+    def file(self, path: str) -> Path:
+        """A servable file by its want path: `metadata/<name>` or `targets/<path>`. Raises NotFound."""
+
+    def refresh(self) -> None:
+        """Re-sign snapshot and timestamp when they near their expiry."""
+
+
+class OrderSigner(Protocol):
+    def sign(self, order: Order) -> bytes:
+        """DSSE envelope."""
+
+
+class OrderLink(Protocol):
+    def publish_order(self, device_id: str, envelope: bytes) -> None:
+        """Retain the envelope on the device's order topic. Does nothing while offline: every order is published again on connecting."""
+
+
+@dataclass(frozen=True)
+class BrokerState:
+    kind: str
+    url: str
+    connected: bool
+    protocol: str
+    pid: int | None
+
+
+class Broker(Protocol):
+    def state(self) -> BrokerState: ...
