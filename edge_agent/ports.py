@@ -1,7 +1,7 @@
 """What the agent needs from the world. app.py alone names the classes behind these; tests/fakes hold another set."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
@@ -10,6 +10,7 @@ import numpy as np
 
 from fleet_contract.bundle import ImageInput, Manifest, VectorInput
 from fleet_contract.messages import Batch, FromDevice, Lane, LaneLedger, Record
+from fleet_contract.order import SamplingCampaign
 
 
 class Clock(Protocol):
@@ -124,3 +125,24 @@ class Host(Protocol):
         """One micro-batch on the active model. A crashed worker is restarted. Raises Retry (no model yet, worker restarting) or Reject."""
 
     def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What this device shall do just now: the proven, active bundle at `path`, and the newest order's sampling campaign."""
+
+    sha256: str
+    path: Path
+    campaign: SamplingCampaign | None = None
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the pipeline has done. `inputs` and `refused` (by reason) count since the store's epoch began;
+    `answered` (inputs) and `crashes` since `sha256` became the bundle that answers."""
+
+    inputs: int = 0
+    refused: dict[str, int] = field(default_factory=dict)
+    sha256: str | None = None
+    answered: int = 0
+    crashes: int = 0
