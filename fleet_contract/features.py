@@ -5,7 +5,8 @@ import numpy as np
 from fleet_contract.bundle import ImageInput, VectorInput
 
 IMAGE = ("brightness", "contrast", "sharpness", "light-x", "light-y")
-OUTPUT = ("confidence", "entropy")
+OUTPUT = ("output.confidence", "output.entropy")
+"""Prefixed, because real tables have columns of these names."""
 
 
 def input_names(spec: ImageInput | VectorInput) -> tuple[str, ...]:

@@ -1,0 +1,1 @@
+"""Signing bundles into the TUF repository's delegated `releases` role."""
