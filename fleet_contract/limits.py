@@ -5,7 +5,8 @@ MIB = 1024 * KIB
 
 MAX_DEVICE_ID_CHARS = 64
 MAX_NAME_CHARS = 64
-MAX_PATH_CHARS = 200
+MAX_PATH_CHARS = 256
+"""Room for targets/bundles/<sha256>.<task>-<version>.bundle with the longest names."""
 
 MAX_MESSAGE_BYTES = 64 * KIB
 """One MQTT payload, blocks included. A sample that does not fit is dropped by the device and counted."""

@@ -67,6 +67,8 @@ class BrokerState:
     connected: bool
     protocol: str
     pid: int | None
+    bytes_in: int = 0
+    bytes_out: int = 0
 
 
 class Broker(Protocol):
