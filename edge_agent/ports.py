@@ -1,7 +1,7 @@
 """What the agent needs from the world. app.py alone names the classes behind these; tests/fakes hold another set."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
@@ -10,7 +10,7 @@ import numpy as np
 
 from fleet_contract.bundle import ImageInput, Manifest, VectorInput
 from fleet_contract.messages import Batch, FromDevice, Lane, LaneLedger, Record
-from fleet_contract.order import SamplingCampaign
+from fleet_contract.sketch import Reference
 
 
 class Clock(Protocol):
@@ -102,13 +102,23 @@ class Proof:
 
 
 @dataclass(frozen=True)
+class ActiveModel:
+    """The bundle that `infer` runs now, by its archive's digest."""
+
+    sha256: str
+    manifest: Manifest
+    reference: Reference
+
+
+@dataclass(frozen=True)
 class Inference:
-    """`outputs` float32 (rows, classes) logits of a finite, checked batch."""
+    """`outputs` float32 (rows, classes), finite logits, by the bundle `sha256`."""
 
     sha256: str
     manifest: Manifest
     outputs: np.ndarray
     latency_us: int
+    reference: Reference
 
 
 class Host(Protocol):
@@ -121,28 +131,14 @@ class Host(Protocol):
     def activate(self, path: Path) -> None:
         """Start (or swap to) the worker of this proven bundle without dropping a request. Raises Reject or Retry."""
 
+    def deactivate(self) -> None:
+        """Run no model: `infer` raises Retry (no-model) until the next activation."""
+
+    def active(self) -> ActiveModel | None:
+        """What `infer` will run next; None before the first activation."""
+
     def infer(self, batch: np.ndarray) -> Inference:
-        """One micro-batch on the active model. A crashed worker is restarted. Raises Retry (no model yet, worker restarting) or Reject."""
+        """One micro-batch on the active model. A lost worker is started anew by the next call. Raises Retry with code no-model, model-swapped
+        (the batch has another model's shape), worker-crashed, worker-timeout or worker-unavailable; Reject with code non-finite, wrong-answer ..."""
 
     def close(self) -> None: ...
-
-
-@dataclass(frozen=True)
-class Assignment:
-    """What this device shall do just now: the proven, active bundle at `path`, and the newest order's sampling campaign."""
-
-    sha256: str
-    path: Path
-    campaign: SamplingCampaign | None = None
-
-
-@dataclass(frozen=True)
-class Work:
-    """What the pipeline has done. `inputs` and `refused` (by reason) count since the store's epoch began;
-    `answered` (inputs) and `crashes` since `sha256` became the bundle that answers."""
-
-    inputs: int = 0
-    refused: dict[str, int] = field(default_factory=dict)
-    sha256: str | None = None
-    answered: int = 0
-    crashes: int = 0

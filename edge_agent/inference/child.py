@@ -1,0 +1,163 @@
+"""The supervisor's side of one worker: starts it, talks to it under deadlines, and ends it by its process id."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+import numpy as np
+
+from edge_agent.errors import Reject
+from edge_agent.inference import protocol
+from edge_agent.ports import Clock
+
+_END_S = 2.0
+
+
+@dataclass(frozen=True)
+class Deadlines:
+    """How long a worker may take, in seconds. `infer_s` comes on top of what the manifest's latency limit grants the rows."""
+
+    start_s: float = 30.0
+    load_s: float = 60.0
+    infer_s: float = 10.0
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a worker is started for. `memory_mb` counts what it maps beyond the idle runtime."""
+
+    runtime: str
+    provider: str
+    input: str
+    output: str
+    threads: int
+    memory_mb: int
+
+
+class ChildLost(Exception):
+    """The worker is gone: `code` is child-crash or child-timeout."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Child:
+    """One worker process with one model. Not thread-safe."""
+
+    def __init__(self, wanted: Wanted, clock: Clock, starter: Executor, deadlines: Deadlines) -> None:
+        """Starts the process and waits until it is sandboxed. `starter` must run its calls on one thread that outlives the child: the kernel sends
+        the parent-death signal when the *thread* that forked ends. Raises ChildLost, or Reject when the runtime is unknown."""
+        self._clock = clock
+        self._deadlines = deadlines
+        self._wanted = wanted
+        self._sock, theirs = socket.socketpair()
+        try:
+            self._process = starter.submit(_start, wanted, theirs.fileno()).result()
+        except BaseException:
+            self._sock.close()
+            raise
+        finally:
+            theirs.close()
+        ready, _ = self._receive(deadlines.start_s, 0)
+        self.network_denied = self._expect(ready, protocol.Ready).network_denied
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def load(self, model: bytes) -> None:
+        """Raises Reject (bundle, memory, no-variant) or ChildLost."""
+        wanted = self._wanted
+        request = protocol.Load(
+            runtime=wanted.runtime, provider=wanted.provider, input=wanted.input, output=wanted.output, threads=wanted.threads
+        )
+        reply, _ = self._ask(request, model, self._deadlines.load_s, 0)
+        self._expect(reply, protocol.Loaded)
+
+    def infer(self, batch: np.ndarray, granted_s: float, max_values: int) -> np.ndarray:
+        """float32 answer of a float32 batch, of at most `max_values` elements; not checked further. Raises Reject or ChildLost."""
+        data = np.ascontiguousarray(batch, "<f4")
+        request = protocol.Infer(shape=list(data.shape))
+        reply, payload = self._ask(request, memoryview(data).cast("B"), self._deadlines.infer_s + granted_s, 4 * max_values)
+        answer = self._expect(reply, protocol.Answer)
+        try:
+            return protocol.tensor(answer.shape, payload)
+        except protocol.ChannelClosed as error:
+            raise self._lost("child-crash", str(error)) from error
+
+    def close(self) -> None:
+        """End the process; safe to call twice. A closed channel is the worker's word to leave, SIGKILL follows."""
+        self._sock.close()
+        try:
+            self._process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            self._kill()
+
+    def _ask(self, request: protocol.Request, payload: bytes | memoryview, deadline_s: float, max_payload_bytes: int):
+        self._sock.settimeout(deadline_s)
+        try:
+            protocol.send(self._sock, request, payload)
+        except (protocol.ChannelClosed, TimeoutError) as error:
+            raise self._lost_by(error, deadline_s) from error
+        return self._receive(deadline_s, max_payload_bytes)
+
+    def _receive(self, deadline_s: float, max_payload_bytes: int):
+        remaining_s = _countdown(self._clock, deadline_s)
+        try:
+            return protocol.receive(self._sock, protocol.replies, max_payload_bytes, remaining_s)
+        except (protocol.ChannelClosed, TimeoutError) as error:
+            raise self._lost_by(error, deadline_s) from error
+
+    def _expect(self, reply: protocol.Reply, kind: type):
+        if isinstance(reply, protocol.Failed):
+            raise Reject(reply.message, code=reply.code)
+        if not isinstance(reply, kind):
+            raise self._lost("child-crash", f"the worker answered {type(reply).__name__}, not {kind.__name__}")
+        return reply
+
+    def _lost_by(self, error: Exception, deadline_s: float) -> ChildLost:
+        if isinstance(error, TimeoutError):
+            return self._lost("child-timeout", f"the worker did not answer within {deadline_s:g} s")
+        return self._lost("child-crash", str(error))
+
+    def _lost(self, code: str, message: str) -> ChildLost:
+        self._sock.close()
+        self._kill()
+        return ChildLost(code, f"{message} (exit status {self._process.returncode})")
+
+    def _kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+def _countdown(clock: Clock, deadline_s: float) -> Callable[[], float]:
+    end_s = clock.monotonic_s() + deadline_s
+    return lambda: end_s - clock.monotonic_s()
+
+
+def _start(wanted: Wanted, fd: int) -> subprocess.Popen:
+    """An own session keeps the terminal's Ctrl-C from the worker; a bare environment keeps the supervisor's secrets from it."""
+    threads = str(wanted.threads)
+    environment = {
+        "PATH": os.defpath,
+        "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
+        "OMP_NUM_THREADS": threads,
+        "OPENBLAS_NUM_THREADS": threads,
+        "MALLOC_ARENA_MAX": "2",
+    }
+    options = {"--fd": fd, "--parent": os.getpid(), "--memory-mb": wanted.memory_mb, "--runtime": wanted.runtime}
+    arguments = [str(word) for option in options.items() for word in option]
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "edge_agent.inference.worker", *arguments],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        pass_fds=[fd],
+        start_new_session=True,
+    )

@@ -1,0 +1,134 @@
+"""What supervisor and worker say to each other over their socket pair: a msgpack header and, beside it, raw bytes (a model, a tensor).
+
+One frame is `<IQ` (header length, payload length), the header, the payload. Requests and replies alternate.
+"""
+
+import socket
+import struct
+from collections.abc import Callable
+
+import msgspec
+import numpy as np
+
+MAX_HEADER_BYTES = 64 * 1024
+_LENGTHS = struct.Struct("<IQ")
+
+
+class ChannelClosed(ConnectionError):
+    """The other side is gone, or what it says is not this protocol."""
+
+
+class _Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    pass
+
+
+class Load(_Struct, tag="load"):
+    """The payload is the model file. Names of the graph's one input and of the wanted output."""
+
+    runtime: str
+    provider: str
+    input: str
+    output: str
+    threads: int
+
+
+class Infer(_Struct, tag="infer"):
+    """The payload is a little-endian float32 tensor in C order."""
+
+    shape: list[int]
+
+
+class Unload(_Struct, tag="unload"):
+    pass
+
+
+class Ready(_Struct, tag="ready"):
+    """The worker is sandboxed and waits. `network_denied` is whether the kernel allowed a network namespace of its own."""
+
+    network_denied: bool
+
+
+class Loaded(_Struct, tag="loaded"):
+    pass
+
+
+class Unloaded(_Struct, tag="unloaded"):
+    pass
+
+
+class Answer(_Struct, tag="answer"):
+    """The payload is a little-endian float32 tensor in C order."""
+
+    shape: list[int]
+
+
+class Failed(_Struct, tag="failed"):
+    """`code` is bundle, memory, wrong-answer or no-variant; the worker goes on."""
+
+    code: str
+    message: str
+
+
+Request = Load | Infer | Unload
+Reply = Ready | Loaded | Unloaded | Answer | Failed
+
+_encoder = msgspec.msgpack.Encoder()
+requests = msgspec.msgpack.Decoder(Request)
+replies = msgspec.msgpack.Decoder(Reply)
+
+
+def send(sock: socket.socket, message: Request | Reply, payload: bytes | memoryview = b"") -> None:
+    """Raises ChannelClosed, or TimeoutError when the socket has a timeout."""
+    header = _encoder.encode(message)
+    try:
+        sock.sendall(_LENGTHS.pack(len(header), len(payload)) + header)
+        if payload:
+            sock.sendall(payload)
+    except TimeoutError:
+        raise
+    except OSError as error:
+        raise ChannelClosed(f"the channel broke: {error}") from error
+
+
+def receive(
+    sock: socket.socket, decoder: msgspec.msgpack.Decoder, max_payload_bytes: int, remaining_s: Callable[[], float] | None = None
+) -> tuple[Request | Reply, memoryview]:
+    """The next message and its payload. Raises ChannelClosed, or TimeoutError once `remaining_s()` is used up (None: wait for ever)."""
+    header_bytes, payload_bytes = _LENGTHS.unpack(_read(sock, _LENGTHS.size, remaining_s))
+    if header_bytes > MAX_HEADER_BYTES or payload_bytes > max_payload_bytes:
+        raise ChannelClosed(f"a frame of {header_bytes} + {payload_bytes} bytes, at most {MAX_HEADER_BYTES} + {max_payload_bytes}")
+    header = _read(sock, header_bytes, remaining_s)
+    try:
+        message = decoder.decode(header)
+    except (ValueError, RecursionError) as error:
+        raise ChannelClosed(f"malformed header: {error}") from error
+    return message, _read(sock, payload_bytes, remaining_s)
+
+
+def tensor(shape: list[int], payload: memoryview) -> np.ndarray:
+    """A float32 view of the payload. Raises ChannelClosed when shape and length disagree."""
+    values = np.frombuffer(payload, "<f4") if len(payload) % 4 == 0 else np.empty(0, "<f4")
+    if min(shape, default=0) < 0 or values.nbytes != len(payload) or values.size != int(np.prod(shape, dtype=object)):
+        raise ChannelClosed(f"{len(payload)} bytes are not a float32 tensor of shape {shape}")
+    return values.reshape(shape)
+
+
+def _read(sock: socket.socket, length: int, remaining_s: Callable[[], float] | None) -> memoryview:
+    data = memoryview(bytearray(length))
+    at = 0
+    while at < length:
+        if remaining_s is not None:
+            left_s = remaining_s()
+            if left_s <= 0:
+                raise TimeoutError("the deadline has passed")
+            sock.settimeout(left_s)
+        try:
+            got = sock.recv_into(data[at:])
+        except TimeoutError:
+            raise
+        except OSError as error:
+            raise ChannelClosed(f"the channel broke: {error}") from error
+        if not got:
+            raise ChannelClosed("the other side closed the channel")
+        at += got
+    return data
