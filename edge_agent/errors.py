@@ -23,6 +23,12 @@ class Reject(AgentError):
     code = "reject"
 
 
+class Missing(Reject):
+    """The server has no such file."""
+
+    code = "not-found"
+
+
 class Fatal(AgentError):
     """The agent cannot do its work until a person acts (no identity, broken configuration)."""
 
