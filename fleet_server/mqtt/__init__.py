@@ -1,0 +1,1 @@
+"""The server's side of MQTT: the broker that it keeps running, and its own session on it."""

@@ -1,0 +1,66 @@
+"""Mosquitto as a child: its configuration, generated anew at every start."""
+
+import os
+import shutil
+from pathlib import Path
+
+from fleet_contract import limits, topics
+from fleet_server.mqtt.listener import Listener
+from fleet_server.storage import make_folder, write_atomic
+from fleet_server.trust.device_ca import SERVER_IDENTITY
+
+_DEBIAN_FOLDER = "/usr/sbin"
+"""Where Debian installs mosquitto; not on the PATH of ordinary users."""
+
+
+def find(search_path: str) -> str | None:
+    """The program's absolute path, or None."""
+    return shutil.which("mosquitto", path=os.pathsep.join((search_path, _DEBIAN_FOLDER)))
+
+
+def configure(listener: Listener) -> Path:
+    """Write mosquitto.conf and its ACL into the listener's folder. Returns the path of the configuration."""
+    folder = Path(listener.folder)
+    store = make_folder(folder / "store", 0o700)
+    acl, configuration = folder / "acl.conf", folder / "mosquitto.conf"
+    write_atomic(acl, _acl().encode(), 0o600)
+    write_atomic(configuration, _settings(listener, acl, store, os.geteuid()).encode(), 0o600)
+    return configuration
+
+
+def _acl() -> str:
+    everything = (f"user {SERVER_IDENTITY}", f"topic readwrite {topics.ROOT}/#", "")
+    return "\n".join((*everything, *topics.mosquitto_patterns(), ""))
+
+
+def _settings(listener: Listener, acl: Path, store: Path, user_id: int) -> str:
+    """`use_username_as_clientid` ends the theft of another device's session by naming its client id."""
+    lines = [
+        "per_listener_settings false",
+        "allow_anonymous false",
+        f"acl_file {acl}",
+        f"listener {listener.port} {listener.address}",
+        f"cafile {listener.ca}",
+        f"certfile {listener.certificate}",
+        f"keyfile {listener.key}",
+        "tls_version tlsv1.2",
+        "require_certificate true",
+        "use_identity_as_username true",
+        "use_username_as_clientid true",
+        "persistence true",
+        f"persistence_location {store}/",
+        "autosave_interval 60",
+        "persistent_client_expiration 7d",
+        f"max_packet_size {limits.MAX_MESSAGE_BYTES + limits.KIB}",
+        "max_inflight_messages 200",
+        "max_queued_messages 2000",
+        f"max_queued_bytes {64 * limits.MIB}",
+        "max_keepalive 120",
+        "log_dest stderr",
+        "log_timestamp_format %Y-%m-%dT%H:%M:%S",
+        *(f"log_type {kind}" for kind in ("error", "warning", "notice")),
+        "connection_messages false",
+    ]
+    if user_id == 0:
+        lines.append("user root")
+    return "\n".join((*lines, ""))
