@@ -1,0 +1,42 @@
+"""A virtual board: a real agent with its own state folder, key and certificate, which can be killed and started again."""
+
+from pathlib import Path
+
+from hil.client import Client
+from hil.errors import ProgramFailed
+from hil.program import Program, installed, run
+
+
+class DeviceRig:
+    """One device. `source` is the agent's `--source`; the state folder is all that survives a kill."""
+
+    def __init__(self, device_id: str, source: str, state: Path, logs: Path) -> None:
+        self.id, self.source, self.state, self._logs = device_id, source, state, logs
+        self._program: Program | None = None
+
+    def enrol(self, server: Client, server_url: str, *, profile: str, task: str, lifetime_s: int = 600) -> None:
+        """Fetch a one-time token as an operator, and redeem it as the device. Raises ProgramFailed."""
+        wish = {"device_id": self.id, "profile": profile, "task": task, "lifetime_s": lifetime_s}
+        token = server.post("/enrolment-tokens", wish)["token"]
+        who = ["--server", server_url, "--token", token, "--device", self.id]
+        run(f"edge-agent enrol ({self.id})", [installed("edge-agent"), "enrol", *who, "--state", str(self.state)])
+
+    def start(self) -> None:
+        if self._program and self._program.running:
+            raise ProgramFailed(f"the agent of {self.id} already runs")
+        command = [installed("edge-agent"), "run", "--state", str(self.state), "--source", self.source]
+        self._program = Program(f"edge-agent ({self.id})", command, self._logs / f"{self.id}.log")
+
+    def kill(self) -> None:
+        """SIGKILL, as a power cut would."""
+        if self._program is None:
+            raise ProgramFailed(f"the agent of {self.id} does not run")
+        self._program.kill()
+
+    def check(self) -> None:
+        if self._program:
+            self._program.check()
+
+    def close(self) -> None:
+        if self._program:
+            self._program.close()

@@ -1,0 +1,17 @@
+"""What a rig reports when the world did not do what a scenario waited for."""
+
+
+class RigError(Exception):
+    """Something that a scenario needs did not happen; the text says what and where to look."""
+
+
+class NotInTime(RigError):
+    """A condition did not come true before its deadline."""
+
+
+class ProgramFailed(RigError):
+    """A program ended, or answered with an error, where it should not have."""
+
+
+class BadHome(RigError):
+    """The folder for a run is not one that a run may wipe."""

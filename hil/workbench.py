@@ -1,0 +1,24 @@
+"""model-tools as a person at a shell uses it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from hil.program import installed, run
+
+
+def build(task: Path, bundle: Path, version: str, *, on_line: Callable[[str], None] = lambda line: None) -> None:
+    """Train, export, quantize, evaluate and pack. Raises ProgramFailed."""
+    command = [installed("model-tools"), "build", str(task), "--out", str(bundle), "--version", version]
+    run("model-tools build", command, on_line=on_line)
+
+
+def publish(bundle: Path, *, server_url: str, ca: Path, token_file: Path, key: Path) -> None:
+    """Sign with the releases key and upload. Raises ProgramFailed."""
+    where = ["--server", server_url, "--ca", str(ca), "--token-file", str(token_file)]
+    run("model-tools publish", [installed("model-tools"), "publish", str(bundle), *where, "--key", str(key)])
+
+
+def inspect(bundle: Path) -> dict:
+    """The bundle's facts as `model-tools inspect --json` prints them. Raises ProgramFailed."""
+    return json.loads(run("model-tools inspect", [installed("model-tools"), "inspect", str(bundle), "--json"]))
