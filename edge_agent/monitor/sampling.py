@@ -1,0 +1,139 @@
+"""Which inputs are worth a person's look: as many of each predicted class, half of them those the model is least sure of, half at random.
+
+Uncertainty alone is not enough: a drifted model is often confidently wrong, and only the random half finds that.
+"""
+
+import hashlib
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from edge_agent.ports import ActiveModel
+from fleet_contract import limits
+from fleet_contract.messages import Event, Record, Sample
+from fleet_contract.order import SamplingCampaign
+
+_MAX_POOL_BYTES = 32 * limits.MIB
+_AFTER_ITEMS = 2
+_POOL_ITEMS = 3
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An input that `bundle` answered. `value` is the predicted label's probability, `margin` its lead over the second."""
+
+    id: str
+    at: datetime
+    media_type: str
+    data: bytes
+    bundle: str
+    label: str
+    value: float
+    margin: float
+
+
+def choose(candidates: Sequence[Candidate], campaign: SamplingCampaign) -> list[Candidate]:
+    """At most `max_items` candidates of at most `max_bytes` in all, each id once. The same candidates and campaign give the same choice."""
+    unique = {candidate.id: candidate for candidate in candidates}
+    classes: dict[str, list[Candidate]] = {}
+    for candidate in unique.values():
+        classes.setdefault(candidate.label, []).append(candidate)
+    queues = [_alternate(classes[label], campaign.id) for label in sorted(classes)]
+    chosen: list[Candidate] = []
+    left_bytes = campaign.max_bytes
+    while queues and len(chosen) < campaign.max_items:
+        for queue in queues:
+            if len(chosen) == campaign.max_items:
+                break
+            candidate = queue.popleft()
+            if len(candidate.data) <= left_bytes:
+                chosen.append(candidate)
+                left_bytes -= len(candidate.data)
+        queues = [queue for queue in queues if queue]
+    return chosen
+
+
+def _alternate(candidates: Sequence[Candidate], seed: str) -> deque[Candidate]:
+    """Least sure, random, next least sure, next random ..., each once."""
+    unsure = deque(sorted(candidates, key=lambda candidate: (candidate.margin, candidate.id)))
+    shuffled = deque(sorted(candidates, key=lambda candidate: hashlib.sha256(f"{seed}/{candidate.id}".encode()).digest()))
+    order: dict[str, Candidate] = {}
+    for left, right in zip(unsure, shuffled, strict=True):
+        order.setdefault(left.id, left)
+        order.setdefault(right.id, right)
+    return deque(order.values())
+
+
+class Sampler:
+    """Keeps the newest answered inputs and, during a campaign, those that come after it, until there are enough to choose from."""
+
+    def __init__(self, idle_s: float) -> None:
+        self._idle_s = idle_s
+        self._recent: deque[Candidate] = deque()
+        self._recent_bytes = 0
+        self._recent_items = 0
+        self._sha256: str | None = None
+        self._after = 0
+        self._last_s = 0.0
+        self.campaign: SamplingCampaign | None = None
+        self.too_large = 0
+
+    def begin(self, campaign: SamplingCampaign | None, now_s: float) -> None:
+        """Choose for this campaign from now on (None: for none)."""
+        self.campaign = campaign
+        self._last_s = now_s
+        self._after = 0
+        self.too_large = 0
+
+    def add(self, model: ActiveModel, candidates: Sequence[Candidate], now_s: float) -> None:
+        """Inputs in the order they came. The recent ones kept are those of the drift rule's consecutive windows, as they raised the alarm."""
+        if model.sha256 != self._sha256:
+            self._sha256 = model.sha256
+            self._recent.clear()
+            self._recent_bytes = self._after = 0
+        drift = model.manifest.policy.drift
+        self._recent_items = drift.window_inputs * drift.windows
+        self._last_s = now_s
+        for candidate in candidates:
+            if len(candidate.data) > limits.MAX_SAMPLE_BYTES:
+                self.too_large += 1
+                continue
+            self._recent.append(candidate)
+            self._recent_bytes += len(candidate.data)
+        self._after += len(candidates)
+        self._trim()
+
+    def due(self, now_s: float) -> list[Candidate] | None:
+        """The choice, once it can be made: twice the wanted items came after the order, or three times are at hand, or nothing more has come for a while."""
+        campaign = self.campaign
+        if campaign is None:
+            return None
+        plenty = self._after >= _AFTER_ITEMS * campaign.max_items or len(self._recent) >= _POOL_ITEMS * campaign.max_items
+        quiet = len(self._recent) >= campaign.max_items and now_s - self._last_s >= self._idle_s
+        return choose(self._recent, campaign) if plenty or quiet else None
+
+    def _trim(self) -> None:
+        kept = self._recent_items + (self._after if self.campaign else 0)
+        while len(self._recent) > kept or self._recent_bytes > _MAX_POOL_BYTES:
+            self._recent_bytes -= len(self._recent.popleft().data)
+
+
+def records_of(campaign: SamplingCampaign, chosen: Sequence[Candidate], too_large: int, at: datetime) -> list[Record]:
+    """The samples, and last the event that says the campaign is over."""
+    samples: list[Record] = [
+        Sample(
+            at=c.at,
+            bundle=c.bundle,
+            campaign=campaign.id,
+            input_id=c.id,
+            media_type=c.media_type,
+            data=c.data,
+            label=c.label,
+            value=c.value,
+        )
+        for c in chosen
+    ]
+    size_bytes = sum(len(candidate.data) for candidate in chosen)
+    detail = {"campaign": campaign.id, "items": len(chosen), "bytes": size_bytes, "too_large": too_large}
+    return [*samples, Event(at=at, kind="sampling.done", detail=detail)]
