@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from fleet_contract.job import Gate
-from model_tools.task import Gates
+
+if TYPE_CHECKING:
+    from model_tools.task import Gates
 
 _ROUNDING = 1e-9
 """0.9 - 0.88 is not quite 0.02: a difference at its limit passes."""
@@ -12,27 +15,27 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class Scores:
-    """Accuracies, 0..1. `int8` is the variant that devices prefer. Old is the task's own test data; new is held-out labels from the field,
-    None where there are none; the champion's are None for a first model."""
+    """Accuracies, 0..1, of the variants that devices prefer. Old is the task's own test data; new is held-out labels from the field, None
+    where there are none; the champion's are None for a first model. `int8_drop` is what quantizing lost on the old."""
 
-    fp32_old: float
-    int8_old: float
-    int8_new: float | None = None
+    old: float
+    int8_drop: float
+    new: float | None = None
     champion_old: float | None = None
     champion_new: float | None = None
 
 
-def judge(limits: Gates, scores: Scores) -> list[Gate]:
+def judge(limits: "Gates", scores: Scores) -> list[Gate]:
     """Every gate that these scores allow to be judged, passed or not."""
     judged = [
-        _at_least("accuracy", scores.int8_old, limits.min_accuracy, "accuracy of the int8 model on the task's test data"),
-        _at_most("int8-drop", scores.fp32_old - scores.int8_old, limits.max_int8_drop, "accuracy lost by quantizing"),
+        _at_least("accuracy", scores.old, limits.min_accuracy, "accuracy on the task's test data"),
+        _at_most("int8-drop", scores.int8_drop, limits.max_int8_drop, "accuracy lost by quantizing"),
     ]
     if scores.champion_old is not None:
-        loss = scores.champion_old - scores.int8_old
+        loss = scores.champion_old - scores.old
         judged.append(_at_most("loss-on-old", loss, limits.max_loss_on_old, "accuracy lost against the champion on the task's test data"))
-    if scores.champion_new is not None and scores.int8_new is not None:
-        gain = scores.int8_new - scores.champion_new
+    if scores.champion_new is not None and scores.new is not None:
+        gain = scores.new - scores.champion_new
         judged.append(_at_least("gain-on-new", gain, limits.min_gain_on_new, "accuracy won over the champion on held-out new labels"))
     return judged
 

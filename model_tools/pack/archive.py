@@ -19,7 +19,7 @@ from fleet_contract.bundle import (
     VectorInput,
     pack,
 )
-from fleet_contract.sketch import Condition, Grid, Reference, decode_reference, encode_reference
+from fleet_contract.sketch import Condition, Grid, Reference, counts_of, decode_reference, encode_reference
 from model_tools.errors import BadInput
 from model_tools.pack import answers, reference
 from model_tools.pack.running import logits
@@ -67,7 +67,7 @@ def make_bundle(contents: Contents, evidence: Evidence, parent: Bundle | None = 
     grid, is added: devices in the old state of the world and in the new one both fit.
 
     Raises BadInput (a model that does not run or gives no finite answers, another input than the parent's), BadData (features that cannot
-    be followed), GateFailed (known answers that would not tell a wrong model) and BadBundle.
+    be followed), GateFailed (known answers that would not tell a wrong model), BadSketch (a condition on another grid) and BadBundle.
     """
     if not contents.models:
         raise BadInput("a bundle needs at least one model", field="models")
@@ -102,6 +102,7 @@ def _on_grid(condition: Condition, grid: Grid) -> Condition:
         raise BadInput("a new condition cannot be called 'training'", field="condition")
     if unknown := {*condition.features} - {f.name for f in grid.features}:
         raise BadInput(f"the condition speaks for {min(unknown)!r}, which the bundle does not follow", field="condition")
+    counts_of(condition.sketch, grid)
     return reference.speak_for_inputs(condition, grid)
 
 

@@ -1,0 +1,145 @@
+"""From a task to a packed bundle: train, export, quantize, evaluate, judge, pack. Each step is also a function of its own."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version as installed_version
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fleet_contract import names
+from fleet_contract.bundle import Bundle, ImageInput, Lineage, VectorInput
+from fleet_contract.job import Gate, Progress
+from model_tools import workbench
+from model_tools.errors import GateFailed
+from model_tools.gates import Scores, judge, reason
+from model_tools.pack.archive import Contents, Evidence, Model, make_bundle
+
+if TYPE_CHECKING:
+    from model_tools.workbench import Comparison, Dataset, Evaluation, Splits, Task, Trained
+
+Tell = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A trained model in both precisions, measured on the task's test data. `prefer` is the precision that devices should run."""
+
+    spec: ImageInput | VectorInput
+    fp32: bytes
+    int8: bytes
+    fp32_test: "Evaluation"
+    int8_test: "Evaluation"
+    comparison: "Comparison"
+    prefer: str
+
+    def models(self) -> Sequence[Model]:
+        """The preferred one first."""
+        both = (Model("int8", self.int8), Model("fp32", self.fp32))
+        return both if self.prefer == "int8" else both[::-1]
+
+    def accuracy(self) -> float:
+        """The preferred one's, on the task's test data."""
+        return (self.int8_test if self.prefer == "int8" else self.fp32_test).accuracy
+
+    def scores(self) -> Scores:
+        """Without a champion."""
+        return Scores(self.accuracy(), self.comparison.accuracy_drop)
+
+
+@dataclass(frozen=True)
+class Built:
+    bundle: bytes
+    gates: Sequence[Gate]
+    metrics: dict[str, float]
+
+
+def build(task: "Task", version: str, tell: Tell) -> Built:
+    """A first bundle of this task, without a parent. Raises GateFailed when the model is not good enough, BadName and the task's and data's errors."""
+    names.name(version, "version")
+    tell(Progress("data", 0.0, "reading the task's data"))
+    splits = workbench.read_splits(task)
+    trained = workbench.train(task, splits, staged(tell, "train", 0.05, 0.8))
+    return release(task, splits, convert(task, splits, trained, None, tell), version, tell)
+
+
+def release(task: "Task", splits: "Splits", candidate: Candidate, version: str, tell: Tell, parent: Bundle | None = None) -> Built:
+    """The bundle of a candidate that passes the task's gates. Raises GateFailed for one that does not."""
+    judged = judge(task.gates, candidate.scores())
+    if not all(gate.passed for gate in judged):
+        raise GateFailed(reason(judged))
+    tell(Progress("pack", 0.95, "known answers, reference, card"))
+    metrics = measured(candidate)
+    made = contents(task, splits, candidate, version, metrics, parent.sha256 if parent else None)
+    data = make_bundle(made, evidence(splits), parent)
+    tell(Progress("done", 1.0, reason(judged)))
+    return Built(data, judged, metrics)
+
+
+def convert(task: "Task", splits: "Splits", trained: "Trained", new: "Dataset | None", tell: Tell) -> Candidate:
+    """Export, quantize (calibrated also on `new`, where given) and evaluate both precisions."""
+    tell(Progress("export", 0.8, "to ONNX"))
+    fp32 = workbench.export_onnx(trained, workbench.input_spec(task, splits))
+    tell(Progress("quantize", 0.84, "to int8"))
+    int8 = workbench.quantize_int8(fp32, workbench.calibration(task, splits, new))
+    tell(Progress("evaluate", 0.9, "both on held-out data"))
+    return measure(task, splits, fp32, int8)
+
+
+def measure(task: "Task", splits: "Splits", fp32: bytes, int8: bytes) -> Candidate:
+    """Both precisions on the task's test data."""
+    one, other = workbench.evaluate(fp32, splits.test), workbench.evaluate(int8, splits.test)
+    return Candidate(workbench.input_spec(task, splits), fp32, int8, one, other, workbench.compare(one, other), task.quantize.prefer)
+
+
+def measured(candidate: Candidate) -> dict[str, float]:
+    """What the bundle's lineage and card say of a candidate alone."""
+    return {
+        "test_rows": float(candidate.int8_test.rows),
+        "fp32_accuracy": candidate.fp32_test.accuracy,
+        "int8_accuracy": candidate.int8_test.accuracy,
+        "int8_agreement": candidate.comparison.agreement,
+        "int8_sqnr_db": candidate.comparison.sqnr_db,
+    }
+
+
+def contents(
+    task: "Task",
+    splits: "Splits",
+    candidate: Candidate,
+    version: str,
+    metrics: dict[str, float],
+    parent: str | None = None,
+    job: str | None = None,
+) -> Contents:
+    """What the bundle says of itself; `parent` is the champion's SHA-256."""
+    return Contents(
+        task=task.name,
+        version=version,
+        input=candidate.spec,
+        output=workbench.output_spec(task, splits),
+        models=candidate.models(),
+        profiles=task.profiles,
+        limits=task.limits,
+        policy=task.policy,
+        lineage=Lineage(
+            task_sha256=task.sha256,
+            data_sha256=splits.sha256,
+            seed=task.train.seed,
+            code=f"edgefleet {installed_version('edgefleet')}",
+            parent=parent,
+            job=job,
+            metrics=metrics,
+        ),
+    )
+
+
+def evidence(splits: "Splits") -> Evidence:
+    """Held out is what no weight was fitted to: validation and test rows."""
+    held_out = np.concatenate([splits.validation.inputs, splits.test.inputs])
+    return Evidence(known=np.concatenate([splits.train.inputs, held_out]), held_out=held_out)
+
+
+def staged(tell: Tell, stage: str, start: float, end: float) -> Callable[[float, str], None]:
+    """Progress of one step, 0..1, as a part of the whole."""
+    return lambda share, message: tell(Progress(stage, start + (end - start) * min(max(share, 0.0), 1.0), message))

@@ -1,0 +1,291 @@
+"""The `model-tools` command. Exit codes: 0 done, 1 failed, 2 bad input or usage, 3 a gate refused the model.
+
+torch, onnx and tuf are imported by the commands that need them: `--help` answers at once.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from fleet_contract.bundle import Bundle
+from fleet_contract.errors import ContractError
+from fleet_contract.job import Progress
+from model_tools.errors import BadInput, GateFailed, ToolError
+from model_tools.gates import judge, reason
+from model_tools.storage import write_whole
+
+app = typer.Typer(
+    help="Train, export, quantize, evaluate, pack, sign and publish models; run retraining jobs.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+def _reachable(out: Path) -> Path:
+    """Refuse a folder that is not there now, not after an hour of training."""
+    if not out.absolute().parent.is_dir():
+        raise BadInput(f"the folder {out.absolute().parent} does not exist", field="out")
+    return out
+
+
+TaskFile = Annotated[Path, typer.Argument(help="The task file (TOML).", exists=True, dir_okay=False)]
+BundleFile = Annotated[Path, typer.Argument(help="A packed bundle.", exists=True, dir_okay=False)]
+ModelFile = Annotated[Path, typer.Argument(help="An ONNX model.", exists=True, dir_okay=False)]
+Out = Annotated[Path, typer.Option("--out", help="Where the result goes.", callback=_reachable)]
+Version = Annotated[str, typer.Option("--version", help="The new bundle's version; each is released once.")]
+KeyFile = Annotated[Path, typer.Option("--key", help="The releases key (PEM, Ed25519), which stays with you.")]
+Days = Annotated[int, typer.Option("--days", help="How long the signed metadata is valid.", min=1, max=3650)]
+Json = Annotated[bool, typer.Option("--json", help="Answer with one JSON object.")]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and exit with its code."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        app(given)
+    except (ToolError, ContractError) as error:
+        _complain(error, as_json="--json" in given)
+        sys.exit(error.exit_code if isinstance(error, ToolError) else BadInput.exit_code)
+
+
+@app.command()
+def build(task: TaskFile, out: Out, version: Version, as_json: Json = False) -> None:
+    """Make a bundle from a task file: train, export, quantize, evaluate, judge, pack.
+
+    \b
+    Example:
+      model-tools build examples/digits/task.toml --out digits.bundle --version 1.0
+    """
+    from model_tools.build import build as make
+    from model_tools.workbench import load_task
+
+    built = make(load_task(task), version, _show)
+    write_whole(out, built.bundle)
+    _answer({**_summary(Bundle(built.bundle)), "metrics": built.metrics, "gates": built.gates, "file": str(out)}, as_json)
+
+
+@app.command()
+def train(task: TaskFile, out: Out, as_json: Json = False) -> None:
+    """Train the task's model and keep a checkpoint in the folder --out.
+
+    \b
+    Example:
+      model-tools train task.toml --out checkpoint
+    """
+    from model_tools import workbench
+    from model_tools.build import staged
+
+    loaded = workbench.load_task(task)
+    splits = workbench.read_splits(loaded)
+    workbench.save_checkpoint(workbench.train(loaded, splits, staged(_show, "train", 0, 1)), out)
+    _answer({"checkpoint": str(out), "train_rows": len(splits.train.labels)}, as_json)
+
+
+@app.command()
+def export(
+    task: TaskFile, checkpoint: Annotated[Path, typer.Argument(help="What `train` has left.")], out: Out, as_json: Json = False
+) -> None:
+    """Export a checkpoint to ONNX, the input transform inside the graph.
+
+    \b
+    Example:
+      model-tools export task.toml checkpoint --out fp32.onnx
+    """
+    from model_tools import workbench
+
+    loaded = workbench.load_task(task)
+    splits = workbench.read_splits(loaded)
+    trained = workbench.load_checkpoint(loaded, splits, checkpoint)
+    model = workbench.export_onnx(trained, workbench.input_spec(loaded, splits))
+    write_whole(out, model)
+    _answer({"file": str(out), "bytes": len(model)}, as_json)
+
+
+@app.command()
+def quantize(task: TaskFile, model: ModelFile, out: Out, as_json: Json = False) -> None:
+    """Quantize an fp32 ONNX model to int8, calibrated on the task's training data.
+
+    \b
+    Example:
+      model-tools quantize task.toml fp32.onnx --out int8.onnx
+    """
+    from model_tools import workbench
+
+    loaded = workbench.load_task(task)
+    made = workbench.quantize_int8(model.read_bytes(), workbench.calibration(loaded, workbench.read_splits(loaded)))
+    write_whole(out, made)
+    _answer({"file": str(out), "bytes": len(made), "fp32_bytes": model.stat().st_size}, as_json)
+
+
+@app.command()
+def evaluate(task: TaskFile, fp32: ModelFile, int8: ModelFile, as_json: Json = False) -> None:
+    """Measure an fp32 and an int8 model on the task's test data and judge them by its gates (exit code 3: refused).
+
+    \b
+    Example:
+      model-tools evaluate task.toml fp32.onnx int8.onnx --json
+    """
+    from model_tools import workbench
+    from model_tools.build import measure, measured
+
+    loaded = workbench.load_task(task)
+    found = measure(loaded, workbench.read_splits(loaded), fp32.read_bytes(), int8.read_bytes())
+    judged = judge(loaded.gates, found.scores())
+    per_class = {"fp32": found.fp32_test.per_class, "int8": found.int8_test.per_class}
+    _answer({"metrics": measured(found), "per_class": per_class, "gates": judged}, as_json)
+    if not all(gate.passed for gate in judged):
+        raise GateFailed(reason(judged))
+
+
+@app.command()
+def pack(
+    task: TaskFile,
+    fp32: ModelFile,
+    int8: ModelFile,
+    out: Out,
+    version: Version,
+    parent: Annotated[Path | None, typer.Option("--parent", help="The bundle it succeeds: its grid and conditions are kept.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Pack two models that pass the task's gates into a bundle: known answers, reference, model card.
+
+    \b
+    Example:
+      model-tools pack task.toml fp32.onnx int8.onnx --out digits.bundle --version 1.0
+    """
+    from model_tools import workbench
+    from model_tools.build import measure, release
+
+    loaded = workbench.load_task(task)
+    splits = workbench.read_splits(loaded)
+    candidate = measure(loaded, splits, fp32.read_bytes(), int8.read_bytes())
+    built = release(loaded, splits, candidate, version, _show, Bundle(parent) if parent else None)
+    write_whole(out, built.bundle)
+    _answer({**_summary(Bundle(built.bundle)), "gates": built.gates, "file": str(out)}, as_json)
+
+
+@app.command()
+def sign(
+    bundle: BundleFile,
+    releases: Annotated[Path, typer.Option("--releases", help="The current signed releases.json.", exists=True, dir_okay=False)],
+    key: KeyFile,
+    out: Out,
+    days: Days = 365,
+    as_json: Json = False,
+) -> None:
+    """Add a bundle to the releases metadata and sign the next version of it, without a server.
+
+    \b
+    Example:
+      model-tools sign digits.bundle --releases releases.json --key releases.pem --out next-releases.json
+    """
+    from model_tools.sign.releases import load_key, sign_releases
+
+    expires = datetime.now(UTC) + timedelta(days=days)
+    signed = sign_releases(releases.read_bytes(), bundle.read_bytes(), load_key(key), expires)
+    write_whole(out, signed)
+    _answer({"file": str(out), "bytes": len(signed), "sha256": Bundle(bundle).sha256}, as_json)
+
+
+@app.command()
+def publish(
+    bundle: BundleFile,
+    server: Annotated[str, typer.Option("--server", help="The fleet server, https://host:port.")],
+    key: KeyFile,
+    ca: Annotated[Path | None, typer.Option("--ca", help="The fleet CA (PEM), the only one that is trusted.", exists=True)] = None,
+    token_file: Annotated[Path | None, typer.Option("--token-file", help="Holds the API token; else EDGEFLEET_TOKEN.")] = None,
+    rollout: Annotated[bool, typer.Option("--rollout", help="Also start an approved rollout of the bundle.")] = False,
+    days: Days = 365,
+    as_json: Json = False,
+) -> None:
+    """Sign a bundle into the server's releases and upload both.
+
+    \b
+    Example:
+      model-tools publish digits.bundle --server https://fleet:8443 --ca ca.pem \\
+        --token-file token --key keys/releases.pem --rollout
+    """
+    from model_tools.publish import ReleaseServer, read_token
+    from model_tools.sign.releases import load_key, sign_releases
+
+    data, signer = bundle.read_bytes(), load_key(key)
+    with ReleaseServer(server, ca, read_token(token_file, os.environ.get("EDGEFLEET_TOKEN"))) as fleet:
+        signed = sign_releases(fleet.releases(), data, signer, datetime.now(UTC) + timedelta(days=days))
+        told = {"bundle": fleet.upload(bundle.name, data, signed)}
+        if rollout:
+            told["rollout"] = fleet.roll_out(Bundle(data).sha256, approved=True)
+    _answer(told, as_json)
+
+
+@app.command()
+def inspect(bundle: BundleFile, as_json: Json = False) -> None:
+    """Check a bundle whole and show what it says of itself; without --json its model card.
+
+    \b
+    Example:
+      model-tools inspect digits.bundle --json
+    """
+    opened = Bundle(bundle)
+    if as_json:
+        _answer({**_summary(opened), "manifest": opened.manifest}, as_json)
+    else:
+        typer.echo(opened.read(opened.manifest.card).decode())
+        _answer(_summary(opened), as_json)
+
+
+@app.command()
+def job(folder: Annotated[Path, typer.Argument(help="Holds spec.json and the samples.", exists=True, file_okay=False)]) -> None:
+    """Do one retraining job and leave result.json in its folder; progress as JSON lines on stdout. The fleet server starts this.
+
+    \b
+    Example:
+      model-tools job /var/lib/fleet/jobs/7
+    """
+    from model_tools.jobs import run_job
+
+    result = run_job(folder, _show_line, datetime.now(UTC))
+    if not result.accepted:
+        raise GateFailed(result.reason)
+
+
+def _summary(bundle: Bundle) -> dict[str, object]:
+    manifest = bundle.manifest
+    variants = {v.name: manifest.entries[v.entry].length for v in manifest.variants}
+    return {"task": manifest.task, "version": manifest.version, "sha256": bundle.sha256, "bytes": bundle.length, "variants": variants}
+
+
+def _answer(told: dict[str, object], as_json: bool) -> None:
+    if as_json:
+        typer.echo(msgspec.json.encode(told))
+        return
+    for name, value in told.items():
+        if name == "gates":
+            for gate in value:
+                typer.echo(f"{'passed' if gate.passed else 'FAILED'}: {gate.rule}")
+        else:
+            typer.echo(f"{name}: {value if isinstance(value, str | int | float) else msgspec.json.encode(value).decode()}")
+
+
+def _show(progress: Progress) -> None:
+    typer.echo(f"{progress.share:4.0%} {progress.stage}: {progress.message}", err=True)
+
+
+def _show_line(progress: Progress) -> None:
+    sys.stdout.buffer.write(msgspec.json.encode(progress) + b"\n")
+    sys.stdout.flush()
+
+
+def _complain(error: ToolError | ContractError, *, as_json: bool) -> None:
+    if as_json:
+        told = {"code": error.code, "message": str(error), "field": error.field, "limit": error.limit}
+        typer.echo(msgspec.json.encode({"error": told}), err=True)
+    else:
+        typer.echo(f"error: {error}", err=True)

@@ -1,0 +1,184 @@
+"""The command line: what it prints, its exit codes, and how it speaks to the fleet server."""
+
+import json
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from securesystemslib.signer import CryptoSigner
+from tuf.api.metadata import Metadata, Targets
+
+from fleet_contract.bundle import Bundle
+from model_tools.cli import main
+from tests.fakes.release_server import error, serve_releases
+from tests.fakes.tiny_bundle import tiny_bundle
+
+COMMANDS = ("build", "train", "export", "quantize", "evaluate", "pack", "sign", "publish", "inspect", "job")
+KEY = Ed25519PrivateKey.from_private_bytes(bytes([1]) * 32)
+
+
+def run(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main([str(a) for a in arguments])
+    return ended.value.code
+
+
+@pytest.fixture
+def desk(tmp_path):
+    """A folder with a bundle, the releases key and its first metadata, and a token."""
+    (tmp_path / "tiny.bundle").write_bytes(tiny_bundle())
+    (tmp_path / "releases.pem").write_bytes(KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    metadata = Metadata(Targets(expires=datetime(2031, 1, 1, tzinfo=UTC)))
+    metadata.sign(CryptoSigner(KEY))
+    (tmp_path / "releases.json").write_bytes(metadata.to_bytes())
+    (tmp_path / "token").write_text("eft_1_secret\n")
+    return tmp_path
+
+
+@pytest.fixture
+def server(desk):
+    with serve_releases(desk, (desk / "releases.json").read_bytes()) as fake:
+        yield fake
+
+
+def publishing(desk, server, *more: object) -> list[object]:
+    common = ("publish", desk / "tiny.bundle", "--server", server.url, "--ca", server.ca, "--token-file", desk / "token")
+    return [*common, "--key", desk / "releases.pem", *more]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself_with_an_example(command, capsys):
+    assert run(command, "--help") == 0
+    assert f"model-tools {command} " in capsys.readouterr().out
+
+
+def test_help_loads_no_training_framework():
+    code = (
+        "import sys, model_tools.cli as c\n"
+        "try: c.main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print([m for m in ('torch', 'onnx', 'onnxruntime', 'sklearn', 'tuf', 'httpx') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+class TestInspect:
+    def test_shows_the_card_and_the_digest(self, desk, capsys):
+        assert run("inspect", desk / "tiny.bundle") == 0
+        out = capsys.readouterr().out
+        assert out.startswith("# tiny")
+        assert Bundle(desk / "tiny.bundle").sha256 in out
+
+    def test_as_json_shows_the_manifest(self, desk, capsys):
+        assert run("inspect", desk / "tiny.bundle", "--json") == 0
+        told = json.loads(capsys.readouterr().out)
+        assert told["sha256"] == Bundle(desk / "tiny.bundle").sha256
+        assert told["manifest"]["output"]["classes"] == ["no", "yes"]
+
+    def test_a_flipped_byte_is_bad_input(self, desk, capsys):
+        broken = bytearray(tiny_bundle())
+        broken[len(broken) // 2] ^= 1
+        (desk / "tiny.bundle").write_bytes(broken)
+        assert run("inspect", desk / "tiny.bundle", "--json") == 2
+        assert json.loads(capsys.readouterr().err)["error"]["code"] == "bad-bundle"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param(["no-such-command"], id="unknown command"),
+        pytest.param(["inspect"], id="missing argument"),
+        pytest.param(["inspect", "/nowhere/x.bundle"], id="missing file"),
+        pytest.param(["sign", os.devnull, "--releases", os.devnull, "--key", "k", "--out", "/nowhere/deep/x"], id="missing folder"),
+        pytest.param(["job", "/nowhere"], id="missing job"),
+    ],
+)
+def test_usage_errors_exit_with_2(arguments, capsys):
+    assert run(*arguments) == 2
+
+
+class TestSign:
+    def test_writes_the_next_metadata(self, desk, capsys):
+        arguments = ("sign", desk / "tiny.bundle", "--releases", desk / "releases.json", "--key", desk / "releases.pem")
+        assert run(*arguments, "--out", desk / "next.json", "--json") == 0
+        signed = Metadata[Targets].from_bytes((desk / "next.json").read_bytes())
+        assert [*signed.signed.targets] == ["bundles/tiny-1.bundle"]
+        assert json.loads(capsys.readouterr().out)["sha256"] == Bundle(desk / "tiny.bundle").sha256
+
+    def test_a_missing_key_is_bad_input_and_writes_nothing(self, desk, capsys):
+        arguments = ("sign", desk / "tiny.bundle", "--releases", desk / "releases.json", "--key", desk / "none.pem")
+        assert run(*arguments, "--out", desk / "next.json") == 2
+        assert "none.pem" in capsys.readouterr().err
+        assert not (desk / "next.json").exists()
+
+
+class TestPublish:
+    def test_signs_on_what_the_server_has_and_uploads_both(self, desk, server, capsys):
+        assert run(*publishing(desk, server, "--json")) == 0
+        assert json.loads(capsys.readouterr().out) == {"bundle": {"sha256": "stored"}}
+        (_, _, token, _), (method, path, _, body) = server.seen
+        assert (method, path, token) == ("POST", "/v1/bundles", "Bearer eft_1_secret")
+        assert tiny_bundle() in body
+        assert b"bundles/tiny-1.bundle" in body
+
+    def test_starts_an_approved_rollout_when_asked(self, desk, server, capsys):
+        assert run(*publishing(desk, server, "--rollout")) == 0
+        method, path, _, body = server.seen[-1]
+        assert (method, path) == ("POST", "/v1/rollouts")
+        assert json.loads(body) == {"bundle": Bundle(desk / "tiny.bundle").sha256, "approved": True}
+
+    def test_takes_the_token_from_the_environment(self, desk, server, monkeypatch):
+        monkeypatch.setenv("EDGEFLEET_TOKEN", "eft_2_other")
+        arguments = [a for a in publishing(desk, server) if a not in ("--token-file", desk / "token")]
+        assert run(*arguments) == 0
+        assert server.seen[0][2] == "Bearer eft_2_other"
+
+    @pytest.mark.parametrize(
+        ("status", "body", "code"),
+        [
+            pytest.param(409, error("conflict", "the version is not the next"), "conflict", id="the server's own error"),
+            pytest.param(502, b"<html>", "server", id="a proxy's page"),
+            pytest.param(500, b'{"error": 3}', "server", id="another JSON"),
+        ],
+    )
+    def test_the_servers_refusal_is_told(self, status, body, code, desk, server, capsys):
+        server.refuse["/v1/bundles"] = (status, body)
+        assert run(*publishing(desk, server, "--json")) == 1
+        told = json.loads(capsys.readouterr().err)["error"]
+        assert told["code"] == code
+        assert str(status) in told["message"]
+
+    def test_metadata_of_a_server_that_lost_its_mind_is_not_signed(self, desk, server, capsys):
+        server.releases = server.releases.replace(b'"version":1', b'"version":8')
+        assert run(*publishing(desk, server)) == 2
+        assert [seen[0] for seen in server.seen] == ["GET"]
+
+    def test_a_server_of_another_ca_gets_no_token(self, desk, server, tmp_path_factory, capsys):
+        with serve_releases(tmp_path_factory.mktemp("other"), b"") as other:
+            server.ca = other.ca
+            assert run(*publishing(desk, server)) == 1
+        assert server.seen == []
+        assert "certificate" in capsys.readouterr().err.lower()
+
+    @pytest.mark.parametrize(
+        ("option", "value", "field"),
+        [
+            pytest.param("--server", "http://127.0.0.1:1", "server", id="plain HTTP"),
+            pytest.param("--token-file", os.devnull, "token", id="empty token file"),
+            pytest.param("--ca", "token", "ca", id="a CA that is no certificate"),
+        ],
+    )
+    def test_bad_options_are_named(self, option, value, field, desk, server, capsys, monkeypatch):
+        monkeypatch.chdir(desk)
+        assert run(*publishing(desk, server, option, value, "--json")) == 2
+        assert json.loads(capsys.readouterr().err)["error"]["field"] == field
+        assert "secret" not in capsys.readouterr().err
+
+    def test_a_server_that_is_not_there_is_a_failure_not_bad_input(self, desk, server, capsys):
+        assert run(*publishing(desk, server, "--server", "https://127.0.0.1:9")) == 1
+        assert "127.0.0.1:9" in capsys.readouterr().err
