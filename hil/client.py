@@ -37,6 +37,12 @@ class Client:
     def post(self, path: str, body: object) -> Any:
         return self._answer(self._http.post(path, json=body))
 
+    def content(self, path: str) -> bytes:
+        """The bytes of a file. Raises ProgramFailed."""
+        response = self._http.get(path)
+        self._check(response)
+        return response.content
+
     def items(self, path: str, **query: object) -> Iterator[dict]:
         """Every item of a list, over all its pages."""
         after = None
@@ -48,9 +54,13 @@ class Client:
                 return
 
     def _answer(self, response: httpx.Response) -> Any:
+        self._check(response)
+        return response.json()
+
+    @staticmethod
+    def _check(response: httpx.Response) -> None:
         if response.is_error:
             raise ProgramFailed(f"{response.request.method} {response.request.url.path}: {response.status_code} {response.text[:500]}")
-        return response.json()
 
 
 def _given(query: dict[str, object]) -> dict[str, Any]:

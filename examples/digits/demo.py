@@ -56,6 +56,7 @@ def _play(fleet: FleetRig, screen: Screen, broker: str) -> dict:
     scenario.film_clean(played)
     scenario.film_fault(played)
     scenario.await_drift(played)
+    scenario.film_choice(played)
     scenario.label(played)
     scenario.await_retraining(played)
     scenario.roll_out(played)

@@ -18,15 +18,17 @@ CAMERAS = (*HEALTHY, FAULTY)
 
 _TRAINING_SCANS = 800
 _BEFORE = {"camera-1": 100, "camera-2": 100, "camera-3": 70}
-_DURING = {"camera-1": 60, "camera-2": 60, "camera-3": 300}
+_FAULT = {"camera-1": 60, "camera-2": 60, "camera-3": 100}
+_CHOICE = {"camera-3": 240}
 _FRAMES_PER_S = 30.0
 
 
 class Part(StrEnum):
-    """BEFORE the fault, DURING it, and the TEST of the challenger after it."""
+    """BEFORE the fault, its first frames (FAULT), those that the server asks to choose from (CHOICE), and the TEST of the challenger."""
 
     BEFORE = "before"
-    DURING = "during"
+    FAULT = "fault"
+    CHOICE = "choice"
     TEST = "test"
 
 
@@ -52,9 +54,10 @@ def plan(rng: np.random.Generator) -> Plan:
     rest = iter(scans.all_scans(rng))
     training = _take(rest, _TRAINING_SCANS)
     before = {camera: _take(rest, count) for camera, count in _BEFORE.items()}
-    during = {camera: _take(rest, count) for camera, count in _DURING.items()}
+    fault = {camera: _take(rest, count) for camera, count in _FAULT.items()}
+    choice = {camera: _take(rest, count) for camera, count in _CHOICE.items()}
     test = {camera: before[camera] for camera in HEALTHY} | {FAULTY: list(rest)}
-    return Plan(training, {Part.BEFORE: before, Part.DURING: during, Part.TEST: test})
+    return Plan(training, {Part.BEFORE: before, Part.FAULT: fault, Part.CHOICE: choice, Part.TEST: test})
 
 
 @dataclass
@@ -73,8 +76,10 @@ class Studio:
     def written(self) -> dict[str, int]:
         return {name: camera.written for name, camera in self.cameras.items()}
 
-    def film(self, part: Part, cameras: tuple[str, ...] = CAMERAS, incidents: Mapping[int, Callable[[], None]] | None = None) -> None:
-        """Write the part's frames, camera by camera in turn, at the pace of a camera. `incidents` happen just before their round of frames."""
+    def film(self, part: Part, cameras: tuple[str, ...] | None = None, incidents: Mapping[int, Callable[[], None]] | None = None) -> None:
+        """Write the part's frames, in turn for each camera (None: all that have some), at the pace of a camera. `incidents` happen just before their
+        round of frames."""
+        cameras = cameras or tuple(self.plan.parts[part])
         pending = dict(incidents or {})
         for number, row in enumerate(zip_longest(*(self._frames(part, camera) for camera in cameras))):
             pending.pop(number, _nothing)()

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from examples.digits import scans, watch
+from examples.digits import scans
 from examples.digits.footage import CAMERAS, FAULTY, HEALTHY, Part, Studio, plan
-from examples.digits.verdict import Answer, Seen
-from hil import workbench
+from examples.digits.verdict import Answer, Count, Seen
+from hil import watch, workbench
 from hil.errors import RigError
 from hil.fleet import FleetRig
 from hil.screen import Screen, Step
@@ -20,8 +20,9 @@ VERSION = "1.0.0"
 _SEED = 20
 _TASK_FILE = Path(__file__).with_name("task.toml")
 _KILLED = "camera-2"
-_KILL_AT, _REVIVE_AT, _BREAK_AT = 20, 60, 100
-"""Rounds of frames during the fault: an agent dies, comes back, the broker dies."""
+_KILL_AT, _REVIVE_AT = 20, 60
+_BREAK_AT = 40
+"""Rounds of frames: an agent dies and comes back; later, while the chosen frames are on their way, the broker dies."""
 _SHORT_S, _LONG_S = 60.0, 180.0
 
 
@@ -86,18 +87,14 @@ def film_clean(run: Run) -> None:
 
 
 def film_fault(run: Run) -> None:
-    """Camera 3's lens fouls; meanwhile one agent is killed and started again, and the broker is killed."""
-    with run.screen.step("camera 3 fouls; an agent and the broker are killed") as step:
+    """Camera 3's lens fouls; meanwhile one agent is killed and started again."""
+    with run.screen.step("camera 3 fouls; an agent is killed") as step:
         killed = run.fleet.devices[_KILLED]
-        broker = run.fleet.server.state()
         incidents: dict[int, Callable[[], None]] = {
             _KILL_AT: lambda: (killed.kill(), step.say(f"SIGKILL: the agent of {_KILLED}")),
             _REVIVE_AT: lambda: (killed.start(), step.say(f"started again: the agent of {_KILLED}")),
-            _BREAK_AT: lambda: step.say(f"SIGKILL: the broker, process {run.fleet.server.kill_broker()}"),
         }
-        run.studio.film(Part.DURING, incidents=incidents)
-        now = run.fleet.wait(lambda: _other_broker(run, broker.broker_pid), "the broker's return", _SHORT_S)
-        step.say(f"the broker is back as process {now}")
+        run.studio.film(Part.FAULT, incidents=incidents)
         _await_results(run, step)
 
 
@@ -110,12 +107,27 @@ def await_drift(run: Run) -> None:
         run.finding = finding["id"]
         step.say(f"{FAULTY}: {finding['feature']} moved by {finding['effect']:.2f} (p < {finding['p_value']:.1e})")
         step.say(f"after {drift_delay(run, finding)} fouled frames")
+        run.fleet.wait(lambda: watch.finding_state(run.fleet.api, step.update, run.finding) != "open", "the order to sample", _SHORT_S)
+
+
+def film_choice(run: Run) -> None:
+    """Fouled frames for camera 3 to choose from; the broker is killed while it does."""
+    with run.screen.step("camera 3 chooses frames; the broker is killed") as step:
+        broker = run.fleet.server.state().broker_pid
+        incidents = {_BREAK_AT: lambda: step.say(f"SIGKILL: the broker, process {run.fleet.server.kill_broker()}")}
+        run.studio.film(Part.CHOICE, incidents=incidents)
+        now = run.fleet.wait(lambda: _other_broker(run, broker), "the broker's return", _SHORT_S)
+        step.say(f"the broker is back as process {now}")
+        _await_results(run, step)
 
 
 def label(run: Run) -> None:
     """Play the person: label what camera 3 chose to send, from the data set's truth."""
     with run.screen.step("label the frames that camera 3 chose") as step:
-        samples = run.fleet.wait(lambda: watch.chosen_samples(run.fleet.api, step, run.finding, FAULTY), "the chosen frames", _LONG_S)
+        samples = run.fleet.wait(
+            lambda: watch.chosen_samples(run.fleet.api, step.update, run.finding, FAULTY), "the chosen frames", _LONG_S
+        )
+        run.sample_bytes = sum(len(run.fleet.api.content(f"/samples/{sample['id']}/content")) for sample in samples)
         truths = [{"sample": sample["id"], "label": run.studio.truth[sample["device"], sample["input_id"]].digit} for sample in samples]
         run.labels = run.fleet.api.post("/labels", {"labels": truths})["stored"]
         wrong = sum(sample["label"] != given["label"] for sample, given in zip(samples, truths, strict=True))
@@ -124,7 +136,7 @@ def label(run: Run) -> None:
 
 def await_retraining(run: Run) -> None:
     with run.screen.step("retrain: champion against challenger") as step:
-        job = run.fleet.wait(lambda: watch.finished_job(run.fleet.api, step, run.finding), "the retraining job", _LONG_S)
+        job = run.fleet.wait(lambda: watch.finished_job(run.fleet.api, step.update, run.finding), "the retraining job", _LONG_S)
         for gate in job["gates"] or []:
             step.say(f"{'passed' if gate['passed'] else 'FAILED'}: {gate['rule']} ({gate['value']:.4g} against {gate['limit']:.4g})")
         if job["state"] != "accepted":
@@ -144,13 +156,13 @@ def roll_out(run: Run) -> None:
         run.studio.film(Part.TEST, HEALTHY)
         _await_results(run, step)
         _await_committed(run, step, run.challenger, CAMERAS)
-        run.fleet.wait(lambda: watch.rolled_out(run.fleet.api, step, run.challenger), "the rollout's end", _SHORT_S)
+        run.fleet.wait(lambda: watch.rolled_out(run.fleet.api, step.update, run.challenger), "the rollout's end", _SHORT_S)
 
 
 def look(run: Run) -> Seen:
     """Everything the verdict rests on, once the ledgers are at rest."""
     with run.screen.step("count every record") as step:
-        counts = run.fleet.wait(lambda: watch.settled_counts(run.fleet.api, step), "the ledgers to settle", _SHORT_S)
+        rows = run.fleet.wait(lambda: watch.settled_ledger(run.fleet.api, step.update), "the ledgers to settle", _SHORT_S)
     api = run.fleet.api
     results = [Answer(r["device"], r["input_id"], r["bundle"], r["label"]) for r in api.items("/telemetry")]
     alarms = [item["device"] for item in api.items("/drift")]
@@ -160,7 +172,7 @@ def look(run: Run) -> Seen:
         challenger=run.challenger,
         truth=run.studio.truth,
         answers=results,
-        counts=counts,
+        counts=[_count(row) for row in rows],
         alarms=alarms,
         labels=run.labels,
         sample_bytes=run.sample_bytes,
@@ -192,18 +204,26 @@ def drift_delay(run: Run, finding: dict) -> int:
 
 
 def _await_running(run: Run, step: Step, bundle: str, devices: tuple[str, ...]) -> None:
-    run.fleet.wait(lambda: watch.running(run.fleet.api, step, bundle, devices), f"bundle {bundle[:16]} on {', '.join(devices)}", _LONG_S)
+    run.fleet.wait(
+        lambda: watch.running(run.fleet.api, step.update, bundle, devices), f"bundle {bundle[:16]} on {', '.join(devices)}", _LONG_S
+    )
 
 
 def _await_committed(run: Run, step: Step, bundle: str, devices: tuple[str, ...]) -> None:
-    run.fleet.wait(lambda: watch.committed(run.fleet.api, step, bundle, devices), f"the end of probation on {', '.join(devices)}", _SHORT_S)
+    run.fleet.wait(
+        lambda: watch.committed(run.fleet.api, step.update, bundle, devices), f"the end of probation on {', '.join(devices)}", _SHORT_S
+    )
 
 
 def _await_results(run: Run, step: Step) -> None:
     written = run.studio.written()
-    run.fleet.wait(lambda: watch.answered(run.fleet.api, step, written), "a stored result of every frame", _LONG_S)
+    run.fleet.wait(lambda: watch.answered(run.fleet.api, step.update, written), "a stored result of every frame", _LONG_S)
 
 
 def _other_broker(run: Run, old: int | None) -> int | None:
     now = run.fleet.server.state().broker_pid
     return now if now != old and run.fleet.api.get("/health")["broker"]["connected"] else None
+
+
+def _count(row: dict) -> Count:
+    return Count(row["device"], row["lane"], row["produced"], row["stored"], row["queued"], sum(row["dropped"].values()))

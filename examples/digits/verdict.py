@@ -12,6 +12,7 @@ MIN_GAIN = 0.2
 MAX_LOSS_CLEAN = 0.02
 MAX_LABELS = 100
 MAX_SECONDS = 240.0
+FAULT_PARTS = (Part.FAULT, Part.CHOICE)
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def accuracy(seen: Seen) -> Accuracy:
     """Clean: the mean of the healthy cameras, over the same scans for both models. Fouled: the faulty camera."""
     return Accuracy(
         champion_clean=_mean(share_right(seen, seen.champion, camera, [Part.BEFORE]) for camera in HEALTHY),
-        champion_fouled=share_right(seen, seen.champion, FAULTY, [Part.DURING]),
+        champion_fouled=share_right(seen, seen.champion, FAULTY, FAULT_PARTS),
         challenger_fouled=share_right(seen, seen.challenger, FAULTY, [Part.TEST]),
         challenger_clean=_mean(share_right(seen, seen.challenger, camera, [Part.TEST]) for camera in HEALTHY),
     )
@@ -147,7 +148,7 @@ def accuracy_rows(seen: Seen) -> list[list[str]]:
         [
             camera,
             f"{share_right(seen, seen.champion, camera, [Part.BEFORE]):.3f}",
-            f"{share_right(seen, seen.champion, camera, [Part.DURING]):.3f}",
+            f"{share_right(seen, seen.champion, camera, FAULT_PARTS):.3f}",
             f"{share_right(seen, seen.challenger, camera, [Part.TEST]):.3f}",
         ]
         for camera in CAMERAS

@@ -41,10 +41,10 @@ def test_the_fault_darkens_one_side_and_blurs():
 
 def test_film_writes_decodable_frames_keeps_the_truth_and_runs_incidents(tmp_path):
     dealt = plan(np.random.default_rng(0))
-    short = {camera: listed[:2] for camera, listed in dealt.parts[Part.DURING].items()}
-    studio = Studio.at(tmp_path, type(dealt)(dealt.training, {Part.DURING: short}), np.random.default_rng(0))
+    short = {camera: listed[:2] for camera, listed in dealt.parts[Part.FAULT].items()}
+    studio = Studio.at(tmp_path, type(dealt)(dealt.training, {Part.FAULT: short}), np.random.default_rng(0))
     happened = []
-    studio.film(Part.DURING, incidents={1: lambda: happened.append(studio.written()[FAULTY])})
+    studio.film(Part.FAULT, incidents={1: lambda: happened.append(studio.written()[FAULTY])})
     assert happened == [1]
     assert studio.written() == dict.fromkeys(CAMERAS, 2)
     frame = cv2.imread(str(tmp_path / FAULTY / "000002.jpg"), cv2.IMREAD_GRAYSCALE)

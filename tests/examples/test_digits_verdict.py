@@ -9,17 +9,17 @@ from examples.digits.verdict import Answer, Count, Seen, accuracy, last_line, re
 
 
 def _film() -> dict[tuple[str, str], Truth]:
-    """Ten frames a camera and part; those of camera 3 are fouled from the fault on."""
+    """Ten frames a camera and part but CHOICE; those of camera 3 are fouled from the fault on."""
     return {
         (camera, f"{part}-{n}"): Truth(part, camera == FAULTY and part is not Part.BEFORE, "7")
         for camera in CAMERAS
-        for part in Part
+        for part in (Part.BEFORE, Part.FAULT, Part.TEST)
         for n in range(10)
     }
 
 
 def _answers(wrong_of_ten: dict[tuple[str, Part], int]) -> list[Answer]:
-    bundles = {Part.BEFORE: "champion", Part.DURING: "champion", Part.TEST: "challenger"}
+    bundles = {Part.BEFORE: "champion", Part.FAULT: "champion", Part.CHOICE: "champion", Part.TEST: "challenger"}
     return [
         Answer(camera, name, bundles[truth.part], "1" if int(name.split("-")[1]) < wrong_of_ten.get((camera, truth.part), 0) else "7")
         for (camera, name), truth in _film().items()
@@ -31,7 +31,7 @@ def _seen(**changes) -> Seen:
         champion="champion",
         challenger="challenger",
         truth=_film(),
-        answers=_answers({(FAULTY, Part.DURING): 6, (FAULTY, Part.TEST): 1}),
+        answers=_answers({(FAULTY, Part.FAULT): 6, (FAULTY, Part.TEST): 1}),
         counts=[Count(camera, "telemetry", 30, 30, 0, 0) for camera in CAMERAS],
         alarms=[FAULTY],
         labels=100,
@@ -59,10 +59,10 @@ def test_a_closed_loop_has_no_reasons_and_says_so():
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        pytest.param({"answers": _answers({(FAULTY, Part.DURING): 6, (FAULTY, Part.TEST): 2})}, "at least 0.87", id="challenger-too-weak"),
-        pytest.param({"answers": _answers({(FAULTY, Part.DURING): 2, (FAULTY, Part.TEST): 1})}, "gains 0.100", id="fault-too-mild"),
+        pytest.param({"answers": _answers({(FAULTY, Part.FAULT): 6, (FAULTY, Part.TEST): 2})}, "at least 0.87", id="challenger-too-weak"),
+        pytest.param({"answers": _answers({(FAULTY, Part.FAULT): 2, (FAULTY, Part.TEST): 1})}, "gains 0.100", id="fault-too-mild"),
         pytest.param(
-            {"answers": _answers({(FAULTY, Part.DURING): 6, (HEALTHY[0], Part.TEST): 1})}, "loses 0.050 on clean", id="forgot-clean-frames"
+            {"answers": _answers({(FAULTY, Part.FAULT): 6, (HEALTHY[0], Part.TEST): 1})}, "loses 0.050 on clean", id="forgot-clean-frames"
         ),
         pytest.param({"alarms": []}, "no drift was found", id="no-alarm"),
         pytest.param({"alarms": [HEALTHY[0], FAULTY]}, "1 false alarms", id="false-alarm"),
