@@ -116,6 +116,7 @@ def contents(
     return Contents(
         task=task.name,
         version=version,
+        description=task.description,
         input=candidate.spec,
         output=workbench.output_spec(task, splits),
         models=candidate.models(),

@@ -49,10 +49,11 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Contents:
-    """What a bundle says of itself. `models` begins with the one that devices should prefer."""
+    """What a bundle says of itself. `models` begins with the one that devices should prefer; `description` goes into the card alone."""
 
     task: str
     version: str
+    description: str
     input: ImageInput | VectorInput
     output: Classification
     models: Sequence[Model]
@@ -80,7 +81,7 @@ def make_bundle(contents: Contents, evidence: Evidence, parent: Bundle | None = 
     sizes = {m.precision: len(m.onnx) for m in contents.models}
     files[_ANSWERS] = msgspec.msgpack.encode(answers.as_answers(evidence.held_out[rows], answered))
     files[_REFERENCE] = encode_reference(made)
-    files[_CARD] = model_card(manifest, made, sizes).encode()
+    files[_CARD] = model_card(manifest, made, sizes, contents.description).encode()
     return pack(manifest, files)
 
 

@@ -6,10 +6,11 @@ from fleet_contract.bundle import ImageInput, Manifest
 from fleet_contract.sketch import Reference
 
 
-def model_card(manifest: Manifest, reference: Reference, sizes: Mapping[str, int]) -> str:
+def model_card(manifest: Manifest, reference: Reference, sizes: Mapping[str, int], description: str = "") -> str:
     """`sizes` gives the bytes of each variant. Holds no time and no path: the same model has the same card."""
     parts = [
         f"# {manifest.task} {manifest.version}",
+        *([_cell(description)] if description else []),
         _purpose(manifest),
         "## Variants\n\n" + _variants(manifest, sizes),
         "## Measured on held-out data\n\n" + _metrics(manifest),

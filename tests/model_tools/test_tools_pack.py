@@ -43,6 +43,7 @@ EVIDENCE = Evidence(known=rows(1, 900), held_out=rows(2, 300))
 CONTENTS = Contents(
     task="sensors",
     version="1.0",
+    description="Wear of a bearing.",
     input=SPEC,
     output=bundle.Classification(tensor="logits", classes=["x", "y", "z"]),
     models=[Model("int8", linear(COARSE)), Model("fp32", linear(WEIGHTS))],
@@ -90,7 +91,15 @@ class TestTheBundle:
     def test_the_card_says_what_a_person_asks(self):
         made, _ = opened(make_bundle(CONTENTS, EVIDENCE))
         card = made.read(made.manifest.card).decode()
-        for words in ("# sensors 1.0", "x, y, z", "| int8 |", "| accuracy | 0.9 |", "| training | 900 | 5 |", "2" * 64):
+        for words in (
+            "# sensors 1.0",
+            "Wear of a bearing.",
+            "x, y, z",
+            "| int8 |",
+            "| accuracy | 0.9 |",
+            "| training | 900 | 5 |",
+            "2" * 64,
+        ):
             assert words in card
 
     @pytest.mark.parametrize(
