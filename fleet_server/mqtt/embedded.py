@@ -18,7 +18,7 @@ import msgspec
 from amqtt.adapters import StreamWriterAdapter, WriterAdapter
 from amqtt.broker import Broker
 from amqtt.contexts import ListenerConfig
-from amqtt.errors import AMQTTError, MQTTError, NoDataError
+from amqtt.errors import AMQTTError, BrokerError, MQTTError, NoDataError
 from amqtt.mqtt.connack import NOT_AUTHORIZED, UNACCEPTABLE_PROTOCOL_VERSION, ConnackPacket
 from amqtt.session import Session
 
@@ -114,7 +114,12 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("amqtt").setLevel(logging.ERROR)
     listener = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Listener)
-    asyncio.run(serve(listener))
+    try:
+        asyncio.run(serve(listener))
+    except BrokerError as error:
+        sys.exit(
+            f"cannot listen on {listener.address}:{listener.port} with the certificate {listener.certificate} and the key {listener.key}: {error}"
+        )
 
 
 if __name__ == "__main__":

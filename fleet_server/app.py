@@ -1,0 +1,214 @@
+"""Composition root: the only file that names the classes behind the ports. `serve` runs one whole fleet server."""
+
+import importlib.metadata
+import logging
+import os
+import sys
+import tomllib
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from fleet_contract import names
+from fleet_contract.errors import ContractError
+from fleet_contract.mqtt import Tls
+from fleet_server import https, running
+from fleet_server.api.app import create_app
+from fleet_server.control_loop import ControlLoop, Every
+from fleet_server.errors import BadRequest, Conflict
+from fleet_server.fleet import Fleet
+from fleet_server.founding import database_url
+from fleet_server.jobs.local import LocalRunner
+from fleet_server.mqtt.counts import Counts
+from fleet_server.mqtt.files import FileService
+from fleet_server.mqtt.ingest import Ingest
+from fleet_server.mqtt.link import FleetLink
+from fleet_server.mqtt.listener import Listener
+from fleet_server.mqtt.supervisor import BrokerChild, choose
+from fleet_server.ports import BrokerState
+from fleet_server.running import Ports, RunState
+from fleet_server.services import devices, orders, records
+from fleet_server.services.control import Control
+from fleet_server.settings import BROKERS, Settings
+from fleet_server.tables import database
+from fleet_server.trust.device_ca import SERVER_IDENTITY, DeviceCa
+from fleet_server.trust.orders import Ed25519OrderSigner
+from fleet_server.trust.repository import TufRepository
+
+log = logging.getLogger(__name__)
+
+_REFRESH_S = 60.0
+_FIRST_CONNECTION_S = 15.0
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class LiveBroker:
+    """Implements ports.Broker. `child` is None for a broker that somebody else runs."""
+
+    kind: str
+    url: str
+    link: FleetLink
+    child: BrokerChild | None
+
+    def state(self) -> BrokerState:
+        bytes_in, bytes_out = self.link.bytes_in_out
+        pid = self.child.pid if self.child else None
+        return BrokerState(self.kind, self.url, self.link.connected, self.link.protocol, pid, bytes_in, bytes_out)
+
+
+@dataclass(frozen=True)
+class _Places:
+    """The home, and where the two listeners are."""
+
+    home: Path
+    settings: Settings
+    ports: Ports
+
+    @property
+    def https_url(self) -> str:
+        return f"https://{self.settings.host}:{self.ports.https}"
+
+    @property
+    def identity(self) -> Tls:
+        ca = self.home / "ca"
+        return Tls(ca / "ca.pem", ca / f"{SERVER_IDENTITY}.pem", ca / f"{SERVER_IDENTITY}.key")
+
+    @property
+    def listener(self) -> Listener:
+        ca = self.home / "ca"
+        files = (str(ca / name) for name in ("ca.pem", "server.pem", "server.key"))
+        return Listener(self.settings.bind_address, self.ports.mqtt, *files, str(self.home / "broker"))
+
+
+def serve(home: Path, settings: Settings, environment: Mapping[str, str], announce: Callable[[RunState], None]) -> None:
+    """Run until SIGTERM or SIGINT; `announce` is called once, when devices and people can connect. Raises ServerError when it cannot start."""
+    home = home.resolve()
+    with ExitStack() as stack:
+        stack.enter_context(running.claimed(home))
+        authority = DeviceCa(home / "ca", settings.fleet, utc_now)
+        authority.renew_own(settings.own_hosts)
+        engine = database.connect(database_url(home, settings))
+        stack.callback(engine.dispose)
+        if not database.is_current(engine):
+            raise Conflict(f"the database is of another version: run `fleet-server migrate --home {home}` first", field="database_url")
+        last = running.last_ports(home)
+        https_listener = stack.enter_context(running.listen(settings.bind_address, settings.https_port, last.https, "https_port"))
+        external = settings.broker not in BROKERS
+        mqtt_port = 0 if external else running.free_port(settings.bind_address, settings.mqtt_port, last.mqtt, "mqtt_port")
+        places = _Places(home, settings, Ports(https_listener.getsockname()[1], mqtt_port))
+        running.remember_ports(home, places.ports)
+        link = FleetLink(Counts())
+        broker = _start_broker(places, environment, link, stack)
+        fleet = _assemble(places, engine, authority, link, broker, stack)
+        _connect(fleet, places, link, broker, stack)
+        tls = https.TlsFiles(home / "ca" / "server.pem", home / "ca" / "server.key")
+        https.serve(create_app(fleet), https_listener, tls, lambda: _ready(places, broker, announce))
+        log.info("stopping")
+
+
+def _start_broker(places: _Places, environment: Mapping[str, str], link: FleetLink, stack: ExitStack) -> LiveBroker:
+    settings = places.settings
+    if settings.broker not in BROKERS:
+        return LiveBroker("external", settings.broker, link, None)
+    search_path = environment.get("PATH", os.defpath)
+    kind = choose(settings.broker, search_path)
+    url = f"mqtts://{settings.host}:{places.ports.mqtt}"
+
+    def renew_state(pid: int) -> None:
+        if (places.home / "run" / "state.json").exists():
+            running.write_state(places.home, RunState(places.https_url, url, kind, os.getpid(), pid))
+
+    child = BrokerChild(kind, places.listener, places.identity, search_path=search_path, on_started=renew_state)
+    stack.callback(child.close)
+    child.start()
+    return LiveBroker(kind, url, link, child)
+
+
+def _assemble(places: _Places, engine, authority: DeviceCa, link: FleetLink, broker: LiveBroker, stack: ExitStack) -> Fleet:
+    home, settings = places.home, places.settings
+    runner = LocalRunner(python=settings.job_python or sys.executable)
+    stack.callback(runner.close)
+    loop = ControlLoop()
+    fleet = Fleet(
+        name=settings.fleet,
+        home=home,
+        engine=engine,
+        authority=authority,
+        repository=TufRepository(home / "tuf", home / "keys", utc_now),
+        signer=Ed25519OrderSigner(home / "keys" / "orders.pem"),
+        link=link,
+        broker=broker,
+        runner=runner,
+        tasks=task_files(settings.tasks),
+        releases_key=Path(settings.releases_key).resolve() if settings.releases_key else None,
+        now=utc_now,
+        version=importlib.metadata.version("edgefleet"),
+        wake=loop.wake,
+        ingest_counts=link.counts.snapshot,
+    )
+    stack.callback(loop.close)
+    loop.start(_ticker(fleet, link))
+    return fleet
+
+
+def _ticker(fleet: Fleet, link: FleetLink) -> Callable[[], None]:
+    control, refresh = Control(fleet), Every(_REFRESH_S)
+
+    def tick() -> None:
+        if refresh.due():
+            fleet.repository.refresh()
+        if link.stale.is_set() and link.connected:
+            link.publish_all(orders.current(fleet.engine))
+        control.tick(fleet.now())
+
+    return tick
+
+
+def _connect(fleet: Fleet, places: _Places, link: FleetLink, broker: LiveBroker, stack: ExitStack) -> None:
+    ingest = Ingest(
+        lambda batches: records.store_batches(fleet.engine, batches, fleet.now(), samples=fleet.samples),
+        lambda device, status: devices.observe(fleet.engine, device, status, fleet.now()),
+        link.send_ack,
+        link.counts,
+    )
+    files = FileService(fleet.repository, link.send_block, link.counts)
+    for part in (ingest, files):
+        stack.callback(part.close)
+        part.start()
+    stack.callback(link.close)
+    url = f"mqtts://{_local(places.settings)}:{places.ports.mqtt}" if broker.child else broker.url
+    link.start(url, places.identity, on_arrival=ingest.offer, on_want=files.offer, wake=fleet.wake)
+    if not link.wait_connected(_FIRST_CONNECTION_S):
+        log.warning("no connection to the broker %s yet; trying on", url)
+
+
+def _local(settings: Settings) -> str:
+    """Where the server reaches its own listeners; all addresses include loopback."""
+    return "127.0.0.1" if settings.bind_address in ("0.0.0.0", "127.0.0.1") else settings.bind_address
+
+
+def _ready(places: _Places, broker: LiveBroker, announce: Callable[[RunState], None]) -> None:
+    state = RunState(places.https_url, broker.url, broker.kind, os.getpid(), broker.child.pid if broker.child else None)
+    running.write_state(places.home, state)
+    announce(state)
+
+
+def task_files(paths: tuple[str, ...]) -> dict[str, Path]:
+    """Task files by the name inside. Raises BadRequest for one that cannot be read or has no name, or for two of one name."""
+    found: dict[str, Path] = {}
+    for text in paths:
+        path = Path(text).resolve()
+        try:
+            name = names.name(tomllib.loads(path.read_text())["name"], "name")
+        except (OSError, ValueError, KeyError, TypeError, ContractError) as error:
+            raise BadRequest(f"cannot use the task file {path}: {type(error).__name__}: {error}", field="task") from error
+        if name in found:
+            raise BadRequest(f"{found[name]} and {path} both describe the task {name!r}", field="task")
+        found[name] = path
+    return found

@@ -1,0 +1,136 @@
+"""The command line: init | up | token create | migrate. Exit codes: 0 ok, 1 failed, 2 bad input."""
+
+import json
+import logging
+import os
+import secrets
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from sqlalchemy.exc import SQLAlchemyError
+
+from fleet_contract.errors import ContractError
+from fleet_server import founding, settings
+from fleet_server.errors import BadRequest, Conflict, NotFound, ServerError
+from fleet_server.services import tokens
+from fleet_server.tables import database
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="The control plane of a fleet of edge devices."
+)
+token_app = typer.Typer(no_args_is_help=True, help="API tokens.")
+app.add_typer(token_app, name="token")
+
+Home = Annotated[Path, typer.Option(envvar="EDGEFLEET_HOME", help="The server's folder: database, CA, online keys, repository.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+@app.command(epilog="Example: fleet-server init --home ./server --keys ./offline-keys --fleet demo --host localhost")
+def init(
+    home: Home,
+    keys: Annotated[Path, typer.Option(help="Folder for the offline keys (root, targets, releases). Keep it off this machine afterwards.")],
+    fleet: Annotated[str, typer.Option(help="The fleet's name; part of every device's identity.")] = "demo",
+    host: Annotated[str, typer.Option(help="Name or IP address by which devices reach this server.")] = "localhost",
+    database_url: Annotated[str | None, typer.Option(help="Any SQLAlchemy URL; SQLite in the home by default.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a new fleet server: CA, keys, TUF repository, database and an admin token, which is shown this once."""
+    chosen = settings.check(settings.Settings(fleet=fleet, host=host, database_url=database_url))
+    token = founding.found(home.resolve(), keys.resolve(), chosen, _now)
+    if as_json:
+        typer.echo(json.dumps({"home": str(home.resolve()), "keys": str(keys.resolve()), "fleet": fleet, "admin_token": token}))
+        return
+    typer.echo(f"Fleet {fleet!r} is ready in {home}; its offline keys are in {keys}: move them to a safe place.")
+    typer.echo(f"Admin token (shown only now): {token}")
+    typer.echo(f"Next: fleet-server up --home {home}")
+
+
+@app.command(epilog="Example: fleet-server up --home ./server --task task.toml --releases-key ./offline-keys/releases.pem")
+def up(
+    home: Home,
+    broker: Annotated[str | None, typer.Option(help="auto, mosquitto, embedded, or mqtts://host:port of one that runs.")] = None,
+    https_port: Annotated[int | None, typer.Option(help="0 for any free port.")] = None,
+    mqtt_port: Annotated[int | None, typer.Option(help="0 for any free port.")] = None,
+    task: Annotated[list[Path] | None, typer.Option(help="Task file that retraining jobs may use; may be repeated.")] = None,
+    releases_key: Annotated[Path | None, typer.Option(help="Key (PEM) with which jobs sign challengers.")] = None,
+    database_url: Annotated[str | None, typer.Option(help="Overrides the one chosen at init.")] = None,
+    address: Annotated[str | None, typer.Option(help="IP address to listen on.")] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
+) -> None:
+    """Run the server: broker, MQTT, control loop and HTTPS, until SIGTERM or Ctrl-C."""
+    from fleet_server.app import serve  # the other commands start without loading the web framework
+    from fleet_server.running import RunState
+
+    level = logging.DEBUG if verbose else logging.INFO
+    logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    options = {
+        "broker": broker,
+        "https_port": https_port,
+        "mqtt_port": mqtt_port,
+        "tasks": tuple(str(path.resolve()) for path in task or ()),
+        "releases_key": str(releases_key.resolve()) if releases_key else None,
+        "database_url": database_url,
+        "address": address,
+    }
+    chosen = settings.override(settings.load(home), os.environ, options)
+
+    def announce(state: RunState) -> None:
+        typer.echo(f"ready: {state.https_url} (API, docs at /docs), {state.broker_url} ({state.broker_kind} broker)")
+        sys.stdout.flush()
+
+    serve(home, chosen, os.environ, announce)
+
+
+@token_app.command("create", epilog="Example: fleet-server token create --home ./server --role operator")
+def token_create(
+    home: Home,
+    role: Annotated[str, typer.Option(help="viewer, operator or admin.")],
+    as_json: AsJson = False,
+) -> None:
+    """Make an API token and print it, this once."""
+    engine = _database(home)
+    try:
+        token = tokens.create(engine, role, by="cli", now=_now(), new_secret=secrets.token_urlsafe)
+    finally:
+        engine.dispose()
+    typer.echo(json.dumps({"role": role, "token": token}) if as_json else token)
+
+
+@app.command(epilog="Example: fleet-server migrate --home ./server")
+def migrate(home: Home) -> None:
+    """Bring the database to this version's schema. Stop the server first."""
+    engine = _database(home)
+    try:
+        database.migrate(engine)
+    finally:
+        engine.dispose()
+    typer.echo("the database is up to date")
+
+
+def main() -> None:
+    """Entry point: every foreseeable failure is one line on stderr."""
+    try:
+        app()
+    except (BadRequest, NotFound, Conflict, ContractError) as error:
+        _fail(str(error), 2)
+    except (ServerError, OSError) as error:
+        _fail(str(error), 1)
+    except SQLAlchemyError as error:
+        _fail(f"the database does not answer: {str(getattr(error, 'orig', None) or error).strip()}", 1)
+
+
+def _fail(text: str, code: int) -> None:
+    sys.stderr.write(f"fleet-server: {text}\n")
+    sys.exit(code)
+
+
+def _database(home: Path):
+    chosen = settings.override(settings.load(home), os.environ, {})
+    return database.connect(founding.database_url(home.resolve(), chosen))
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

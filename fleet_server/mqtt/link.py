@@ -1,0 +1,128 @@
+"""The server's one MQTT session: routes what devices send, and sends what is for them."""
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+
+from fleet_contract import messages, topics
+from fleet_contract.errors import BadTopic, ContractError, UnknownVersion
+from fleet_contract.messages import Ack, Batch, Block, Refusal, Status, Want
+from fleet_contract.mqtt import Acknowledge, Offline, Session, Tls
+from fleet_contract.topics import Down, Up
+from fleet_server.mqtt.counts import Count, Counts
+from fleet_server.mqtt.ingest import Arrival
+from fleet_server.trust.device_ca import SERVER_IDENTITY
+
+log = logging.getLogger(__name__)
+
+_KIND_OF: dict[type, Up] = {Status: Up.STATUS, Batch: Up.RECORDS, Want: Up.WANT}
+
+
+class FleetLink:
+    """Implements ports.OrderLink. Until `start`, and while the broker is away, sending raises Offline or does nothing, as each method says."""
+
+    def __init__(self, counts: Counts) -> None:
+        self.counts = counts
+        self.stale = threading.Event()
+        """Set when the broker may lack orders: call `publish_all`."""
+        self._session: Session | None = None
+        self._on_arrival: Callable[[Arrival], None] = lambda _: None
+        self._on_want: Callable[[str, Want], None] = lambda *_: None
+        self._wake: Callable[[], None] = lambda: None
+
+    def start(
+        self,
+        url: str,
+        tls: Tls,
+        *,
+        on_arrival: Callable[[Arrival], None],
+        on_want: Callable[[str, Want], None],
+        wake: Callable[[], None],
+    ) -> None:
+        """Connect, and stay connected. The callbacks must not block; `wake` is called when there are orders to publish again."""
+        self._on_arrival, self._on_want, self._wake = on_arrival, on_want, wake
+        self._session = Session(
+            url, SERVER_IDENTITY, tls, subscriptions=[topics.all_up()], on_message=self.route, on_connected=self._connected
+        )
+        self._session.start()
+
+    def wait_connected(self, timeout_s: float) -> bool:
+        return self._session is not None and self._session.wait_connected(timeout_s)
+
+    def close(self) -> None:
+        if self._session:
+            self._session.close()
+
+    @property
+    def connected(self) -> bool:
+        return self._session is not None and self._session.connected
+
+    @property
+    def protocol(self) -> str:
+        return self._session.protocol if self._session else ""
+
+    @property
+    def bytes_in_out(self) -> tuple[int, int]:
+        return (self._session.bytes_in, self._session.bytes_out) if self._session else (0, 0)
+
+    def publish_order(self, device_id: str, envelope: bytes) -> None:
+        try:
+            self._publish(topics.down(device_id, Down.ORDER), envelope, retain=True)
+        except Offline:
+            self.stale.set()
+
+    def publish_all(self, envelopes: Mapping[str, bytes]) -> None:
+        """Retain every device's order again: a broker may have lost them."""
+        self.stale.clear()
+        for device, envelope in envelopes.items():
+            self.publish_order(device, envelope)
+
+    def send_ack(self, device: str, ack: Ack) -> None:
+        """An Ack that is lost is sent again when the device repeats its batch."""
+        try:
+            self._publish(topics.down(device, Down.ACK), messages.encode(ack))
+        except Offline:
+            log.debug("an Ack for %s was not sent: offline", device)
+
+    def send_block(self, device: str, answer: Block | Refusal) -> None:
+        """Raises Offline."""
+        self._publish(topics.down(device, Down.BLOCKS), messages.encode(answer))
+
+    def route(self, topic: str, payload: bytes, puback: Acknowledge) -> None:
+        """Runs in the MQTT thread. What cannot be used is counted and let go, without an Ack."""
+        self.counts.add(Count.MESSAGES)
+        try:
+            device, kind = topics.parse_up(topic)
+            message = messages.decode_from_device(payload)
+        except BadTopic as error:
+            self._drop(Count.FOREIGN_TOPIC, error, puback)
+        except UnknownVersion as error:
+            self._drop(Count.UNKNOWN_VERSION, f"{error} (on {topic})", puback)
+        except ContractError as error:
+            self._drop(Count.MALFORMED, f"{error} (on {topic})", puback)
+        else:
+            self._hand_over(device, kind, message, len(payload), puback)
+
+    def _hand_over(self, device: str, kind: Up, message: messages.FromDevice, size: int, puback: Acknowledge) -> None:
+        if _KIND_OF[type(message)] != kind:
+            self._drop(Count.WRONG_KIND, f"{device} sent a {type(message).__name__} as {kind.value}", puback)
+        elif isinstance(message, Want):
+            self.counts.add(Count.WANTS)
+            self._on_want(device, message)
+            puback()
+        else:
+            self.counts.add(Count.BATCHES if isinstance(message, Batch) else Count.STATUSES)
+            self._on_arrival(Arrival(device, message, size, puback))
+
+    def _drop(self, count: Count, reason: object, puback: Acknowledge) -> None:
+        self.counts.trouble(count, reason)
+        puback()
+
+    def _publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        if self._session is None:
+            raise Offline("the session has not been started")
+        self._session.publish(topic, payload, retain=retain)
+
+    def _connected(self) -> None:
+        self.stale.set()
+        self._wake()

@@ -1,0 +1,371 @@
+"""What every broker of ours must enforce and provide: the same tests over Mosquitto and the embedded one, with raw MQTT clients."""
+
+import os
+import queue
+import signal
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import paho.mqtt.client as paho
+import pytest
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+
+from fleet_contract import limits, topics
+from fleet_contract.mqtt import Backoff, Session, Tls
+from fleet_contract.topics import Down, Up
+from fleet_server.errors import Unavailable
+from fleet_server.mqtt import mosquitto
+from fleet_server.mqtt.listener import Listener
+from fleet_server.mqtt.supervisor import BrokerChild
+from fleet_server.running import free_port
+from fleet_server.trust import device_ca
+from fleet_server.trust.device_ca import DeviceCa
+from tests.fakes.device_keys import identity
+
+SEARCH_PATH = os.environ.get("PATH", os.defpath)
+PATIENCE_S = 15.0
+FLEET = topics.ROOT + "/#"
+KINDS = [
+    pytest.param("mosquitto", marks=pytest.mark.skipif(mosquitto.find(SEARCH_PATH) is None, reason="mosquitto is not installed")),
+    "embedded",
+]
+
+
+@dataclass
+class Place:
+    """A running broker, the CA behind it, and who may connect."""
+
+    child: BrokerChild
+    ca: DeviceCa
+    folder: Path
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"mqtts://localhost:{self.port}"
+
+    @property
+    def server(self) -> Tls:
+        return Tls(self.ca.folder / "ca.pem", self.ca.folder / "fleet-server.pem", self.ca.folder / "fleet-server.key")
+
+    def device(self, name: str) -> Tls:
+        return identity(self.ca, name, self.folder / name)
+
+
+def new_place(kind: str, folder: Path) -> Place:
+    ca = device_ca.create(folder / "ca", "demo", lambda: datetime.now(UTC))
+    ca.renew_own(["localhost", "127.0.0.1"])
+    port = free_port("127.0.0.1", 0, 0, "mqtt_port")
+    files = (str(ca.folder / name) for name in ("ca.pem", "server.pem", "server.key"))
+    listener = Listener("127.0.0.1", port, *files, str(folder / "broker"))
+    place = Place(None, ca, folder, port)
+    place.child = BrokerChild(kind, listener, place.server, search_path=SEARCH_PATH, backoff=Backoff(0.05, 0.2))
+    return place
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    made = new_place(request.param, tmp_path_factory.mktemp(request.param))
+    made.child.start()
+    yield made
+    made.child.close()
+
+
+class Client:
+    """A plain MQTT 3.1.1 client that obeys no rule of ours."""
+
+    def __init__(self, place: Place, tls: Tls, client_id: str = "anything", *, clean: bool = True, username: str | None = None) -> None:
+        self.received: queue.Queue[tuple[str, bytes, bool]] = queue.Queue()
+        self.refused: int | None = None
+        self.gone, self._connected = threading.Event(), threading.Event()
+        self._granted: queue.Queue[list] = queue.Queue()
+        self._place = place
+        self.client = paho.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=client_id,
+            protocol=MQTTProtocolVersion.MQTTv311,
+            clean_session=clean,
+            reconnect_on_failure=False,
+        )
+        context = ssl.create_default_context(cafile=str(tls.ca))
+        context.load_cert_chain(tls.certificate, tls.key)
+        self.client.tls_set_context(context)
+        if username:
+            self.client.username_pw_set(username, "secret")
+        self.client.on_connect = self._on_connect
+        self.client.on_disconnect = lambda *_: self.gone.set()
+        self.client.on_subscribe = lambda _c, _u, _m, codes, _p: self._granted.put(codes)
+        self.client.on_message = lambda _c, _u, m: self.received.put((m.topic, m.payload, m.retain))
+
+    def _on_connect(self, _client, _userdata, _flags, reason, _properties) -> None:
+        self.refused = reason.value if reason.is_failure else None
+        self._connected.set()
+
+    def connect(self) -> "Client":
+        self.client.connect("localhost", self._place.port, 20)
+        self.client.loop_start()
+        assert self._connected.wait(PATIENCE_S), "no CONNACK"
+        return self
+
+    def subscribe(self, *filters: str) -> list:
+        self.client.subscribe([(each, 1) for each in filters])
+        return self._granted.get(timeout=PATIENCE_S)
+
+    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        self.client.publish(topic, payload, qos=1, retain=retain).wait_for_publish(PATIENCE_S)
+
+    def next(self) -> tuple[str, bytes, bool]:
+        return self.received.get(timeout=PATIENCE_S)
+
+    def until_marker(self) -> list[bytes]:
+        """The payloads that came before the next b"marker"."""
+        return list(iter(lambda: self.next()[1], b"marker"))
+
+    def cut(self) -> None:
+        """Vanish without a DISCONNECT, as in a power cut."""
+        self.client.socket().shutdown(2)
+        self.client.loop_stop()
+
+    def close(self) -> None:
+        self.client.disconnect()
+        self.client.loop_stop()
+
+
+@contextmanager
+def connected(place: Place, tls: Tls, client_id: str = "anything", **options) -> Iterator[Client]:
+    client = Client(place, tls, client_id, **options).connect()
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    pause = threading.Event()
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true"
+        pause.wait(0.02)
+
+
+def test_device_publishes_on_its_own_topics_and_reads_its_own(place: Place) -> None:
+    with connected(place, place.server) as server, connected(place, place.device("own-1")) as device:
+        server.subscribe(topics.all_up())
+        device.subscribe(topics.all_down("own-1"))
+        device.publish(topics.up("own-1", Up.RECORDS), b"records")
+        assert server.next()[:2] == (topics.up("own-1", Up.RECORDS), b"records")
+        server.publish(topics.down("own-1", Down.ACK), b"ack")
+        assert device.next()[:2] == (topics.down("own-1", Down.ACK), b"ack")
+
+
+@pytest.mark.parametrize(
+    "topic",
+    [
+        pytest.param(topics.up("victim", Up.RECORDS), id="another-device's-records"),
+        pytest.param(topics.up("victim", Up.STATUS), id="another-device's-status"),
+        pytest.param(topics.down("victim", Down.ORDER), id="another-device's-order"),
+        pytest.param(topics.down("rogue", Down.ORDER), id="its-own-order"),
+        pytest.param("elsewhere/rogue", id="outside-the-fleet"),
+        pytest.param(f"{topics.ROOT}/rogue/up/records/deeper", id="below-its-own"),
+    ],
+)
+@pytest.mark.parametrize("retain", [False, True], ids=["plain", "retained"])
+def test_publication_to_a_foreign_topic_reaches_nobody(place: Place, topic: str, retain: bool) -> None:
+    with connected(place, place.server) as server, connected(place, place.device("rogue")) as rogue:
+        server.subscribe(FLEET)
+        rogue.publish(topic, b"forged", retain=retain)
+        rogue.publish(topics.up("rogue", Up.RECORDS), b"marker")
+        assert b"forged" not in server.until_marker()
+    with connected(place, place.server) as later:
+        later.subscribe(FLEET, "elsewhere/#")
+        later.publish(topics.down("rogue", Down.ACK), b"marker")
+        assert b"forged" not in later.until_marker()
+
+
+@pytest.mark.parametrize("foreign", ["#", "+/+/+/+/+", FLEET, topics.all_up(), topics.all_down("victim"), f"{topics.ROOT}/+/down/order"])
+def test_subscription_to_foreign_topics_delivers_nothing(place: Place, foreign: str) -> None:
+    with connected(place, place.server) as server, connected(place, place.device("rogue")) as rogue:
+        server.publish(topics.down("victim", Down.ORDER), b"retained secret", retain=True)
+        rogue.subscribe(foreign)
+        server.publish(topics.down("victim", Down.BLOCKS), b"live secret")
+        rogue.subscribe(topics.all_down("rogue"))
+        server.publish(topics.down("rogue", Down.ACK), b"marker")
+        assert rogue.next()[:2] == (topics.down("rogue", Down.ACK), b"marker")
+
+
+def test_connecting_device_gets_nothing_that_it_did_not_subscribe_to(place: Place) -> None:
+    with connected(place, place.server) as server, connected(place, place.device("victim")) as victim:
+        server.publish(topics.down("victim", Down.ORDER), b"secret", retain=True)
+        victim.subscribe(topics.all_down("victim"))
+        with connected(place, place.device("rogue")) as rogue:
+            rogue.subscribe(topics.all_down("rogue"))
+            server.publish(topics.down("rogue", Down.ACK), b"marker")
+            assert rogue.next()[1] == b"marker"
+
+
+@pytest.mark.parametrize("clean", [True, False], ids=["clean-session", "stored-session"])
+def test_client_id_and_user_name_give_no_rights(place: Place, clean: bool) -> None:
+    with connected(place, place.server) as server, connected(place, place.device("victim"), "victim") as victim:
+        server.subscribe(FLEET)
+        with connected(place, place.device("rogue"), "victim", clean=clean, username="fleet-server") as rogue:
+            rogue.publish(topics.up("victim", Up.RECORDS), b"forged")
+            rogue.publish(topics.up("rogue", Up.RECORDS), b"marker")
+            assert b"forged" not in server.until_marker()
+        victim.publish(topics.up("victim", Up.RECORDS), b"still here")
+        assert server.next()[1] == b"still here"
+        assert not victim.gone.is_set()
+
+
+def test_second_connection_of_one_identity_takes_the_first_over(place: Place) -> None:
+    tls = place.device("twin")
+    with connected(place, tls) as first, connected(place, tls):
+        assert first.gone.wait(PATIENCE_S)
+
+
+def refuses(place: Place, certificate: tuple[Path, Path] | None) -> bool:
+    """TLS 1.3 tells the client only when it reads: a refused one cannot get a CONNACK."""
+    context = ssl.create_default_context(cafile=place.ca.folder / "ca.pem")
+    if certificate:
+        context.load_cert_chain(*certificate)
+    client = paho.Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv311, reconnect_on_failure=False)
+    client.tls_set_context(context)
+    welcome = threading.Event()
+    client.on_connect = lambda *_: welcome.set()
+    try:
+        client.connect("localhost", place.port, 20)
+    except OSError:
+        return True
+    client.loop_forever()
+    return not welcome.is_set()
+
+
+def test_connection_without_a_certificate_is_refused(place: Place) -> None:
+    assert refuses(place, None)
+
+
+def test_certificate_of_another_ca_is_refused(place: Place, tmp_path: Path) -> None:
+    stranger = device_ca.create(tmp_path / "other", "demo", lambda: datetime.now(UTC))
+    tls = identity(stranger, "victim", tmp_path / "victim")
+    assert refuses(place, (tls.certificate, tls.key))
+
+
+def test_listeners_own_certificate_is_not_a_client(place: Place) -> None:
+    assert refuses(place, (place.ca.folder / "server.pem", place.ca.folder / "server.key"))
+
+
+def test_retained_order_waits_for_the_device(place: Place) -> None:
+    topic = topics.down("late", Down.ORDER)
+    with connected(place, place.server) as server:
+        server.publish(topic, b"old", retain=True)
+        server.publish(topic, b"order", retain=True)
+    with connected(place, place.device("late")) as device:
+        device.subscribe(topics.all_down("late"))
+        assert device.next() == (topic, b"order", True)
+
+
+def test_last_will_is_delivered_and_retained_when_the_device_vanishes(place: Place) -> None:
+    topic = topics.up("fragile", Up.STATUS)
+    with connected(place, place.server) as server:
+        server.subscribe(topics.all_up())
+        device = Client(place, place.device("fragile"))
+        device.client.will_set(topic, b"gone", qos=1, retain=True)
+        device.connect().cut()
+        assert server.next()[:2] == (topic, b"gone")
+    with connected(place, place.server) as later:
+        later.subscribe(topics.all_up())
+        until(lambda: (topic, b"gone", True) in list(later.received.queue))
+
+
+def test_last_will_is_not_sent_after_a_goodbye(place: Place) -> None:
+    with connected(place, place.server) as server:
+        server.subscribe(topics.up("polite", Up.STATUS), topics.up("polite", Up.RECORDS))
+        device = Client(place, place.device("polite"))
+        device.client.will_set(topics.up("polite", Up.STATUS), b"gone", qos=1)
+        device.connect().close()
+        with connected(place, place.device("polite")) as again:
+            again.publish(topics.up("polite", Up.RECORDS), b"marker")
+            assert server.next()[1] == b"marker"
+
+
+def test_last_will_on_a_foreign_topic_is_never_sent(place: Place) -> None:
+    with connected(place, place.server) as server:
+        server.subscribe(FLEET)
+        rogue = Client(place, place.device("rogue"))
+        rogue.client.will_set(topics.up("victim", Up.STATUS), b"forged", qos=1, retain=True)
+        rogue.connect()
+        if rogue.refused is None:
+            rogue.cut()
+        rogue.close()
+        with connected(place, place.device("rogue")) as again:
+            again.publish(topics.up("rogue", Up.RECORDS), b"marker")
+            assert b"forged" not in server.until_marker()
+
+
+def test_largest_message_passes_and_a_larger_one_does_not(place: Place) -> None:
+    topic = topics.up("bulky", Up.RECORDS)
+    with connected(place, place.server) as server:
+        server.subscribe(topics.all_up(Up.RECORDS))
+        with connected(place, place.device("bulky")) as device:
+            device.publish(topic, bytes(limits.MAX_MESSAGE_BYTES))
+            assert len(server.next()[1]) == limits.MAX_MESSAGE_BYTES
+            device.client.publish(topic, bytes(2 * limits.MAX_MESSAGE_BYTES), qos=1)
+            assert device.gone.wait(PATIENCE_S)
+        with connected(place, place.device("bulky")) as device:
+            device.publish(topic, b"marker")
+            assert server.next()[1] == b"marker"
+
+
+def test_session_falls_back_to_what_the_broker_speaks(place: Place) -> None:
+    answered = threading.Event()
+    session = Session(
+        place.url, "speaker", place.device("speaker"), subscriptions=[topics.all_down("speaker")], on_message=lambda *_: answered.set()
+    )
+    session.start()
+    assert session.wait_connected(PATIENCE_S)
+    assert session.protocol == {"mosquitto": "5", "embedded": "3.1.1"}[place.child.kind]
+    session.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_sessions_come_back_after_the_broker_was_killed(kind: str, tmp_path: Path) -> None:
+    place = new_place(kind, tmp_path)
+    place.child.start()
+    received: queue.Queue[tuple[str, bytes]] = queue.Queue()
+
+    def take(topic: str, payload: bytes, acknowledge: Callable[[], None]) -> None:
+        acknowledge()
+        received.put((topic, payload))
+
+    quick = Backoff(0.05, 0.2)
+    server = Session(place.url, "fleet-server", place.server, subscriptions=[topics.all_up()], on_message=take, backoff=quick)
+    device = Session(place.url, "cam", place.device("cam"), subscriptions=[topics.all_down("cam")], on_message=take, backoff=quick)
+    for session in (server, device):
+        session.start()
+        assert session.wait_connected(PATIENCE_S)
+    killed = place.child.pid
+    os.kill(killed, signal.SIGKILL)
+    until(lambda: not server.connected and not device.connected)
+    until(lambda: server.connected and device.connected)
+    server.publish(topics.down("cam", Down.ORDER), b"order", retain=True)
+    assert received.get(timeout=PATIENCE_S) == (topics.down("cam", Down.ORDER), b"order")
+    assert place.child.pid not in (None, killed)
+    for session in (device, server):
+        session.close()
+    place.child.close()
+    assert place.child.pid is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_broker_that_cannot_start_says_why(kind: str, tmp_path: Path) -> None:
+    place = new_place(kind, tmp_path)
+    (place.ca.folder / "server.key").write_text("not a key")
+    with pytest.raises(Unavailable) as caught:
+        place.child.start()
+    assert str(place.folder / "broker") in str(caught.value)
+    assert "key" in str(caught.value).lower()
