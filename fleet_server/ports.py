@@ -1,10 +1,12 @@
 """What services need from the edges of the server; app.py alone names the classes behind these."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
 from fleet_contract.blocks import BlockIndex
+from fleet_contract.job import JobResult, Progress
 from fleet_contract.order import Order
 
 
@@ -73,3 +75,26 @@ class BrokerState:
 
 class Broker(Protocol):
     def state(self) -> BrokerState: ...
+
+
+@dataclass(frozen=True)
+class JobLook:
+    """What a job's folder says now: still running, or ended with a `result`, or with a `failure` in words. Neither: it has not been started."""
+
+    running: bool
+    progress: Progress | None = None
+    result: JobResult | None = None
+    failure: str | None = None
+
+
+class JobRunner(Protocol):
+    """Runs the workbench on a job's folder, in another process."""
+
+    def start(self, folder: Path, now: datetime) -> None:
+        """Begin the job whose spec.json is in the folder; forgets an earlier attempt. Raises Unavailable when it cannot be started."""
+
+    def look(self, folder: Path, now: datetime) -> JobLook:
+        """How it stands; ends it when its time is up. Right also after this program was restarted."""
+
+    def close(self) -> None:
+        """End what is running."""

@@ -1,0 +1,1 @@
+"""Runs the workbench in another process."""

@@ -1,0 +1,1 @@
+"""What the server does, one noun a file: facts from the database, decisions from the domain, changes back in one audited transaction."""

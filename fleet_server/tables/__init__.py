@@ -1,0 +1,1 @@
+"""The database's tables, one noun a file. Rows are read and written with SQLAlchemy Core."""

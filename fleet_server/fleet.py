@@ -1,0 +1,49 @@
+"""What the services and the API stand on: one value, made once by the composition root."""
+
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from sqlalchemy import Engine
+
+from fleet_server.ports import Broker, DeviceAuthority, JobRunner, OrderLink, OrderSigner, Repository
+
+
+def _nothing() -> None: ...
+
+
+def _no_counts() -> Mapping[str, int]:
+    return {}
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """`tasks` maps a task's name to its file; without `releases_key` a challenger cannot be signed and no job starts.
+    `wake` asks the control loop to look now; `ingest_counts` are the MQTT side's counters by name."""
+
+    name: str
+    home: Path
+    engine: Engine
+    authority: DeviceAuthority
+    repository: Repository
+    signer: OrderSigner
+    link: OrderLink
+    broker: Broker
+    runner: JobRunner
+    tasks: Mapping[str, Path]
+    releases_key: Path | None
+    now: Callable[[], datetime]
+    version: str
+    new_secret: Callable[[int], str] = secrets.token_urlsafe
+    wake: Callable[[], None] = _nothing
+    ingest_counts: Callable[[], Mapping[str, int]] = _no_counts
+
+    @property
+    def samples(self) -> Path:
+        return self.home / "samples"
+
+    @property
+    def jobs(self) -> Path:
+        return self.home / "jobs"

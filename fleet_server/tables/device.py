@@ -1,0 +1,34 @@
+"""A device: what it is, what it shall run, and what it last said of itself."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger
+from sqlmodel import Field, SQLModel
+
+from fleet_server.tables.columns import Instant
+
+
+class Device(SQLModel, table=True):
+    """`desired_*` and `issued_counter` are the server's; from `online` on, the device's last status."""
+
+    __tablename__ = "devices"
+
+    id: str = Field(primary_key=True)
+    profile: str
+    task: str = Field(index=True)
+    enrolled_at: datetime = Field(sa_type=Instant)
+    desired_bundle: str | None = Field(default=None, foreign_key="bundles.sha256")
+    desired_rollout: int | None = None
+    issued_counter: int = Field(default=0, sa_type=BigInteger)
+    online: bool = False
+    last_seen: datetime | None = Field(default=None, sa_type=Instant)
+    epoch: str | None = None
+    agent_version: str = ""
+    phase: str = "unknown"
+    bundle: str | None = None
+    bundle_version: str | None = None
+    order_counter: int = Field(default=0, sa_type=BigInteger)
+    inputs: int = Field(default=0, sa_type=BigInteger)
+    refused: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
+    error: str | None = None
