@@ -14,12 +14,13 @@ import msgspec
 from fleet_contract import limits, names
 from fleet_contract.bundle import Bundle
 from fleet_contract.job import RESULT, Gate, JobResult, JobSpec, Progress, read_spec
-from fleet_contract.sketch import Condition
+from fleet_contract.sketch import Condition, decode_reference
 from model_tools import workbench
 from model_tools.build import Candidate, Tell, contents, convert, evidence, measured, staged
 from model_tools.errors import BadInput, GateFailed
 from model_tools.gates import Scores, judge, reason
 from model_tools.pack.archive import make_bundle
+from model_tools.pack.reference import accept
 from model_tools.sign.releases import LIFETIME, load_key, sign_releases
 from model_tools.storage import write_whole
 
@@ -73,7 +74,7 @@ def prepare(folder: Path) -> Ground:
     load_key(Path(spec.releases_key))
     task = workbench.load_task(Path(spec.task_file))
     champion = _read_champion(Path(spec.champion))
-    condition = _read_condition(Path(spec.condition)) if spec.condition else None
+    condition = _read_condition(Path(spec.condition), champion) if spec.condition else None
     splits = workbench.read_splits(task)
     _check_fit(task, splits, champion)
     fit = held = None
@@ -143,11 +144,12 @@ def _read_champion(path: Path) -> Bundle:
         raise BadInput(f"cannot read the champion {path}: {error.strerror}", field="champion") from error
 
 
-def _read_condition(path: Path) -> Condition:
+def _read_condition(path: Path, champion: Bundle) -> Condition:
     try:
-        return msgspec.msgpack.decode(_read(path, "condition"), type=Condition)
+        condition = msgspec.msgpack.decode(_read(path, "condition"), type=Condition)
     except (ValueError, RecursionError) as error:
         raise BadInput(f"malformed condition: {error}", field="condition") from error
+    return accept(condition, decode_reference(champion.read(champion.manifest.reference)).grid)
 
 
 def _read(path: Path, field: str) -> bytes:

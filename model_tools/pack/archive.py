@@ -19,7 +19,7 @@ from fleet_contract.bundle import (
     VectorInput,
     pack,
 )
-from fleet_contract.sketch import Condition, Grid, Reference, counts_of, decode_reference, encode_reference
+from fleet_contract.sketch import Condition, Reference, decode_reference, encode_reference
 from model_tools.errors import BadInput
 from model_tools.pack import answers, reference
 from model_tools.pack.running import logits
@@ -94,17 +94,8 @@ def _refer(
     else:
         old = decode_reference(parent.read(parent.manifest.reference))
         grid, known = old.grid, reference.inherit(old, spec)
-    new = None if condition is None else _on_grid(condition, grid)
+    new = None if condition is None else reference.accept(condition, grid)
     return reference.join(grid, reference.describe(reference.TRAINING, grid, inputs, probabilities), known, new)
-
-
-def _on_grid(condition: Condition, grid: Grid) -> Condition:
-    if condition.name == reference.TRAINING:
-        raise BadInput("a new condition cannot be called 'training'", field="condition")
-    if unknown := {*condition.features} - {f.name for f in grid.features}:
-        raise BadInput(f"the condition speaks for {min(unknown)!r}, which the bundle does not follow", field="condition")
-    counts_of(condition.sketch, grid)
-    return reference.speak_for_inputs(condition, grid)
 
 
 def _input_features(inputs: np.ndarray, spec: ImageInput | VectorInput) -> np.ndarray:

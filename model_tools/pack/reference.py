@@ -11,7 +11,7 @@ import numpy as np
 
 from fleet_contract import features, limits
 from fleet_contract.bundle import ImageInput, VectorInput
-from fleet_contract.sketch import Condition, Feature, Grid, Reference, Sketch, Sketcher
+from fleet_contract.sketch import Condition, Feature, Grid, Reference, Sketch, Sketcher, counts_of
 from model_tools.errors import BadData, BadInput
 
 TRAINING = "training"
@@ -68,6 +68,16 @@ def inherit(parent: Reference, spec: ImageInput | VectorInput) -> list[Condition
     if names != list(features.input_names(spec)):
         raise BadInput("the parent bundle follows other input features than the task: make a new model instead", field="parent")
     return [speak_for_inputs(condition, parent.grid) for condition in parent.conditions if condition.name != TRAINING]
+
+
+def accept(condition: Condition, grid: Grid) -> Condition:
+    """A condition from the field as a bundle may hold it: for inputs alone. Raises BadInput (its names), BadSketch (it is on another grid)."""
+    if condition.name == TRAINING:
+        raise BadInput(f"a new condition cannot be called {TRAINING!r}", field="condition")
+    if unknown := {*condition.features} - {f.name for f in grid.features}:
+        raise BadInput(f"the condition speaks for {min(unknown)!r}, which the bundle does not follow", field="condition")
+    counts_of(condition.sketch, grid)
+    return speak_for_inputs(condition, grid)
 
 
 def speak_for_inputs(condition: Condition, grid: Grid) -> Condition:
