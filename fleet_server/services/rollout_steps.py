@@ -20,6 +20,8 @@ from fleet_server.tables.window import Window
 
 FAILURES = ("update.rejected", "update.rolled-back")
 REFUSED = "input.refused"
+PROBATION = "probation"
+"""The phase of a device that runs a new bundle but may still fall back by itself."""
 _UNSETTLED = (DeviceState.ORDERED.value,)
 
 
@@ -81,7 +83,7 @@ def _fact(connection: Connection, row: Row, mine: Row, device: Row, now: datetim
         device=device.id,
         state=DeviceState(mine.state),
         canary=device.id in row.canaries,
-        runs_it=device.bundle == row.bundle,
+        runs_it=device.bundle == row.bundle and device.phase != PROBATION,
         has_previous=mine.previous is not None,
         absent=presence.is_absent(device.online, device.last_seen, now),
         failure=_failure(connection, row.bundle, mine) if asked else None,

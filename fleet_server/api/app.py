@@ -1,0 +1,35 @@
+"""The FastAPI application over a fleet."""
+
+from fastapi import FastAPI
+
+from fleet_server.api import audit, bundles, devices, drift, enrolment, errors, health, jobs, rollouts, samples, telemetry
+from fleet_server.api.limiting import BodyLimit
+from fleet_server.fleet import Fleet
+from fleet_server.services.metrics import registry_for
+
+PREFIX = "/v1"
+_ROUTERS = (
+    health.router,
+    enrolment.router,
+    devices.router,
+    bundles.router,
+    rollouts.router,
+    telemetry.router,
+    drift.router,
+    samples.router,
+    jobs.router,
+    audit.router,
+)
+
+
+def create_app(fleet: Fleet) -> FastAPI:
+    """An application of its own: nothing is shared between two but what their fleets share."""
+    app = FastAPI(title="edgefleet", version=fleet.version, docs_url="/docs", redoc_url=None, responses=errors.RESPONSES)
+    app.state.fleet = fleet
+    app.state.metrics = registry_for(fleet)
+    errors.install(app)
+    app.add_middleware(BodyLimit)
+    for router in _ROUTERS:
+        app.include_router(router, prefix=PREFIX)
+    app.include_router(health.metrics)
+    return app

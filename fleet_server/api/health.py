@@ -1,0 +1,42 @@
+"""Whether the server is well, and its numbers for Prometheus."""
+
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from fleet_server.api.deps import InFleet, Viewer
+from fleet_server.api.schema import Answer
+from fleet_server.tables import database
+
+router = APIRouter(tags=["health"])
+metrics = APIRouter(tags=["health"])
+
+
+class Broker(Answer):
+    kind: str
+    url: str
+    connected: bool
+    protocol: str
+    pid: int | None
+    bytes_in: int
+    bytes_out: int
+
+
+class Health(Answer):
+    """`status` is ok; degraded while the broker is not connected or the database waits for a migration."""
+
+    status: str
+    version: str
+    fleet: str
+    broker: Broker
+
+
+@router.get("/health", summary="Is the server well?")
+def show_health(fleet: InFleet) -> Health:
+    broker = fleet.broker.state()
+    well = broker.connected and database.is_current(fleet.engine)
+    return Health(status="ok" if well else "degraded", version=fleet.version, fleet=fleet.name, broker=Broker.model_validate(broker))
+
+
+@metrics.get("/metrics", summary="Numbers in Prometheus' text format", response_class=Response)
+def show_metrics(request: Request, _who: Viewer) -> Response:
+    return Response(generate_latest(request.app.state.metrics), media_type=CONTENT_TYPE_LATEST)
