@@ -1,0 +1,62 @@
+"""The running agent: its threads, in the order in which they start and end."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from edge_agent.link.files import MqttFiles
+from edge_agent.link.mqtt import Handlers, MqttLink
+from edge_agent.link.uplink import Uplink
+from edge_agent.pipeline import Pipeline
+from edge_agent.update.inbox import Inbox
+from edge_agent.update.loop import UpdateLoop
+from fleet_contract.order import SamplingCampaign
+
+_WATCH_S = 1.0
+
+
+@dataclass(frozen=True)
+class Agent:
+    """`campaign` is what the newest order asks to sample; `report` shows the state to a person."""
+
+    link: MqttLink
+    files: MqttFiles
+    uplink: Uplink
+    updates: UpdateLoop
+    pipeline: Pipeline
+    inbox: Inbox
+    campaign: Callable[[], SamplingCampaign | None]
+    report: Callable[[], None]
+
+    def serve(self, stop: threading.Event) -> None:
+        """The pipeline in this thread until `stop`; the model comes up without the server, and the records wait for it."""
+        ended = threading.Event()
+        watch = threading.Thread(target=self._watch, args=(ended,), name="watch", daemon=True)
+        handlers = Handlers(order=self._take, ack=self.uplink.on_ack, file=self.files.receive, connected=self._greet)
+        try:
+            self.updates.start()
+            self.uplink.start()
+            self.link.start(handlers)
+            watch.start()
+            self.pipeline.run(stop)
+        finally:
+            ended.set()
+            self.files.close()
+            self.updates.close()
+            self.uplink.close()
+            self.link.close()
+
+    def _take(self, envelope: bytes) -> None:
+        self.inbox.put(envelope)
+        self.updates.wake()
+
+    def _greet(self) -> None:
+        self.uplink.on_connected()
+        self.updates.wake()
+
+    def _watch(self, ended: threading.Event) -> None:
+        """Passes on what is level-triggered: the newest campaign, and the state for a person."""
+        while not ended.is_set():
+            self.pipeline.set_campaign(self.campaign())
+            self.report()
+            ended.wait(_WATCH_S)

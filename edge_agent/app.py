@@ -1,0 +1,134 @@
+"""The composition root: the only file that names concrete classes."""
+
+import logging
+import os
+import secrets
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+
+import firmware_profiles.catalog as profiles
+from edge_agent import __version__, identity
+from edge_agent.agent import Agent
+from edge_agent.clock import SystemClock
+from edge_agent.config import Settings, StateFolder
+from edge_agent.errors import Fatal, Reject
+from edge_agent.identity import Identity
+from edge_agent.inference.host import InferenceHost
+from edge_agent.link.files import MqttFiles
+from edge_agent.link.mqtt import MqttLink
+from edge_agent.link.outbox import Outbox
+from edge_agent.link.uplink import Pace as UplinkPace
+from edge_agent.link.uplink import Uplink
+from edge_agent.observation import Observer, Report, StatusFile
+from edge_agent.pipeline import Observation, Pace, Pipeline
+from edge_agent.ports import Clock
+from edge_agent.sources.factory import open_source
+from edge_agent.storage.journal import Journal
+from edge_agent.update.executor import Executor, Parts
+from edge_agent.update.inbox import Addressee, Inbox
+from edge_agent.update.loop import UpdateLoop
+from edge_agent.update.probation import Conduct, Terms
+from edge_agent.update.slots import Slots
+from edge_agent.update.state import State
+from edge_agent.update.trust import Trust
+from fleet_contract.messages import Event
+
+log = logging.getLogger(__name__)
+
+_ID_BYTES = 8
+
+
+def run(state: StateFolder, source: str, settings: Settings, stop: threading.Event) -> None:
+    """Work until `stop` is set. Raises Fatal (not enrolled, another agent on the same state, no such source) or Retry (disk)."""
+    with state.lock() as alone, ExitStack() as closing:
+        if not alone:
+            raise Fatal(f"another agent (process {state.owner()}) works on {state.root}", code="locked")
+        me = identity.load(state.identity)
+        if me is None:
+            raise Fatal(f"{state.root} holds no identity; run `edge-agent enrol` first", code="not-enrolled")
+        agent = build(me, state, source, settings, SystemClock(), closing)
+        agent.serve(stop)
+
+
+def build(me: Identity, state: StateFolder, source: str, settings: Settings, clock: Clock, closing: ExitStack) -> Agent:
+    """Everything but the threads. `closing` ends what was opened. Raises Fatal or Retry."""
+    profile = _profile(me)
+    inputs = open_source(source, clock)
+    closing.callback(inputs.close)
+    store = Outbox(state.outbox, new_epoch=lambda: secrets.token_hex(_ID_BYTES), max_bytes=settings.outbox_max_bytes)
+    closing.callback(store.close)
+    host = InferenceHost(profile, clock)
+    closing.callback(host.close)
+    link = MqttLink(me.device.broker_url, me.device.device_id, me.tls, epoch=store.epoch, at=clock.now())
+    files = MqttFiles(link, clock, new_id=lambda: secrets.token_hex(_ID_BYTES))
+    pipeline = Pipeline(inputs, host, store, clock, Pace(micro_batch=settings.micro_batch))
+    trust = Trust(state.tuf, me.root, files)
+    inbox = Inbox(Addressee(me.device.device_id, profile.name), trust, store, clock)
+    parts = Parts(
+        profile=profile.name,
+        journal=Journal(state.journal, State),
+        slots=Slots(state.slots),
+        inbox=inbox,
+        trust=trust,
+        files=files,
+        host=host,
+        store=store,
+        clock=clock,
+        observe=lambda: _conduct(pipeline.observe()),
+        recall=state.rollback_request.exists,
+        recalled=lambda: state.rollback_request.unlink(missing_ok=True),
+        terms=Terms(inputs=settings.probation_inputs, time_s=settings.probation_s),
+    )
+    executor = Executor(parts, _first_state(parts, was_damaged=store.was_damaged))
+    updates = UpdateLoop(executor)
+    observer = Observer(profile.name, store, clock, state=lambda: executor.state, work=pipeline.observe, trouble=lambda: updates.trouble)
+    uplink = Uplink(store, link, clock, observer.observe, UplinkPace(heartbeat_s=settings.heartbeat_s))
+    return Agent(
+        link=link,
+        files=files,
+        uplink=uplink,
+        updates=updates,
+        pipeline=pipeline,
+        inbox=inbox,
+        campaign=lambda: executor.state.order.sampling if executor.state.order else None,
+        report=_reporter(StatusFile(state.status), link, me, source),
+    )
+
+
+def _profile(me: Identity) -> profiles.Profile:
+    try:
+        return profiles.load(me.device.profile)
+    except profiles.ProfileError as error:
+        raise Fatal(str(error), code="profile") from error
+
+
+def _first_state(parts: Parts, *, was_damaged: bool) -> State:
+    """What the journal says; a damaged one is set aside, and the device waits for its order anew."""
+    started = [_event(parts, "agent.started", version=__version__, profile=parts.profile)]
+    if was_damaged:
+        started.append(_event(parts, "outbox.reset", message="the outbox was damaged; a new epoch began"))
+    try:
+        state = parts.journal.read() or State()
+    except Reject as error:
+        log.error("%s", error)
+        parts.journal.set_aside()
+        started.append(_event(parts, "journal.reset", message=str(error)))
+        state = State()
+    parts.store.append(started)
+    return state
+
+
+def _event(parts: Parts, kind: str, **detail: str) -> Event:
+    return Event(at=parts.clock.now(), kind=kind, detail=dict(detail))
+
+
+def _conduct(seen: Observation) -> Conduct:
+    return Conduct(sha256=seen.sha256, answered=seen.answered, crashes=seen.crashes)
+
+
+def _reporter(file: StatusFile, link: MqttLink, me: Identity, source: str) -> Callable[[], None]:
+    def show() -> None:
+        file.show(Report(os.getpid(), link.connected, me.device.broker_url, link.protocol, source))
+
+    return show

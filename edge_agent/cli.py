@@ -1,0 +1,176 @@
+"""The command line. Exit codes: 0 done, 1 failed, 2 bad input or usage."""
+
+import argparse
+import json
+import logging
+import signal
+import sys
+import threading
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from edge_agent import __version__
+from edge_agent.config import Settings, StateFolder
+from edge_agent.errors import AgentError, Fatal
+from fleet_contract.errors import ContractError
+
+FAILED, BAD_INPUT = 1, 2
+
+_EXAMPLES = """examples:
+  edge-agent enrol --server https://fleet.example:8443 --token ef1.... --device camera-3 --state /var/lib/edge-agent
+  edge-agent run --state /var/lib/edge-agent --source camera:/dev/video0
+  edge-agent run --state /var/lib/edge-agent --source csv:readings.csv
+  edge-agent status --state /var/lib/edge-agent --json
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    _log_to_stderr(options.log_level)
+    try:
+        return options.command(options)
+    except (Fatal, ContractError) as error:
+        return _fail(error, BAD_INPUT)
+    except (AgentError, OSError) as error:
+        return _fail(error, FAILED)
+    except KeyboardInterrupt:
+        return FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="edge-agent",
+        description="Runs the fleet's models on this device.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"edge-agent {__version__}")
+    parser.add_argument(
+        "--log-level", default="info", choices=["debug", "info", "warning", "error"], help="what goes to stderr (default: info)"
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_enrol(commands)
+    _add_run(commands)
+    for name, command, summary in (
+        ("status", _status, "what this device runs and what waits to be sent"),
+        ("verify", _verify, "check the identity, the active bundle's digest and the signed metadata"),
+        ("rollback", _rollback, "go back to the previous bundle, without the server"),
+    ):
+        sub = _add(commands, name, command, summary)
+        if name != "rollback":
+            sub.add_argument("--json", action="store_true", help="as one JSON object")
+    return parser
+
+
+def _add(commands, name: str, command, summary: str) -> argparse.ArgumentParser:
+    sub = commands.add_parser(name, help=summary, description=summary)
+    sub.add_argument("--state", type=Path, required=True, metavar="DIR", help="the agent's private state folder")
+    sub.set_defaults(command=command)
+    return sub
+
+
+def _add_enrol(commands) -> None:
+    sub = _add(commands, "enrol", _enrol, "turn a one-time token into this device's identity")
+    sub.add_argument("--server", required=True, metavar="URL", help="https://host:port of the fleet server")
+    sub.add_argument("--token", required=True, metavar="TOKEN", help="the one-time token; - reads it from stdin")
+    sub.add_argument("--device", required=True, metavar="ID", help="the device id that the token was made for")
+
+
+def _add_run(commands) -> None:
+    sub = _add(commands, "run", _run, "run the ordered model on a source until SIGTERM")
+    default = Settings()
+    sub.add_argument("--source", required=True, metavar="SOURCE", help="camera:FOLDER, camera:/dev/videoN or csv:FILE")
+    sub.add_argument("--micro-batch", type=int, default=default.micro_batch, metavar="N", help="inputs that go to the model at once")
+    sub.add_argument("--heartbeat", type=float, default=default.heartbeat_s, metavar="SECONDS", help="between two status messages")
+    sub.add_argument("--outbox-bytes", type=int, default=default.outbox_max_bytes, metavar="BYTES", help="what may wait for the server")
+    sub.add_argument("--probation-inputs", type=int, default=default.probation_inputs, metavar="N", help="answers a new bundle must give")
+
+
+def _enrol(options: argparse.Namespace) -> int:
+    from edge_agent.enrol import enrol, parse_server
+    from fleet_contract import enrolment, names
+
+    text = sys.stdin.readline() if options.token == "-" else options.token
+    token = enrolment.parse(text)
+    device_id = names.device_id(options.device)
+    state = StateFolder(options.state)
+    with state.lock() as alone:
+        if not alone:
+            raise Fatal(f"an agent (process {state.owner()}) works on {state.root}", code="locked")
+        device = enrol(parse_server(options.server), token, device_id, state.identity)
+    _say(f"{device.device_id} belongs to fleet {device.fleet}: profile {device.profile}, task {device.task}, broker {device.broker_url}")
+    return 0
+
+
+def _run(options: argparse.Namespace) -> int:
+    from edge_agent import app  # the parsers above must answer at once on a small board
+
+    settings = Settings(
+        micro_batch=options.micro_batch,
+        heartbeat_s=options.heartbeat,
+        outbox_max_bytes=options.outbox_bytes,
+        probation_inputs=options.probation_inputs,
+    )
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    app.run(StateFolder(options.state), options.source, settings, stop)
+    return 0
+
+
+def _status(options: argparse.Namespace) -> int:
+    from edge_agent import inspection
+
+    found = inspection.status(_existing(options.state))
+    _say(json.dumps(found) if options.json else inspection.status_text(found))
+    return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from edge_agent import inspection
+
+    findings = inspection.verify(_existing(options.state), datetime.now(UTC))
+    sound = all(finding.ok for finding in findings)
+    if options.json:
+        _say(json.dumps({"ok": sound, "checks": {f.what: {"ok": f.ok, "text": f.text} for f in findings}}))
+    else:
+        _say("\n".join(f"{'ok    ' if f.ok else 'FAILED'}  {f.what}: {f.text}" for f in findings))
+    return 0 if sound else FAILED
+
+
+def _rollback(options: argparse.Namespace) -> int:
+    from edge_agent import inspection
+
+    _say(inspection.ask_rollback(_existing(options.state)))
+    return 0
+
+
+def _existing(root: Path) -> StateFolder:
+    if not root.is_dir():
+        raise Fatal(f"there is no state folder {root}", code="no-state")
+    return StateFolder(root)
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+
+
+def _fail(error: Exception, code: int) -> int:
+    name = getattr(error, "code", type(error).__name__)
+    sys.stderr.write(f"edge-agent: {error} [{name}]\n")
+    return code
+
+
+def _log_to_stderr(level: str) -> None:
+    logging.Formatter.converter = time.gmtime
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=level.upper(),
+        format="%(asctime)s.%(msecs)03dZ %(levelname)-7s %(name)s: %(message)s",
+        datefmt="%Y-%m-%dT%H:%M:%S",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

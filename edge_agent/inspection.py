@@ -1,0 +1,149 @@
+"""What a person asks about a state folder, beside a running agent or without one."""
+
+import fcntl
+import sqlite3
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from edge_agent import identity
+from edge_agent.config import StateFolder
+from edge_agent.errors import AgentError, Fatal
+from edge_agent.link import tables
+from edge_agent.link.ledger import LANES
+from edge_agent.storage import atomic
+from edge_agent.storage.journal import Journal
+from edge_agent.update import trust
+from edge_agent.update.slots import Slots
+from edge_agent.update.state import State
+
+
+@dataclass(frozen=True)
+class Finding:
+    what: str
+    ok: bool
+    text: str
+
+
+def status(state: StateFolder) -> dict[str, Any]:
+    """Raises Fatal when the folder holds no identity, Reject when the journal is damaged."""
+    me = _identity(state)
+    journal = Journal(state.journal, State).read() or State()
+    epoch, lanes = _ledger(state)
+    running = _running(state)
+    return {
+        "device": me.device.device_id,
+        "fleet": me.device.fleet,
+        "profile": me.device.profile,
+        "task": me.device.task,
+        "running": running is not None,
+        "pid": running,
+        "link": _report(state) if running else None,
+        "phase": journal.phase.value,
+        "active": msgspec.to_builtins(journal.active),
+        "previous": msgspec.to_builtins(journal.previous),
+        "order_counter": journal.counter,
+        "error": journal.error,
+        "epoch": epoch,
+        "ledger": lanes,
+    }
+
+
+def status_text(found: dict[str, Any]) -> str:
+    active = found["active"]
+    link = found["link"] or {}
+    lines = [
+        f"device   {found['device']} of fleet {found['fleet']} ({found['profile']}, task {found['task']})",
+        f"agent    {'process ' + str(found['pid']) if found['running'] else 'not running'}",
+        f"broker   {link.get('broker', '-')} {'connected' if link.get('connected') else 'not connected'}",
+        f"bundle   {active['version'] + ' ' + active['sha256'][:12] if active else 'none'}, phase {found['phase']}, order {found['order_counter']}",
+        f"error    {found['error'] or 'none'}",
+    ]
+    for lane, numbers in found["ledger"].items():
+        dropped = ", ".join(f"{count} {reason}" for reason, count in numbers["dropped"].items()) or "0"
+        lines.append(
+            f"{lane:<9}{numbers['produced']} produced, {numbers['acknowledged']} stored, {numbers['queued']} waiting, {dropped} dropped"
+        )
+    return "\n".join(lines)
+
+
+def verify(state: StateFolder, now: datetime) -> list[Finding]:
+    """Each thing checked, whether it holds, and why. Raises Fatal when the folder holds no identity."""
+    me = _identity(state)
+    checks = (
+        ("identity", lambda: f"certificate valid until {identity.verify(me, now).isoformat()}"),
+        ("bundle", lambda: _check_bundle(state)),
+        ("metadata", lambda: _check_metadata(state, now)),
+    )
+    findings = []
+    for what, check in checks:
+        try:
+            findings.append(Finding(what, True, check()))
+        except AgentError as error:
+            findings.append(Finding(what, False, str(error)))
+    return findings
+
+
+def ask_rollback(state: StateFolder) -> str:
+    """Leave the wish for the agent; what will happen. Raises Fatal when there is nothing to go back to."""
+    journal = Journal(state.journal, State).read() or State()
+    if journal.previous is None:
+        raise Fatal("there is no previous bundle to roll back to", code="no-previous")
+    atomic.write(state.rollback_request, b"")
+    running = _running(state)
+    when = f"process {running} is switching now" if running else "the agent will switch when it starts"
+    return f"roll back to {journal.previous.version} ({journal.previous.sha256[:12]}): {when}"
+
+
+def _identity(state: StateFolder) -> identity.Identity:
+    me = identity.load(state.identity)
+    if me is None:
+        raise Fatal(f"{state.root} holds no identity; run `edge-agent enrol` first", code="not-enrolled")
+    return me
+
+
+def _running(state: StateFolder) -> int | None:
+    """The process that holds the lock, found without holding it up."""
+    try:
+        with (state.root / "lock").open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return state.owner()
+    except OSError:
+        return None
+    return None
+
+
+def _ledger(state: StateFolder) -> tuple[str | None, dict[str, Any]]:
+    if not state.outbox.exists():
+        return None, {}
+    try:
+        epoch, lanes = tables.read_ledger(state.outbox)
+    except sqlite3.Error as error:
+        raise Fatal(f"{state.outbox}: {error}", code="outbox") from error
+    return epoch, {lane.value: msgspec.to_builtins(kept.report()) for lane, kept in zip(LANES, lanes, strict=True)}
+
+
+def _report(state: StateFolder) -> dict[str, Any] | None:
+    try:
+        return msgspec.json.decode(state.status.read_bytes())
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def _check_bundle(state: StateFolder) -> str:
+    journal = Journal(state.journal, State).read() or State()
+    if journal.active is None:
+        return "none installed yet"
+    bundle = Slots(state.slots).open(journal.active)
+    return f"{bundle.manifest.task} {bundle.manifest.version}, sha256 {bundle.sha256}"
+
+
+def _check_metadata(state: StateFolder, now: datetime) -> str:
+    ends = trust.expiries(state.tuf)
+    role, first = min(ends.items(), key=lambda item: item[1])
+    if first <= now:
+        raise AgentError(f"{role} expired at {first.isoformat()}")
+    return f"valid until {first.isoformat()} ({role})"

@@ -1,0 +1,152 @@
+"""Carries the outbox to the server: bounded in flight, sent again after silence, with the device's status beside it."""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+
+from edge_agent.errors import Retry
+from edge_agent.ports import Clock, Link, Store
+from fleet_contract.messages import Ack, Batch, Lane, Status
+
+log = logging.getLogger(__name__)
+
+_MAX_WAITING_ACKS = 1_000
+
+
+@dataclass(frozen=True)
+class Pace:
+    """`window` messages may be unacknowledged; without any acknowledgement for `patience_s` all are sent again.
+    Records gather for `gather_s`, because messages are scarce and rows are not."""
+
+    window: int = 8
+    patience_s: float = 10.0
+    gather_s: float = 0.2
+    heartbeat_s: float = 5.0
+
+
+class Uplink:
+    """`turn` does all the work and is called in a loop by `run`; the `on_` methods only leave a note, from any thread."""
+
+    def __init__(self, store: Store, link: Link, clock: Clock, observe: Callable[[], Status], pace: Pace = Pace()) -> None:
+        self._store, self._link, self._clock, self._observe, self._pace = store, link, clock, observe, pace
+        self._acks: deque[Ack] = deque(maxlen=_MAX_WAITING_ACKS)
+        self._reconnected = threading.Event()
+        self._wake = threading.Event()
+        self._stop = threading.Event()
+        self._flying: list[tuple[Lane, int, int]] = []
+        self._progress_s = clock.monotonic_s()
+        self._told: Status | None = None
+        self._told_s = float("-inf")
+        self._thread = threading.Thread(target=self._run, name="uplink", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """End the loop, and say goodbye if there is a connection."""
+        self._stop.set()
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+        if self._link.connected:
+            try:
+                self._store_acks()
+                self._link.send(_offline(self._observe()))
+            except Retry as error:
+                log.info("no goodbye was sent: %s", error)
+
+    def on_connected(self) -> None:
+        self._reconnected.set()
+        self._wake.set()
+
+    def on_ack(self, ack: Ack) -> None:
+        """Lost acknowledgements cost a repetition, so the oldest give way when too many wait."""
+        self._acks.append(ack)
+        if len(self._flying) >= self._pace.window:
+            self._wake.set()
+
+    def turn(self) -> None:
+        """Store what was acknowledged, send what fits. Raises Retry: nothing is lost, the next turn begins anew."""
+        self._store_acks()
+        if not self._link.connected:
+            return
+        if self._reconnected.is_set():
+            self._reconnected.clear()
+            self._send_again("connected")
+            self._told = None
+        if self._flying and self._clock.monotonic_s() - self._progress_s > self._pace.patience_s:
+            self._send_again("no acknowledgement")
+        self._send_batches()
+        self._send_status()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self.turn()
+            except Retry as error:
+                log.info("uplink: %s", error)
+                self._send_again(error.code)
+            except Exception:
+                log.exception("uplink: a turn failed")
+                self._send_again("error")
+            self._wake.wait(self._pace.gather_s)
+            self._wake.clear()
+
+    def _store_acks(self) -> None:
+        while self._acks:
+            ack = self._acks[0]
+            if ack.epoch == self._store.epoch:
+                self._store.acknowledge(ack.lane, ack.ranges)
+                self._land(ack)
+            self._acks.popleft()
+
+    def _land(self, ack: Ack) -> None:
+        before = len(self._flying)
+        self._flying = [flight for flight in self._flying if not (flight[0] == ack.lane and _covers(ack.ranges, *flight[1:]))]
+        if len(self._flying) < before:
+            self._progress_s = self._clock.monotonic_s()
+
+    def _send_again(self, why: str) -> None:
+        if self._flying:
+            log.info("uplink: %d messages will be sent again (%s)", len(self._flying), why)
+        self._store.rewind()
+        self._flying = []
+
+    def _send_batches(self) -> None:
+        room = self._pace.window - len(self._flying)
+        if room <= 0:
+            return
+        if not self._flying:
+            self._progress_s = self._clock.monotonic_s()
+        for batch in self._store.batches(room):
+            self._link.send(batch)
+            self._flying.append(_flight(batch))
+
+    def _send_status(self) -> None:
+        status = self._observe()
+        now_s = self._clock.monotonic_s()
+        if self._told is None or _differs(status, self._told) or now_s - self._told_s >= self._pace.heartbeat_s:
+            self._link.send(status)
+            self._told, self._told_s = status, now_s
+
+
+def _flight(batch: Batch) -> tuple[Lane, int, int]:
+    return batch.lane, batch.first, batch.first + len(batch.records) - 1
+
+
+def _covers(ranges: list[tuple[int, int]], first: int, last: int) -> bool:
+    """Whether one acknowledged range holds them all; the server acknowledges whole batches, or what it merged of them."""
+    return any(start <= first and last <= end for start, end in ranges)
+
+
+def _differs(new: Status, old: Status) -> bool:
+    """Whether somebody waits for this; the counters alone can wait for the heartbeat."""
+    return any(getattr(new, name) != getattr(old, name) for name in ("online", "epoch", "bundle", "phase", "order_counter", "error"))
+
+
+def _offline(status: Status) -> Status:
+    return msgspec.structs.replace(status, online=False)

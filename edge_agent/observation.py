@@ -1,0 +1,80 @@
+"""The agent's Status: for the server over MQTT, and for a person in status.json."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from edge_agent import __version__
+from edge_agent.pipeline import Observation
+from edge_agent.ports import Clock, Store
+from edge_agent.storage import atomic
+from edge_agent.update.state import State
+from fleet_contract.messages import Status
+
+log = logging.getLogger(__name__)
+
+
+class Observer:
+    """`observe` may be called from any thread; it reads, and waits for nothing but the store's lock."""
+
+    def __init__(
+        self,
+        profile: str,
+        store: Store,
+        clock: Clock,
+        *,
+        state: Callable[[], State],
+        work: Callable[[], Observation],
+        trouble: Callable[[], str | None],
+    ) -> None:
+        self._profile, self._store, self._clock = profile, store, clock
+        self._state, self._work, self._trouble = state, work, trouble
+
+    def observe(self) -> Status:
+        state, work = self._state(), self._work()
+        active = state.active
+        return Status(
+            at=self._clock.now(),
+            online=True,
+            epoch=self._store.epoch,
+            agent_version=__version__,
+            profile=self._profile,
+            bundle=active.sha256 if active else None,
+            bundle_version=active.version if active else None,
+            phase=state.phase.value,
+            order_counter=state.counter,
+            inputs=work.inputs,
+            refused=dict(work.refused),
+            ledger=self._store.ledger(),
+            error=self._trouble() or state.error,
+        )
+
+
+class Report(msgspec.Struct, frozen=True):
+    """status.json: what only the running agent knows."""
+
+    pid: int
+    connected: bool
+    broker: str
+    protocol: str
+    source: str
+    error: str | None = None
+
+
+class StatusFile:
+    """Written when something in it changed, not at every heartbeat: flash wears."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._last: Report | None = None
+
+    def show(self, report: Report) -> None:
+        if report == self._last:
+            return
+        try:
+            atomic.write(self._path, msgspec.json.format(msgspec.json.encode(report), indent=1))
+            self._last = report
+        except OSError as error:
+            log.warning("%s: %s", self._path, error)

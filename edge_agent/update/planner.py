@@ -1,0 +1,49 @@
+"""What follows from the journal: pure, and asked again after every step, so a lost or repeated message changes nothing."""
+
+from enum import StrEnum
+
+import msgspec
+
+from edge_agent.update.phases import Phase
+from edge_agent.update.state import State
+from fleet_contract.errors import OrderReplayed
+from fleet_contract.order import Order
+
+
+class Decision(StrEnum):
+    NOTHING = "nothing"
+    """Go on with the phase at hand."""
+    START = "start"
+    SUPERSEDE = "supersede"
+    REVERT = "revert"
+
+
+_SUPERSEDABLE = (Phase.FETCHING, Phase.VERIFYING, Phase.PROVING, Phase.PROBATION)
+
+
+def decide(state: State, *, recall: bool = False) -> Decision:
+    """`recall` is a person's wish to go back to the previous bundle."""
+    if state.phase is Phase.IDLE:
+        if recall:
+            return Decision.REVERT
+        return Decision.START if _wants_install(state) else Decision.NOTHING
+    stale = state.order is None or state.candidate is None or state.candidate.sha256 != state.order.sha256
+    return Decision.SUPERSEDE if (stale or recall) and state.phase in _SUPERSEDABLE else Decision.NOTHING
+
+
+def accept(state: State, order: Order) -> State:
+    """The state once a checked order is the newest. Raises OrderReplayed when it says something else under a counter that was used already."""
+    if state.order and order.counter == state.order.counter and order.sha256 != state.order.sha256:
+        raise OrderReplayed(f"order counter {order.counter} was already used for another bundle", field="counter", limit=order.counter)
+    error = state.error if order.counter == state.counter else None
+    return msgspec.structs.replace(state, order=order, error=error)
+
+
+def _wants_install(state: State) -> bool:
+    order = state.order
+    return (
+        order is not None
+        and (state.active is None or state.active.sha256 != order.sha256)
+        and order.sha256 not in state.quarantined
+        and order.counter > state.given_up
+    )
