@@ -9,6 +9,7 @@ import httpx
 
 from hil.errors import ProgramFailed
 
+_PREFIX = "/v1"
 _TIMEOUT_S = 20.0
 _PAGE_ROWS = 1_000
 
@@ -19,7 +20,7 @@ class Client:
     def __init__(self, url: str, ca: Path, token: str) -> None:
         context = ssl.create_default_context(cafile=str(ca))
         headers = {"Authorization": f"Bearer {token}"}
-        self._http = httpx.Client(base_url=f"{url}/v1", verify=context, headers=headers, timeout=_TIMEOUT_S, trust_env=False)
+        self._http = httpx.Client(base_url=url, verify=context, headers=headers, timeout=_TIMEOUT_S, trust_env=False)
 
     def __enter__(self) -> "Client":
         return self
@@ -32,16 +33,22 @@ class Client:
 
     def get(self, path: str, **query: object) -> Any:
         """The decoded answer. Raises ProgramFailed with the server's own words."""
-        return self._answer(self._http.get(path, params=_given(query)))
+        return self._answer(self._http.get(f"{_PREFIX}{path}", params=_given(query)))
 
     def post(self, path: str, body: object) -> Any:
-        return self._answer(self._http.post(path, json=body))
+        return self._answer(self._http.post(f"{_PREFIX}{path}", json=body))
 
     def content(self, path: str) -> bytes:
         """The bytes of a file. Raises ProgramFailed."""
-        response = self._http.get(path)
+        response = self._http.get(f"{_PREFIX}{path}")
         self._check(response)
         return response.content
+
+    def metrics(self) -> str:
+        """The server's numbers in Prometheus' text format. Raises ProgramFailed."""
+        response = self._http.get("/metrics")
+        self._check(response)
+        return response.text
 
     def items(self, path: str, **query: object) -> Iterator[dict]:
         """Every item of a list, over all its pages."""

@@ -51,7 +51,8 @@ class FleetRig:
         return self._api
 
     def start_server(self, *, broker: str, tasks: list[Path], fleet: str = "demo") -> None:
-        self.server.initialise(fleet)
+        if not self.server.token:
+            self.server.initialise(fleet)
         self.server.start(broker=broker, tasks=tasks)
         self._api = self.server.client()
         (self.home / "admin-token").touch(0o600)

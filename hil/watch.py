@@ -30,24 +30,20 @@ def answered(api: Client, tell: Tell, written: dict[str, int]) -> bool:
     return all(stored.get(name, 0) >= count for name, count in written.items())
 
 
-def finding_state(api: Client, tell: Tell, finding: str) -> str:
+def finding_state(api: Client, tell: Tell, finding: object) -> str:
     state = next(item["state"] for item in api.items("/drift") if item["id"] == finding)
     tell(f"finding {finding}: {state}")
     return state
 
 
-def chosen_samples(api: Client, tell: Tell, finding: str, device: str) -> list[dict] | None:
-    """All samples of a finding, once the device has said that it sent its last one."""
-    campaign = f"drift-{finding}"
-    samples = list(api.items("/samples", device=device))
-    tell(f"{len(samples)} frames so far")
-    ends = [
-        e["detail"] for e in api.items("/events", device=device) if e["kind"] == "sampling.done" and e["detail"]["campaign"] == campaign
-    ]
-    return samples if ends and len(samples) >= ends[0]["items"] else None
+def chosen_samples(api: Client, tell: Tell, finding: object) -> list[dict] | None:
+    """All samples of a finding, once the server holds the last one and waits for labels."""
+    samples = list(api.items("/samples", finding=finding))
+    tell(f"{len(samples)} samples so far")
+    return samples if finding_state(api, _mute, finding) == "labelling" else None
 
 
-def finished_job(api: Client, tell: Tell, finding: str) -> dict | None:
+def finished_job(api: Client, tell: Tell, finding: object) -> dict | None:
     job = next((item for item in api.items("/jobs") if str(item["finding"]) == str(finding)), None)
     if job is None:
         tell("no job yet")
@@ -76,3 +72,7 @@ def settled_ledger(api: Client, tell: Tell) -> list[dict] | None:
 
 def _devices(api: Client, wanted: tuple[str, ...]) -> Iterator[dict]:
     return (item for item in api.items("/devices") if item["id"] in wanted)
+
+
+def _mute(_text: str) -> None:
+    return None

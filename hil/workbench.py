@@ -14,9 +14,9 @@ def build(task: Path, bundle: Path, version: str, *, on_line: Callable[[str], No
 
 
 def publish(bundle: Path, *, server_url: str, ca: Path, token_file: Path, key: Path) -> None:
-    """Sign with the releases key and upload. Raises ProgramFailed."""
+    """Sign with the releases key, upload, and start its rollout. Raises ProgramFailed."""
     where = ["--server", server_url, "--ca", str(ca), "--token-file", str(token_file)]
-    run("model-tools publish", [installed("model-tools"), "publish", str(bundle), *where, "--key", str(key)])
+    run("model-tools publish", [installed("model-tools"), "publish", str(bundle), *where, "--key", str(key), "--rollout"])
 
 
 def inspect(bundle: Path) -> dict:

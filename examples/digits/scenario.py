@@ -36,7 +36,7 @@ class Run:
     task_file: Path
     champion: str = ""
     challenger: str = ""
-    finding: str = ""
+    finding: int = 0
     labels: int = 0
     sample_bytes: int = 0
 
@@ -124,9 +124,7 @@ def film_choice(run: Run) -> None:
 def label(run: Run) -> None:
     """Play the person: label what camera 3 chose to send, from the data set's truth."""
     with run.screen.step("label the frames that camera 3 chose") as step:
-        samples = run.fleet.wait(
-            lambda: watch.chosen_samples(run.fleet.api, step.update, run.finding, FAULTY), "the chosen frames", _LONG_S
-        )
+        samples = run.fleet.wait(lambda: watch.chosen_samples(run.fleet.api, step.update, run.finding), "the chosen frames", _LONG_S)
         run.sample_bytes = sum(len(run.fleet.api.content(f"/samples/{sample['id']}/content")) for sample in samples)
         truths = [{"sample": sample["id"], "label": run.studio.truth[sample["device"], sample["input_id"]].digit} for sample in samples]
         run.labels = run.fleet.api.post("/labels", {"labels": truths})["stored"]

@@ -96,7 +96,7 @@ def _release(fleet: FleetRig, bench: Bench, broker: str, folder: Path) -> str:
     return next(fleet.api.items("/bundles"))["sha256"]
 
 
-def _shift(fleet: FleetRig, bench: Bench) -> str:
+def _shift(fleet: FleetRig, bench: Bench) -> int:
     """One sensor's scale goes wrong, until the server has found it and has asked for samples."""
     bench.measure(SHIFTED, 70, shifted=True)
     found = fleet.wait(lambda: list(fleet.api.items("/drift")), "a drift finding", WAIT_S)
@@ -107,8 +107,8 @@ def _shift(fleet: FleetRig, bench: Bench) -> str:
     return finding
 
 
-def _label(fleet: FleetRig, bench: Bench, finding: str) -> None:
-    samples = fleet.wait(lambda: watch.chosen_samples(fleet.api, _mute, finding, SHIFTED), "the chosen rows", WAIT_S)
+def _label(fleet: FleetRig, bench: Bench, finding: int) -> None:
+    samples = fleet.wait(lambda: watch.chosen_samples(fleet.api, _mute, finding), "the chosen rows", WAIT_S)
     assert 0 < len(samples) <= 40
     assert {sample["media_type"] for sample in samples} == {"application/json"}
     labels = [{"sample": sample["id"], "label": _truth(bench, SHIFTED, sample["input_id"])} for sample in samples]
