@@ -23,7 +23,7 @@ CAMPAIGN_MARK = "campaign"
 @dataclass(frozen=True)
 class Pace:
     """`micro_batch` inputs at most go to the model at once; fewer when the source has no more just now. Refusals are told at the latest `report_s`
-    after the first; a campaign closes early once `sampling_idle_s` pass without an input."""
+    after the first. A campaign closes early when no input comes for `sampling_idle_s` and there are as many as it wants, or for `sampling_patience_s`."""
 
     micro_batch: int = 16
     idle_wait_s: float = 0.05
@@ -31,6 +31,7 @@ class Pace:
     max_retry_s: float = 5.0
     report_s: float = 10.0
     sampling_idle_s: float = 10.0
+    sampling_patience_s: float = 60.0
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Pipeline:
         self._pace = pace
         self._stop = threading.Event()
         self._answerer = Answerer(host, self._pause, self._note_failure)
-        self._sampler = Sampler(pace.sampling_idle_s)
+        self._sampler = Sampler(pace.sampling_idle_s, pace.sampling_patience_s)
         self._recorder = Recorder(self._sampler)
         self._campaign: SamplingCampaign | None = None
         self._considered: SamplingCampaign | None = None
@@ -139,7 +140,7 @@ class Pipeline:
         if asked != self._considered:
             self._considered = asked
             self._begin(None if asked is None or self._store.mark(CAMPAIGN_MARK) == asked.id else asked, now_s)
-        campaign, chosen = self._sampler.campaign, self._sampler.due(now_s)
+        campaign, chosen = self._sampler.campaign, self._sampler.due(now_s, self._observation.exhausted)
         if campaign is not None and chosen is not None:
             records = records_of(campaign, chosen, self._sampler.too_large, self._clock.now())
             self._commit(records, self._tally, marks={CAMPAIGN_MARK: campaign.id})

@@ -68,8 +68,10 @@ def _alternate(candidates: Sequence[Candidate], seed: str) -> deque[Candidate]:
 class Sampler:
     """Keeps the newest answered inputs and, during a campaign, those that come after it, until there are enough to choose from."""
 
-    def __init__(self, idle_s: float) -> None:
+    def __init__(self, idle_s: float, patience_s: float) -> None:
+        """After `idle_s` without an input it makes do with as many as are wanted, after `patience_s` with any."""
         self._idle_s = idle_s
+        self._patience_s = patience_s
         self._recent: deque[Candidate] = deque()
         self._recent_bytes = 0
         self._recent_items = 0
@@ -104,14 +106,18 @@ class Sampler:
         self._after += len(candidates)
         self._trim()
 
-    def due(self, now_s: float) -> list[Candidate] | None:
-        """The choice, once it can be made: twice the wanted items came after the order, or three times are at hand, or nothing more has come for a while."""
-        campaign = self.campaign
-        if campaign is None:
+    def due(self, now_s: float, exhausted: bool) -> list[Candidate] | None:
+        """The choice, once it can be made: twice the wanted items came after the order, or three times are at hand, or nothing more comes
+        (`exhausted`: ever). None until then, and without a single candidate."""
+        campaign, at_hand = self.campaign, len(self._recent)
+        if campaign is None or not at_hand:
             return None
-        plenty = self._after >= _AFTER_ITEMS * campaign.max_items or len(self._recent) >= _POOL_ITEMS * campaign.max_items
-        quiet = len(self._recent) >= campaign.max_items and now_s - self._last_s >= self._idle_s
-        return choose(self._recent, campaign) if plenty or quiet else None
+        silence_s = now_s - self._last_s
+        plenty = self._after >= _AFTER_ITEMS * campaign.max_items or at_hand >= _POOL_ITEMS * campaign.max_items
+        enough = at_hand >= campaign.max_items and silence_s >= self._idle_s
+        if plenty or enough or exhausted or silence_s >= self._patience_s:
+            return choose(self._recent, campaign)
+        return None
 
     def _trim(self) -> None:
         kept = self._recent_items + (self._after if self.campaign else 0)

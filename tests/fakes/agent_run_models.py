@@ -141,10 +141,11 @@ def bundle(
     version: str = "1.0.0",
     window_inputs: int = 50,
     grid: Grid | None = None,
+    known: bytes | None = None,
 ) -> bytes:
     """A whole archive: variant name to model file; every variant shall give `answers`."""
     models = models or {"fp32": linear()}
-    known = KnownAnswers(inputs=tensor_of(inputs), outputs={name: tensor_of(answers) for name in models})
+    known = known or msgspec.msgpack.encode(KnownAnswers(inputs=tensor_of(inputs), outputs={name: tensor_of(answers) for name in models}))
     manifest = Manifest(
         task="toy",
         version=version,
@@ -161,7 +162,7 @@ def bundle(
         entries={},
     )
     files = {f"{name}.onnx": model for name, model in models.items()}
-    files |= {"known.msgpack": msgspec.msgpack.encode(known), "card.md": b"# toy\n"}
+    files |= {"known.msgpack": known, "card.md": b"# toy\n"}
     return pack(manifest, files | {"reference.msgpack": encode_reference(reference(spec, grid))})
 
 

@@ -1,0 +1,234 @@
+"""Real workers, real ONNX models: what proves, what is refused and why, and what a lost worker costs."""
+
+import os
+import signal
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from edge_agent.clock import SystemClock
+from edge_agent.errors import Reject, Retry
+from edge_agent.inference.child import Deadlines
+from edge_agent.inference.host import InferenceHost
+from firmware_profiles import catalog
+from fleet_contract.bundle import Limits
+from tests.fakes import agent_run_models as models
+
+PROFILE = catalog.load("generic-x86-64")
+
+
+@dataclass
+class Bench:
+    host: InferenceHost
+    folder: Path
+
+    def write(self, archive: bytes, name: str = "b.bundle") -> Path:
+        path = self.folder / name
+        path.write_bytes(archive)
+        return path
+
+
+@pytest.fixture
+def bench(tmp_path: Path):
+    host = InferenceHost(PROFILE, SystemClock(), Deadlines(infer_s=1.0))
+    yield Bench(host, tmp_path)
+    host.close()
+
+
+def test_right_answers_prove_a_bundle(bench: Bench) -> None:
+    proof = bench.host.prove(bench.write(models.bundle()))
+    assert (proof.variant, proof.backend) == ("fp32", "onnxruntime:CPUExecutionProvider")
+    assert proof.max_difference <= 1e-3
+    assert 0 < proof.latency_p50_us <= proof.latency_max_us
+    assert bench.host.active() is None
+
+
+def test_known_images_may_be_whole_pixel_values(bench: Bench) -> None:
+    archive = models.bundle(
+        {"fp32": models.flat_image()},
+        spec=models.IMAGE,
+        inputs=np.full((2, 1, 8, 8), 100, np.uint8),
+        answers=np.array([[-100, 100]] * 2, np.float32),
+    )
+    assert bench.host.prove(bench.write(archive)).variant == "fp32"
+
+
+HOSTILE = [
+    pytest.param({"models": {"fp32": models.linear(2 * models.WEIGHT)}}, "wrong-answer", id="another model's answers"),
+    pytest.param({"answers": models.KNOWN_LOGITS + 0.1}, "wrong-answer", id="off by more than the tolerance"),
+    pytest.param({"tolerance": -1.0}, "wrong-answer", id="negative tolerance"),
+    pytest.param({"models": {"fp32": models.not_a_number()}}, "non-finite", id="answers that are no numbers"),
+    pytest.param({"models": {"fp32": models.double_output()}}, "wrong-answer", id="double instead of float"),
+    pytest.param({"models": {"fp32": models.memory_bomb()}}, "memory", id="memory bomb"),
+    pytest.param({"limits": Limits(memory_mb=512, latency_ms=1e-6)}, "too-slow", id="slower than the manifest allows"),
+    pytest.param({"models": {"fp32": models.foreign_operator()}}, "bundle", id="operator of an unknown domain"),
+    pytest.param({"models": {"fp32": models.external_data("weights.bin")}}, "bundle", id="weights in a file beside it"),
+    pytest.param({"models": {"fp32": models.external_data("/etc/hostname")}}, "bundle", id="weights in a file of the system"),
+    pytest.param({"models": {"fp32": models.linear(name="other")}}, "bundle", id="input of another name"),
+    pytest.param({"models": {"fp32": b"\x00 no model"}}, "bundle", id="bytes that are no model"),
+    pytest.param({"models": {"fp32": b""}}, "bundle", id="empty model"),
+    pytest.param({"inputs": np.zeros((3, 5), np.float32)}, "bundle", id="known inputs of another shape"),
+    pytest.param({"answers": np.zeros((2, 2), np.float32)}, "bundle", id="fewer answers than inputs"),
+    pytest.param({"answers": np.full((3, 2), np.nan, np.float32)}, "bundle", id="known answers that are no numbers"),
+    pytest.param({"profiles": ["other-board"]}, "no-variant", id="another board's bundle"),
+    pytest.param({"runtime": "litert"}, "no-variant", id="a runtime that this board lacks"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "code"), HOSTILE)
+def test_a_wrong_bundle_is_refused_with_its_reason(bench: Bench, wrong: dict, code: str) -> None:
+    path = bench.write(models.bundle())
+    bench.host.activate(path)
+    with pytest.raises(Reject) as refused:
+        bench.host.prove(bench.write(models.bundle(**wrong), "wrong.bundle"))
+    assert refused.value.code == code
+    np.testing.assert_allclose(bench.host.infer(models.KNOWN_INPUTS).outputs, models.KNOWN_LOGITS, atol=1e-5)
+
+
+def test_an_endless_model_meets_its_deadline(tmp_path: Path) -> None:
+    host = InferenceHost(PROFILE, SystemClock(), Deadlines(infer_s=0.2))
+    path = tmp_path / "b.bundle"
+    path.write_bytes(models.bundle({"fp32": models.endless()}, limits=Limits(memory_mb=512, latency_ms=1)))
+    with pytest.raises(Reject) as refused:
+        host.prove(path)
+    host.close()
+    assert refused.value.code == "child-timeout"
+
+
+def test_a_flipped_byte_is_refused_before_a_worker_starts(bench: Bench) -> None:
+    archive = bytearray(models.bundle())
+    archive[len(archive) // 2] ^= 1
+    with pytest.raises(Reject) as refused:
+        bench.host.prove(bench.write(bytes(archive)))
+    assert refused.value.code == "bundle"
+    assert bench.host.counts().started == 0
+
+
+def test_a_missing_file_is_refused(bench: Bench) -> None:
+    with pytest.raises(Reject, match="cannot be opened"):
+        bench.host.prove(bench.folder / "absent.bundle")
+
+
+def test_a_right_variant_is_chosen_though_another_is_wrong(bench: Bench) -> None:
+    archive = models.bundle({"int8": models.linear(2 * models.WEIGHT), "fp32": models.linear()})
+    assert bench.host.prove(bench.write(archive)).variant == "fp32"
+
+
+def test_before_the_first_activation_there_is_no_model(bench: Bench) -> None:
+    with pytest.raises(Retry) as refused:
+        bench.host.infer(models.KNOWN_INPUTS)
+    assert refused.value.code == "no-model"
+
+
+def test_activation_proves_what_this_process_has_not_proven(bench: Bench) -> None:
+    with pytest.raises(Reject) as refused:
+        bench.host.activate(bench.write(models.bundle({"fp32": models.not_a_number()})))
+    assert refused.value.code == "non-finite"
+    assert bench.host.active() is None
+
+
+def test_deactivation_leaves_no_model_and_no_worker(bench: Bench) -> None:
+    bench.host.activate(bench.write(models.bundle()))
+    pid = bench.host.worker_pid
+    bench.host.deactivate()
+    assert bench.host.active() is None
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_activating_the_active_bundle_again_keeps_its_worker(bench: Bench) -> None:
+    path = bench.write(models.bundle())
+    bench.host.activate(path)
+    pid = bench.host.worker_pid
+    bench.host.activate(path)
+    assert bench.host.worker_pid == pid
+
+
+def test_a_killed_worker_costs_one_answer(bench: Bench) -> None:
+    bench.host.activate(bench.write(models.bundle()))
+    os.kill(bench.host.worker_pid, signal.SIGKILL)
+    with pytest.raises(Retry) as lost:
+        bench.host.infer(models.KNOWN_INPUTS)
+    assert lost.value.code == "worker-crashed"
+    np.testing.assert_allclose(bench.host.infer(models.KNOWN_INPUTS).outputs, models.KNOWN_LOGITS, atol=1e-5)
+    assert bench.host.counts().crashed == 1
+
+
+def test_a_hanging_worker_is_killed_and_replaced(bench: Bench) -> None:
+    slow = models.bundle({"fp32": models.endless_when_first_is_ten()}, limits=Limits(memory_mb=512, latency_ms=200))
+    bench.host.activate(bench.write(slow))
+    with pytest.raises(Retry) as lost:
+        bench.host.infer(np.array([[10, 0]], np.float32))
+    assert lost.value.code == "worker-timeout"
+    np.testing.assert_allclose(bench.host.infer(models.KNOWN_INPUTS).outputs, models.KNOWN_LOGITS, atol=1e-5)
+
+
+def test_a_batch_of_another_models_shape_waits_for_its_model(bench: Bench) -> None:
+    bench.host.activate(bench.write(models.bundle()))
+    with pytest.raises(Retry) as refused:
+        bench.host.infer(np.zeros((1, 7), np.float32))
+    assert refused.value.code == "model-swapped"
+
+
+def test_a_swap_drops_no_request(bench: Bench) -> None:
+    first, second = bench.write(models.bundle(), "1"), bench.write(models.bundle(version="2.0.0"), "2")
+    bench.host.activate(first)
+    answered: list[str] = []
+    swapped = threading.Event()
+    serving = threading.Event()
+
+    def ask() -> None:
+        rest = 20
+        while rest:
+            answered.append(bench.host.infer(models.KNOWN_INPUTS).sha256)
+            serving.set()
+            rest -= swapped.is_set()
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    serving.wait(30)
+    bench.host.activate(second)
+    swapped.set()
+    asking.join(30)
+    assert not asking.is_alive()
+    assert len({*answered}) == 2
+    assert answered[-1] == bench.host.active().sha256
+    assert answered == sorted(answered, key=[answered[0], answered[-1]].index)
+
+
+def test_an_answer_that_is_not_finite_is_rejected_while_serving(bench: Bench) -> None:
+    archive = models.bundle(
+        {"fp32": models.not_a_number()}, inputs=np.array([[2, 2]], np.float32), answers=np.sqrt(np.array([[3, 2]], np.float32))
+    )
+    bench.host.activate(bench.write(archive))
+    with pytest.raises(Reject) as refused:
+        bench.host.infer(np.array([[-3, 4]], np.float32))
+    assert refused.value.code == "non-finite"
+
+
+def test_the_supervisors_environment_stays_with_the_supervisor(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLEET_SECRET", "hush")
+    bench.host.activate(bench.write(models.bundle()))
+    environment = Path(f"/proc/{bench.host.worker_pid}/environ")
+    try:
+        assert b"hush" not in environment.read_bytes()
+    except PermissionError:
+        pass  # the worker is not dumpable: the kernel itself keeps it closed
+
+
+def test_the_worker_may_open_no_file_and_dump_no_core(bench: Bench) -> None:
+    bench.host.activate(bench.write(models.bundle()))
+    lines = Path(f"/proc/{bench.host.worker_pid}/limits").read_text().splitlines()
+    soft = {line[:25].strip(): line[26:].split()[0] for line in lines}
+    assert [soft[name] for name in ("Max open files", "Max core file size", "Max file size")] == ["0", "0", "0"]
+    assert int(soft["Max address space"]) < 2**30
+
+
+def test_known_answers_that_are_not_in_the_bundle_refuse_it(bench: Bench) -> None:
+    broken = models.bundle(known=msgspec.msgpack.encode({"inputs": models.tensor_of(models.KNOWN_INPUTS), "outputs": {}}))
+    with pytest.raises(Reject, match="no known answers"):
+        bench.host.prove(bench.write(broken))
