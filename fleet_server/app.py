@@ -205,7 +205,7 @@ def task_files(paths: tuple[str, ...]) -> dict[str, Path]:
     for text in paths:
         path = Path(text).resolve()
         try:
-            name = names.name(tomllib.loads(path.read_text())["name"], "name")
+            name = names.name(tomllib.loads(path.read_text())["task"]["name"], "task.name")
         except (OSError, ValueError, KeyError, TypeError, ContractError) as error:
             raise BadRequest(f"cannot use the task file {path}: {type(error).__name__}: {error}", field="task") from error
         if name in found:
