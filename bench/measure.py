@@ -1,0 +1,63 @@
+"""Timing that a shared machine cannot bend much: the contenders take turns, and a median stands for each."""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True)
+class Contender:
+    """`run` does one turn on `values` values."""
+
+    run: Callable[[], None]
+    values: int
+
+
+@dataclass(frozen=True)
+class Aim:
+    """A ratio that has to be at least `aim`. `value` is None when it could not be measured here."""
+
+    name: str
+    value: float | None
+    aim: float
+
+    @property
+    def holds(self) -> bool | None:
+        return None if self.value is None else self.value >= self.aim
+
+
+@dataclass(frozen=True)
+class Report:
+    bench: str
+    table: list[tuple[str, ...]]
+    aims: list[Aim]
+
+    @property
+    def holds(self) -> bool:
+        """Every aim that could be measured holds."""
+        return all(aim.holds is not False for aim in self.aims)
+
+    def as_json(self) -> dict:
+        return {"bench": self.bench, "holds": self.holds, "aims": [{**asdict(aim), "holds": aim.holds} for aim in self.aims]}
+
+
+def interleave(contenders: Mapping[str, Contender], rounds: int) -> dict[str, list[float]]:
+    """Nanoseconds a value of each contender in each round; every round runs all of them, in alternating order, after one unmeasured round."""
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    for turn in range(rounds + 1):
+        order = list(contenders.items())
+        for name, contender in order if turn % 2 else reversed(order):
+            begun = time.perf_counter()
+            contender.run()
+            spent_s = time.perf_counter() - begun
+            if turn:
+                times[name].append(spent_s * 1e9 / contender.values)
+    return times
+
+
+def ratio(times: Mapping[str, list[float]], slower: str, faster: str) -> float | None:
+    """Median over the rounds of how many times `slower` costs what `faster` costs; None when one was not run."""
+    if slower not in times or faster not in times:
+        return None
+    return statistics.median(a / b for a, b in zip(times[slower], times[faster], strict=True))
