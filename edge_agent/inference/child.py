@@ -64,7 +64,11 @@ class Child:
         finally:
             theirs.close()
         ready, _ = self._receive(deadlines.start_s, 0)
-        self.network_denied = self._expect(ready, protocol.Ready).network_denied
+        try:
+            self.network_denied = self._expect(ready, protocol.Ready).network_denied
+        except Reject:
+            self.close()
+            raise
 
     @property
     def pid(self) -> int:

@@ -3,6 +3,7 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,8 @@ from firmware_profiles.catalog import Profile
 from fleet_contract import features
 from fleet_contract.bundle import Bundle, KnownAnswers, Manifest
 from fleet_contract.errors import ContractError
-from fleet_contract.sketch import Reference, decode_reference
+from fleet_contract.messages import SketchWindow, encode_record
+from fleet_contract.sketch import Reference, Sketcher, decode_reference
 
 _LOST = {"child-crash": "worker-crashed", "child-timeout": "worker-timeout"}
 
@@ -217,10 +219,18 @@ def _open(path: Path) -> _Opened:
         manifest = bundle.manifest
         reference = decode_reference(bundle.read(manifest.reference))
         known = bundle.known_answers()
+        _check_grid(bundle, reference)
     except (ContractError, OSError) as error:
         raise Reject(f"the bundle cannot be opened: {error}", code="bundle") from error
-    named = {("input", name) for name in features.input_names(manifest.input)} | {("output", name) for name in features.OUTPUT}
+    return _Opened(bundle.sha256, manifest, reference, known, {v.entry: bundle.read(v.entry) for v in manifest.variants})
+
+
+def _check_grid(bundle: Bundle, reference: Reference) -> None:
+    """What the agent could not sketch, or not send, is found before the bundle serves. Raises Reject, or TooLarge for a window that fits no record."""
+    named = {("input", name) for name in features.input_names(bundle.manifest.input)} | {("output", name) for name in features.OUTPUT}
     unknown = [feature.name for feature in reference.grid.features if (feature.role, feature.name) not in named]
     if unknown:
         raise Reject(f"the reference follows features that this agent does not make: {', '.join(unknown)}", code="bundle")
-    return _Opened(bundle.sha256, manifest, reference, known, {v.entry: bundle.read(v.entry) for v in manifest.variants})
+    epoch = datetime.fromtimestamp(0, UTC)
+    empty = Sketcher(reference.grid).sketch()
+    encode_record(SketchWindow(start=epoch, end=epoch, bundle=bundle.sha256, first_input=2**53, inputs=2**32, sketch=empty))

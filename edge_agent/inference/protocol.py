@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 
 MAX_HEADER_BYTES = 64 * 1024
+_JOINED_BYTES = 64 * 1024
 _LENGTHS = struct.Struct("<IQ")
 
 
@@ -80,9 +81,12 @@ replies = msgspec.msgpack.Decoder(Reply)
 def send(sock: socket.socket, message: Request | Reply, payload: bytes | memoryview = b"") -> None:
     """Raises ChannelClosed, or TimeoutError when the socket has a timeout."""
     header = _encoder.encode(message)
+    head = _LENGTHS.pack(len(header), len(payload)) + header
     try:
-        sock.sendall(_LENGTHS.pack(len(header), len(payload)) + header)
-        if payload:
+        if len(payload) <= _JOINED_BYTES:  # one system call and one wake-up
+            sock.sendall(head + payload)
+        else:
+            sock.sendall(head)
             sock.sendall(payload)
     except TimeoutError:
         raise

@@ -106,7 +106,8 @@ class CaptureCamera:
 
 
 def _is_picture(name: str) -> bool:
-    return name.lower().endswith(_SUFFIXES) and not name.startswith(".")
+    """A name that is not UTF-8 can be neither a record's id nor a cursor."""
+    return name.lower().endswith(_SUFFIXES) and not name.startswith(".") and not any("\ud800" <= char <= "\udfff" for char in name)
 
 
 def _need_image(spec: ImageInput | VectorInput) -> None:

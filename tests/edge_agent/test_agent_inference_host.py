@@ -1,7 +1,10 @@
 """Real workers, real ONNX models: what proves, what is refused and why, and what a lost worker costs."""
 
 import os
+import select
 import signal
+import subprocess
+import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +18,8 @@ from edge_agent.errors import Reject, Retry
 from edge_agent.inference.child import Deadlines
 from edge_agent.inference.host import InferenceHost
 from firmware_profiles import catalog
-from fleet_contract.bundle import Limits
+from fleet_contract.bundle import Limits, VectorInput
+from fleet_contract.sketch import Feature, Grid
 from tests.fakes import agent_run_models as models
 
 PROFILE = catalog.load("generic-x86-64")
@@ -57,6 +61,10 @@ def test_known_images_may_be_whole_pixel_values(bench: Bench) -> None:
     assert bench.host.prove(bench.write(archive)).variant == "fp32"
 
 
+FOREIGN = Grid(features=[Feature(name="smell", role="input", low=0, high=1)], bins=4)
+COLUMNS = [f"c{number}" for number in range(200)]
+WIDE = VectorInput(tensor="input", columns=COLUMNS, low=[0.0] * 200, high=[1.0] * 200)
+WIDE_GRID = Grid(features=[Feature(name=name, role="input", low=0, high=1) for name in COLUMNS], bins=64)
 HOSTILE = [
     pytest.param({"models": {"fp32": models.linear(2 * models.WEIGHT)}}, "wrong-answer", id="another model's answers"),
     pytest.param({"answers": models.KNOWN_LOGITS + 0.1}, "wrong-answer", id="off by more than the tolerance"),
@@ -74,19 +82,31 @@ HOSTILE = [
     pytest.param({"inputs": np.zeros((3, 5), np.float32)}, "bundle", id="known inputs of another shape"),
     pytest.param({"answers": np.zeros((2, 2), np.float32)}, "bundle", id="fewer answers than inputs"),
     pytest.param({"answers": np.full((3, 2), np.nan, np.float32)}, "bundle", id="known answers that are no numbers"),
+    pytest.param({"grid": FOREIGN}, "bundle", id="reference on features that the agent does not make"),
+    pytest.param({"spec": WIDE, "grid": WIDE_GRID}, "bundle", id="windows that fit no record"),
     pytest.param({"profiles": ["other-board"]}, "no-variant", id="another board's bundle"),
     pytest.param({"runtime": "litert"}, "no-variant", id="a runtime that this board lacks"),
 ]
 
 
+@pytest.fixture(scope="module")
+def serving(tmp_path_factory: pytest.TempPathFactory):
+    """One active model for the whole table."""
+    host = InferenceHost(PROFILE, SystemClock(), Deadlines(infer_s=1.0))
+    bench = Bench(host, tmp_path_factory.mktemp("serving"))
+    host.activate(bench.write(models.bundle()))
+    yield bench
+    host.close()
+
+
 @pytest.mark.parametrize(("wrong", "code"), HOSTILE)
-def test_a_wrong_bundle_is_refused_with_its_reason(bench: Bench, wrong: dict, code: str) -> None:
-    path = bench.write(models.bundle())
-    bench.host.activate(path)
+def test_a_wrong_bundle_is_refused_with_its_reason_while_the_right_one_serves_on(serving: Bench, wrong: dict, code: str) -> None:
+    pid = serving.host.worker_pid
     with pytest.raises(Reject) as refused:
-        bench.host.prove(bench.write(models.bundle(**wrong), "wrong.bundle"))
+        serving.host.prove(serving.write(models.bundle(**wrong), "wrong.bundle"))
     assert refused.value.code == code
-    np.testing.assert_allclose(bench.host.infer(models.KNOWN_INPUTS).outputs, models.KNOWN_LOGITS, atol=1e-5)
+    np.testing.assert_allclose(serving.host.infer(models.KNOWN_INPUTS).outputs, models.KNOWN_LOGITS, atol=1e-5)
+    assert serving.host.worker_pid == pid
 
 
 def test_an_endless_model_meets_its_deadline(tmp_path: Path) -> None:
@@ -232,3 +252,31 @@ def test_known_answers_that_are_not_in_the_bundle_refuse_it(bench: Bench) -> Non
     broken = models.bundle(known=msgspec.msgpack.encode({"inputs": models.tensor_of(models.KNOWN_INPUTS), "outputs": {}}))
     with pytest.raises(Reject, match="no known answers"):
         bench.host.prove(bench.write(broken))
+
+
+SUPERVISOR = """
+import sys
+from pathlib import Path
+import numpy
+from edge_agent.clock import SystemClock
+from edge_agent.inference.child import Deadlines
+from edge_agent.inference.host import InferenceHost
+from firmware_profiles import catalog
+host = InferenceHost(catalog.load("generic-x86-64"), SystemClock(), Deadlines(infer_s=300.0))
+host.activate(Path(sys.argv[1]))
+sys.stdout.write(f"{host.worker_pid}\\n")
+sys.stdout.flush()
+host.infer(numpy.array([[10, 0]], numpy.float32))
+"""
+
+
+def test_a_worker_dies_with_its_supervisor(bench: Bench) -> None:
+    """Though an endless run keeps it from hearing the closed channel. A pidfd is readable once its process has ended."""
+    path = bench.write(models.bundle({"fp32": models.endless_when_first_is_ten()}))
+    command = [sys.executable, "-c", SUPERVISOR, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as supervisor:
+        worker = os.pidfd_open(int(supervisor.stdout.readline()))
+        os.kill(supervisor.pid, signal.SIGKILL)
+    ended, _, _ = select.select([worker], [], [], 30)
+    os.close(worker)
+    assert ended

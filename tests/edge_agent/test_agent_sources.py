@@ -1,6 +1,7 @@
 """What a camera's folder, a video and a CSV file yield, what they refuse, and where they go on after a restart."""
 
 import json
+import os
 from itertools import islice
 from pathlib import Path
 
@@ -119,6 +120,11 @@ class TestFolder:
         for name in ("b.jpg", "a.PNG", "c.jpeg", "notes.txt", ".hidden.jpg", "d.jpg.part"):
             (tmp_path / name).write_bytes(_encode(_scene()))
         assert [taken.id for taken in _drain(self._camera(tmp_path), GREY)] == ["a.PNG", "b.jpg", "c.jpeg"]
+
+    def test_a_name_that_is_not_utf8_is_passed_over(self, tmp_path: Path) -> None:
+        (tmp_path / os.fsdecode(b"\xff.jpg")).write_bytes(_encode(_scene()))
+        (tmp_path / "\u00e9.jpg").write_bytes(_encode(_scene()))
+        assert [taken.id for taken in _drain(self._camera(tmp_path), GREY)] == ["\u00e9.jpg"]
 
     def test_it_goes_on_after_its_cursor(self, tmp_path: Path) -> None:
         for name in ("1.jpg", "2.jpg", "3.jpg"):
