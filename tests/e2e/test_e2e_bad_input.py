@@ -118,7 +118,7 @@ def test_rows_that_are_no_input_are_counted_by_reason_and_the_others_answered(tm
     fleet.add_device("sensor-1", f"csv:{sensor.file}", profile="generic-x86-64", task="tissue")
     bad = [["nan", *good[0][1:]], [*good[1][:-1], "inf"], [*good[2][:-1], 1e30], ["many"] * width, good[3][:-1]]
     sensor.write([*good[:20], *bad, *good[20:]])
-    _until_refused(fleet, "sensor-1", {"nan": 1, "infinite": 1, "out-of-range": 1, "bad-row": 2})
+    _until_refused(fleet, "sensor-1", {"not-finite": 2, "out-of-range": 1, "bad-row": 2})
     fleet.wait(lambda: watch.answered(fleet.api, _mute, {"sensor-1": 40}), "the good rows", WAIT_S)
     results = [int(row["input_id"]) for row in fleet.api.items("/telemetry", device="sensor-1")]
     assert sorted(results) == [*range(1, 21), *range(26, 46)]
