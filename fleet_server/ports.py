@@ -43,7 +43,8 @@ class Repository(Protocol):
 
     def publish(self, bundle: Path, releases: bytes) -> Target:
         """Check the releases metadata (threshold of signatures, next version, names this very bundle with its block index and takes no other target
-        away), store both, and sign snapshot and timestamp. All or nothing. Raises BadRequest or Conflict."""
+        away), store both, and sign snapshot and timestamp. All or nothing; the very same release again answers the same.
+        Raises BadRequest or Conflict."""
 
     def file(self, path: str) -> Path:
         """A servable file by its want path: `metadata/<name>` or `targets/<path>`. Raises NotFound."""

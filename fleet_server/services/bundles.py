@@ -9,11 +9,11 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Engine, Row, insert, select
 
-from fleet_contract import blocks, sketch
-from fleet_contract.bundle import Bundle, DriftPolicy, Manifest, Policy, target_path
+from fleet_contract import sketch
+from fleet_contract.bundle import Bundle, DriftPolicy, Manifest, Policy
 from fleet_server.errors import BadRequest, Conflict, NotFound
 from fleet_server.fleet import Fleet
-from fleet_server.ports import Repository, Target
+from fleet_server.ports import Target
 from fleet_server.services import audit
 from fleet_server.tables.bundle import Bundle as BundleRow
 from fleet_server.tables.database import reading, writing
@@ -52,7 +52,7 @@ def publish(fleet: Fleet, archive: Path, releases: bytes, *, by: str, now: datet
     sketch.decode_reference(reference)
     with reading(fleet.engine) as connection:
         _check_new(connection, bundle.sha256, bundle.manifest)
-    target = _already_published(fleet.repository, bundle, archive, releases) or fleet.repository.publish(archive, releases)
+    target = fleet.repository.publish(archive, releases)
     row = _row(bundle, target, reference) | {"job": job, "published_by": by, "published_at": now}
     with writing(fleet.engine) as connection:
         _check_new(connection, bundle.sha256, bundle.manifest)
@@ -134,15 +134,3 @@ def _check_policy(policy: DriftPolicy) -> None:
         if not holds():
             raise BadRequest(f"policy.drift.{name} of the manifest makes no sense: {getattr(policy, name)}", field=f"policy.drift.{name}")
 
-
-def _already_published(repository: Repository, bundle: Bundle, archive: Path, releases: bytes) -> Target | None:
-    """The target, when an earlier run got as far as the repository and no further."""
-    path = target_path(bundle.manifest.task, bundle.manifest.version)
-    folder, name = path.rsplit("/", 1)
-    try:
-        repository.file(f"targets/{folder}/{bundle.sha256}.{name}")
-        if repository.metadata("releases.json") != releases:
-            return None
-    except NotFound:
-        return None
-    return Target(path, bundle.sha256, bundle.length, blocks.index_of(archive.read_bytes()))

@@ -36,5 +36,4 @@ class Control:
         jobs = job_steps.advance(self._fleet, now)
         rollouts = rollout_steps.advance(engine, now)
         issued = tuple(orders.issue(self._fleet, now))
-        self._fleet.repository.refresh()
         return Outcome(opened, moved, jobs, rollouts, issued)

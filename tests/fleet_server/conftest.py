@@ -1,0 +1,79 @@
+"""The database under test: SQLite always; PostgreSQL too where its programs are installed."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, text
+
+from fleet_server.tables import database
+from tests.fakes.server_world import World
+
+_POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+
+
+@pytest.fixture(scope="session")
+def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A cluster of our own on a Unix socket. PostgreSQL does not run as root: then it runs as its package's user."""
+    if not _POSTGRES:
+        pytest.skip("PostgreSQL is not installed (no /usr/lib/postgresql/*/bin/initdb)")
+    if os.geteuid() == 0 and shutil.which("runuser") is None:
+        pytest.skip("PostgreSQL does not run as root, and there is no runuser")
+    folder = Path(tmp_path_factory.mktemp("pg", numbered=True))
+    as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+    if as_user:
+        _open_to_postgres(folder)
+    programs, data = _POSTGRES[-1].parent, folder / "data"
+    _run([*as_user, str(programs / "initdb"), "-D", str(data), "-U", "fleet", "-A", "trust", "--no-sync", "-E", "UTF8"])
+    options = f"-c listen_addresses='' -c unix_socket_directories={folder} -c fsync=off"
+    control = [*as_user, str(programs / "pg_ctl"), "-D", str(data), "-w", "-l", str(folder / "log")]
+    _run([*control, "-o", options, "start"])
+    try:
+        yield f"postgresql+psycopg://fleet@/postgres?host={folder}"
+    finally:
+        _run([*control, "-m", "immediate", "stop"])
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+    """An empty, migrated database."""
+    if request.param == "sqlite":
+        made = database.connect(database.sqlite_url(tmp_path / "fleet.db"))
+    else:
+        made = database.connect(request.getfixturevalue("postgres_url"))
+        with database.writing(made) as connection:
+            connection.execute(text("DROP SCHEMA public CASCADE"))
+            connection.execute(text("CREATE SCHEMA public"))
+    database.migrate(made)
+    yield made
+    made.dispose()
+
+
+@pytest.fixture
+def world(tmp_path: Path, engine: Engine) -> World:
+    return World(tmp_path, engine)
+
+
+@pytest.fixture
+def sqlite_world(tmp_path: Path) -> Iterator[World]:
+    """For what does not depend on the database."""
+    made = database.connect(database.sqlite_url(tmp_path / "fleet.db"))
+    database.migrate(made)
+    yield World(tmp_path, made)
+    made.dispose()
+
+
+def _open_to_postgres(folder: Path) -> None:
+    shutil.chown(folder, "postgres")
+    for parent in folder.parents:
+        if parent.stat().st_uid == os.geteuid() and str(parent) not in ("/", "/tmp"):
+            parent.chmod(parent.stat().st_mode | 0o011)
+
+
+def _run(command: list[str]) -> None:
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd="/", timeout=60)
+    if done.returncode:
+        raise RuntimeError(f"{command} failed: {done.stderr or done.stdout}")
