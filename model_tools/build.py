@@ -1,5 +1,6 @@
 """From a task to a packed bundle: train, export, quantize, evaluate, judge, pack. Each step is also a function of its own."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version as installed_version
@@ -94,13 +95,15 @@ def measure(task: "Task", splits: "Splits", fp32: bytes, int8: bytes) -> Candida
 
 def measured(candidate: Candidate) -> dict[str, float]:
     """What the bundle's lineage and card say of a candidate alone."""
-    return {
+    metrics = {
         "test_rows": float(candidate.int8_test.rows),
         "fp32_accuracy": candidate.fp32_test.accuracy,
         "int8_accuracy": candidate.int8_test.accuracy,
         "int8_agreement": candidate.comparison.agreement,
         "int8_sqnr_db": candidate.comparison.sqnr_db,
     }
+    # JSON has no infinity: two models that agree to the last bit have no noise ratio
+    return {name: value for name, value in metrics.items() if math.isfinite(value)}
 
 
 def contents(

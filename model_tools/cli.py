@@ -85,8 +85,8 @@ def train(task: TaskFile, out: Out, as_json: Json = False) -> None:
 
     loaded = workbench.load_task(task)
     splits = workbench.read_splits(loaded)
-    workbench.save_checkpoint(workbench.train(loaded, splits, staged(_show, "train", 0, 1)), out)
-    _answer({"checkpoint": str(out), "train_rows": len(splits.train.labels)}, as_json)
+    workbench.save_checkpoint(workbench.train(loaded, splits, staged(_show, "train", 0, 1)), loaded, splits, out)
+    _answer({"checkpoint": str(out), "train_rows": len(splits.train)}, as_json)
 
 
 @app.command()

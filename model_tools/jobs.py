@@ -86,7 +86,7 @@ def prepare(folder: Path) -> Ground:
 def compare(ground: Ground, candidate: Candidate) -> Scores:
     """Champion's and challenger's preferred variants, on the task's test data and on the held-out new labels."""
     preferred = ground.champion.read(ground.champion.manifest.variants[0].entry)
-    new = ground.held if ground.held is not None and len(ground.held.labels) else None
+    new = ground.held if ground.held is not None and len(ground.held) else None
     return replace(
         candidate.scores(),
         new=workbench.evaluate(candidate.models()[0].onnx, new).accuracy if new else None,
@@ -123,8 +123,8 @@ def _against(ground: Ground, scores: Scores) -> dict[str, float]:
         "challenger_old": scores.old,
         "champion_new": scores.champion_new,
         "challenger_new": scores.new,
-        "labels_fit": None if ground.fit is None else float(len(ground.fit.labels)),
-        "labels_held": None if ground.held is None else float(len(ground.held.labels)),
+        "labels_fit": None if ground.fit is None else float(len(ground.fit)),
+        "labels_held": None if ground.held is None else float(len(ground.held)),
     }
     return {name: value for name, value in metrics.items() if value is not None}
 
