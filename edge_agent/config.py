@@ -80,7 +80,7 @@ class Settings:
     heartbeat_s: float = 5.0
     outbox_max_bytes: int = DEFAULT_MAX_BYTES
     probation_inputs: int = 16
-    probation_s: float = 60.0
+    probation_s: float = 10.0
 
     def __post_init__(self) -> None:
         """Raises Fatal naming the setting."""

@@ -177,5 +177,4 @@ def _refusal(status: int, body: bytes) -> Reject | Retry:
     except msgspec.DecodeError:
         problem = _Problem(message=f"HTTP status {status}")
     kind = Retry if status >= http.HTTPStatus.INTERNAL_SERVER_ERROR else Reject
-    advice = "; ask for a new token" if status in (http.HTTPStatus.CONFLICT, http.HTTPStatus.GONE) else ""
-    return kind(f"the server refused: {problem.message}{advice}", code=problem.code)
+    return kind(f"the server refused: {problem.message}", code=problem.code)

@@ -77,10 +77,25 @@ def parse_url(url: str) -> tuple[str, int]:
     return host, port
 
 
+class _Client(paho.Client):
+    """Says when its network thread ends. The thread must be paho's own: only then do publish and ack from other threads leave the socket to it;
+    without one they write themselves, and two threads in one TLS connection break its records."""
+
+    def __init__(self, *arguments: object, **options: object) -> None:
+        super().__init__(*arguments, **options)  # type: ignore[arg-type]
+        self.ended = threading.Event()
+
+    def loop_forever(self, timeout: float = 1.0, retry_first_connection: bool = False) -> MQTTErrorCode:
+        try:
+            return super().loop_forever(timeout, retry_first_connection)
+        finally:
+            self.ended.set()
+
+
 class Session:
     """A connection that is kept alive by its own thread until `close`.
 
-    `on_message(topic, payload, acknowledge)` and `on_connected()` run in that thread and must not block;
+    `on_message(topic, payload, acknowledge)` and `on_connected()` run in the connection's network thread and must not block;
     the PUBACK is sent when `acknowledge` is called, from any thread.
     """
 
@@ -161,7 +176,9 @@ class Session:
         except OSError as error:
             log.info("broker %s:%d: %s", self._host, self._port, error)
             return
-        client.loop_forever(timeout=0.5)
+        client.loop_start()
+        client.ended.wait()
+        client.loop_stop()
         if not answered.is_set() and not self._closing.is_set():
             self._fall_back("the broker closed the connection without an answer")
 
@@ -173,9 +190,9 @@ class Session:
         properties.MaximumPacketSize = limits.MAX_MESSAGE_BYTES + limits.KIB
         return {"clean_start": True, "properties": properties}
 
-    def _make_client(self, answered: threading.Event) -> paho.Client:
+    def _make_client(self, answered: threading.Event) -> "_Client":
         clean = {} if self._protocol == MQTTProtocolVersion.MQTTv5 else {"clean_session": True}
-        client = paho.Client(
+        client = _Client(
             CallbackAPIVersion.VERSION2,
             client_id=self._client_id,
             protocol=self._protocol,

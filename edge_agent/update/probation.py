@@ -15,7 +15,7 @@ class Terms:
     """Passed after `inputs` answers, or after `time_s` without a crash when no input comes. More than `crashes` crashes fail it."""
 
     inputs: int = 16
-    time_s: float = 60.0
+    time_s: float = 10.0
     crashes: int = 0
 
 
