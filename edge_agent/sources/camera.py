@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import cv2
@@ -12,6 +13,7 @@ from edge_agent.sources import images
 from fleet_contract import limits
 from fleet_contract.bundle import ImageInput, VectorInput
 
+_REOPEN_S = 1.0
 _SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
@@ -79,27 +81,35 @@ class CaptureCamera:
         self._clock = clock
         self._ends = isinstance(address, str) and Path(address).is_file()
         self._capture = cv2.VideoCapture()
+        self._tried_s: float | None = None
 
     def read(self, spec: ImageInput | VectorInput, after: str | None) -> Iterator[Input | None]:
         _need_image(spec)
-        opened = False
         while True:
-            if not self._capture.isOpened():
-                if opened and self._ends:
-                    return
-                self._capture.open(self._address)
-                opened = True
-                began = self._clock.now().strftime("%Y%m%dT%H%M%S.%f")
-                number = 0
-            got, picture = self._capture.read()
-            if not got:
-                self._capture.release()
+            while not self._open():
                 yield None
-                continue
-            number += 1
-            values = images.fit(picture, spec)
-            media_type, data = images.encode(values)
-            yield Input(f"{began}-{number:08d}", self._clock.now(), None, media_type, data, values)
+            began = self._clock.now().strftime("%Y%m%dT%H%M%S.%f")
+            for number in count(1):
+                got, picture = self._capture.read()
+                if not got:
+                    break
+                values = images.fit(picture, spec)
+                media_type, data = images.encode(values)
+                yield Input(f"{began}-{number:08d}", self._clock.now(), None, media_type, data, values)
+            self._capture.release()
+            if self._ends:
+                return
+
+    def _open(self) -> bool:
+        """At most once a second. Raises Fatal for a file that is no video."""
+        now_s = self._clock.monotonic_s()
+        if self._tried_s is not None and now_s - self._tried_s < _REOPEN_S:
+            return False
+        self._tried_s = now_s
+        opened = self._capture.open(self._address)
+        if self._ends and not opened:
+            raise Fatal(f"{self._address} is no video that OpenCV can read", code="source")
+        return opened
 
     def close(self) -> None:
         self._capture.release()

@@ -280,3 +280,14 @@ def test_a_worker_dies_with_its_supervisor(bench: Bench) -> None:
     ended, _, _ = select.select([worker], [], [], 30)
     os.close(worker)
     assert ended
+
+
+def test_the_worker_imports_little() -> None:
+    """A quick start, and little for a hostile model to find: the engine, numpy and msgspec."""
+    script = (
+        "import sys; from edge_agent.inference import worker, protocol, runtimes; runtimes.open_runtime('onnxruntime');"
+        "sys.stdout.write(' '.join({name.partition('.')[0] for name in sys.modules}))"
+    )
+    answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    ours_and_theirs = {"edge_agent", "fleet_contract", "firmware_profiles", "cv2", "cryptography", "paho", "tuf", "sqlite3", "ssl"}
+    assert {*answer.stdout.split()} & ours_and_theirs == {"edge_agent"}

@@ -175,17 +175,42 @@ class TestFolder:
             next(self._camera(tmp_path).read(VECTOR, None))
 
 
-def test_a_video_is_read_to_its_end(tmp_path: Path) -> None:
-    path = tmp_path / "v.avi"
+def _write_video(path: Path, frames: int) -> None:
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (32, 32))
-    for _ in range(5):
+    for _ in range(frames):
         writer.write(np.dstack([_scene()] * 3))
     writer.release()
+
+
+def test_a_video_is_read_to_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "v.avi"
+    _write_video(path, 5)
     camera = CaptureCamera(str(path), FakeClock())
     taken = [found for found in islice(camera.read(GREY, None), 20) if found is not None]
     camera.close()
     assert len({found.id for found in taken}) == 5
     assert all(found.cursor is None and found.values.shape == (1, 8, 8) for found in taken)
+
+
+def test_a_file_that_is_no_video_is_fatal(tmp_path: Path) -> None:
+    (tmp_path / "v.avi").write_text("not a video")
+    camera = CaptureCamera(str(tmp_path / "v.avi"), FakeClock())
+    with pytest.raises(Fatal, match="no video"):
+        next(camera.read(GREY, None))
+    camera.close()
+
+
+def test_a_camera_that_is_not_there_is_tried_once_a_second(tmp_path: Path) -> None:
+    clock, path = FakeClock(), tmp_path / "v.avi"
+    camera = CaptureCamera(str(path), clock)
+    stream = camera.read(GREY, None)
+    assert next(stream) is None
+    _write_video(path, 1)
+    clock.elapsed_s = 0.9
+    assert next(stream) is None
+    clock.elapsed_s = 1.0
+    assert next(stream).values.shape == (1, 8, 8)
+    camera.close()
 
 
 class TestRows:
