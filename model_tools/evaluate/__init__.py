@@ -1,0 +1,1 @@
+"""How well an ONNX model does."""

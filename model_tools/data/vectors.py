@@ -1,0 +1,94 @@
+"""Sensor rows from a CSV file."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from model_tools.data import labels, rows
+from model_tools.data.dataset import Dataset
+from model_tools.data.found import Found
+from model_tools.errors import BadData
+from model_tools.sections import CsvFile, VectorShape
+from model_tools.task import Task
+
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
+
+
+def read_vectors(task: Task) -> Found:
+    """Every row of the task's CSV file, in raw units.
+
+    Raises BadData: a missing or repeated column, a cell that is no finite number (row and column named), a missing label, one class only,
+    too few rows.
+    """
+    source, path = _csv_of(task), task.resolve(_csv_of(task).file)
+    numbers, words, groups, times = [], [], [], []
+    with rows.open_rows(path, source.delimiter) as (header, body):
+        columns = _columns(task, header)
+        picked = [rows.position(header, column, path) for column in columns]
+        target = rows.position(header, source.target, path)
+        group, time = (None if c is None else rows.position(header, c, path) for c in (task.split.group, task.split.time))
+        for row, cells in body:
+            numbers.append(_numbers(cells, picked, columns, row))
+            words.append(_label(cells[target], source.target, row))
+            if group is not None:
+                groups.append(cells[group].strip())
+            if time is not None:
+                times.append(cells[time].strip())
+    if len(words) < source.min_rows:
+        raise BadData(f"{path.name} has {len(words)} rows, at least {source.min_rows} are wanted", field=path.name, limit=source.min_rows)
+    classes = labels.name_classes(words, task.output.classes, source.target)
+    made = Dataset(np.array(numbers, np.float32), labels.number(words, classes), classes, tuple(str(i + 1) for i in range(len(words))))
+    return Found(made, columns, tuple(groups) or None, tuple(times) or None)
+
+
+def to_number(text: str) -> float:
+    """A finite float32's worth. Raises ValueError; Python's own 1_000 is no number in a file."""
+    value = float(text)
+    if "_" in text or not math.isfinite(value) or abs(value) > _FLOAT32_MAX:
+        raise ValueError(f"{text!r} is not a finite number")
+    return value
+
+
+def _csv_of(task: Task) -> CsvFile:
+    if not isinstance(task.data, CsvFile) or not isinstance(task.input, VectorShape):
+        raise BadData("the task does not read vectors", field="data.reader")
+    return task.data
+
+
+def _columns(task: Task, header: Sequence[str]) -> tuple[str, ...]:
+    """Those that the task names, or all that are not used otherwise."""
+    source = _csv_of(task)
+    if source.target in task.input.columns:
+        raise BadData(f"{source.target!r} is the target and cannot be an input column", field="input.columns")
+    used = {source.target, task.split.group, task.split.time}
+    columns = tuple(task.input.columns) or tuple(name for name in header if name not in used)
+    if not columns:
+        raise BadData("the file has no input column", field="input.columns", limit=1)
+    if unknown := [name for name in task.input.ranges if name not in columns]:
+        raise BadData(f"input.ranges names {unknown[0]!r}, which is no input column", field=f"input.ranges.{unknown[0]}")
+    return columns
+
+
+def _numbers(cells: Sequence[str], picked: Sequence[int], columns: Sequence[str], row: int) -> list[float]:
+    try:
+        return [to_number(cells[at]) for at in picked]
+    except ValueError:
+        at, column = next((at, c) for at, c in zip(picked, columns, strict=True) if not _is_number(cells[at]))
+        message = f"row {row}, column {column!r}: {cells[at][:40]!r} is not a finite number; list input.columns to leave the column out"
+        raise BadData(message, field=column, limit=f"row {row}") from None
+
+
+def _is_number(text: str) -> bool:
+    try:
+        to_number(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _label(cell: str, target: str, row: int) -> str:
+    word = cell.strip()
+    if labels.is_missing(word):
+        raise BadData(f"row {row} has no label in {target!r}", field=target, limit=f"row {row}")
+    return word

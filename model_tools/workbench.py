@@ -1,0 +1,81 @@
+"""The workbench as a library: from a task file to checked float32 and int8 ONNX, step by step.
+
+task = load_task(path)
+splits = read_splits(task)
+trained = train(task, splits, progress)
+fp32 = export_onnx(trained, input_spec(task, splits))
+int8 = quantize_int8(fp32, calibration(task, splits))
+score = evaluate(int8, splits.test)
+"""
+
+import numpy as np
+
+from fleet_contract.bundle import Classification, ImageInput, VectorInput
+from model_tools.data.dataset import Dataset, Splits
+from model_tools.data.pictures import TENSOR, read_pictures, shape_of
+from model_tools.data.samples import read_samples
+from model_tools.data.split import split
+from model_tools.data.vectors import read_vectors
+from model_tools.evaluate.scoring import Comparison, Evaluation, compare, evaluate
+from model_tools.export.graph import OUTPUT, export_onnx
+from model_tools.quantize.static import quantize_int8
+from model_tools.sections import ImageShape, VectorShape
+from model_tools.task import Task, load_task
+from model_tools.train.checkpoint import load_checkpoint, save_checkpoint
+from model_tools.train.fit import Progress
+from model_tools.train.training import Trained, calibration, retrain, split_new, train
+
+__all__ = [
+    "Comparison",
+    "Dataset",
+    "Evaluation",
+    "Progress",
+    "Splits",
+    "Task",
+    "Trained",
+    "calibration",
+    "compare",
+    "evaluate",
+    "export_onnx",
+    "input_spec",
+    "load_checkpoint",
+    "load_task",
+    "output_spec",
+    "quantize_int8",
+    "read_samples",
+    "read_splits",
+    "retrain",
+    "save_checkpoint",
+    "split_new",
+    "train",
+]
+
+
+def read_splits(task: Task) -> Splits:
+    """All labelled rows of the task, split. Raises BadData."""
+    found = read_pictures(task) if isinstance(task.input, ImageShape) else read_vectors(task)
+    return split(found, task.split)
+
+
+def input_spec(task: Task, splits: Splits, new: Dataset | None = None) -> ImageInput | VectorInput:
+    """The bundle's input. A vector's bounds are those of the task file or, for other columns, those of all its rows (and of `new`), widened
+    on both sides by input.range_margin times their span: drift must still be let in."""
+    if isinstance(task.input, ImageShape):
+        return shape_of(task.input)
+    low, high = _bounds(task.input, splits, new)
+    return VectorInput(tensor=TENSOR, columns=list(splits.columns), low=low, high=high)
+
+
+def output_spec(task: Task, splits: Splits) -> Classification:
+    return Classification(tensor=OUTPUT, classes=list(splits.classes))
+
+
+def _bounds(shape: VectorShape, splits: Splits, new: Dataset | None) -> tuple[list[float], list[float]]:
+    parts = [splits.train, splits.validation, splits.test, *([] if new is None else [new])]
+    values = np.concatenate([part.inputs for part in parts]).astype(np.float64)
+    low, high = values.min(axis=0), values.max(axis=0)
+    span = np.where(high > low, high - low, np.maximum(np.abs(high), 1.0))
+    margin = shape.range_margin * span
+    found = zip(splits.columns, (low - margin).tolist(), (high + margin).tolist(), strict=True)
+    bounds = [shape.ranges.get(column, (below, above)) for column, below, above in found]
+    return [below for below, _ in bounds], [above for _, above in bounds]
