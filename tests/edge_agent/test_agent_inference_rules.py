@@ -107,12 +107,11 @@ def test_candidates_keep_the_manifests_order_and_the_profiles_backends() -> None
     assert {candidate.backend for candidate in found} == {"onnxruntime:CPUExecutionProvider"}
 
 
-@pytest.mark.parametrize(
-    "shape", [pytest.param([2, -1], id="negative"), pytest.param([2**40, 2**40], id="overflowing"), pytest.param([5], id="longer")]
-)
-def test_a_known_tensor_must_have_its_shape(shape: list[int]) -> None:
-    with pytest.raises(Reject, match="known inputs"):
-        proving.array_of(Tensor(dtype="float32", shape=shape, data=bytes(8)), "known inputs")
+@pytest.mark.parametrize("dtype", ["float32", "uint8", "int8", "int64"])
+def test_known_tensors_of_any_dtype_become_float32(dtype: str) -> None:
+    values = np.array([[1, 2], [3, 4]], dtype)
+    found = proving.array_of(Tensor(dtype=dtype, shape=[2, 2], data=values.tobytes()))
+    assert (found.dtype, found.tolist()) == (np.float32, [[1, 2], [3, 4]])
 
 
 @pytest.mark.parametrize("name", ["litert", "abacus"])
