@@ -183,7 +183,8 @@ def _connect(fleet: Fleet, places: _Places, link: FleetLink, broker: LiveBroker,
         part.start()
     stack.callback(link.close)
     url = f"mqtts://{_local(places.settings)}:{places.ports.mqtt}" if broker.child else broker.url
-    link.start(url, places.identity, on_arrival=ingest.offer, on_want=files.offer, wake=fleet.wake)
+    link.hand_to(ingest.offer, files.offer)
+    link.start(url, places.identity, fleet.wake)
     if not link.wait_connected(_FIRST_CONNECTION_S):
         log.warning("no connection to the broker %s yet; trying on", url)
 

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import groupby
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from fleet_contract import limits
 from fleet_contract.messages import Ack, Batch, Status
 from fleet_contract.mqtt import Backoff
@@ -120,7 +122,7 @@ class Ingest:
             self._observe(arrival.device, arrival.message)
         except ServerError as error:
             self._counts.trouble(Count.UNACCEPTABLE_STATUS, error)
-        except Exception as error:  # noqa: BLE001 - a status is said again at the next heartbeat; the loop goes on
+        except (OSError, SQLAlchemyError) as error:  # it is said again at the next heartbeat
             log.error("the status of %s was not stored: %s", arrival.device, _brief(error))
         arrival.puback()
 

@@ -30,17 +30,13 @@ class FleetLink:
         self._on_want: Callable[[str, Want], None] = lambda *_: None
         self._wake: Callable[[], None] = lambda: None
 
-    def start(
-        self,
-        url: str,
-        tls: Tls,
-        *,
-        on_arrival: Callable[[Arrival], None],
-        on_want: Callable[[str, Want], None],
-        wake: Callable[[], None],
-    ) -> None:
-        """Connect, and stay connected. The callbacks must not block; `wake` is called when there are orders to publish again."""
-        self._on_arrival, self._on_want, self._wake = on_arrival, on_want, wake
+    def hand_to(self, on_arrival: Callable[[Arrival], None], on_want: Callable[[str, Want], None]) -> None:
+        """Who gets what devices send. The callbacks run in the MQTT thread and must not block."""
+        self._on_arrival, self._on_want = on_arrival, on_want
+
+    def start(self, url: str, tls: Tls, wake: Callable[[], None]) -> None:
+        """Connect, and stay connected. `wake` is called when there are orders to publish again."""
+        self._wake = wake
         self._session = Session(
             url, SERVER_IDENTITY, tls, subscriptions=[topics.all_up()], on_message=self.route, on_connected=self._connected
         )

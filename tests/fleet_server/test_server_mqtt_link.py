@@ -1,0 +1,81 @@
+"""Routing: which message of a device goes where, and what becomes of one that cannot be used."""
+
+from datetime import UTC, datetime
+
+import msgspec
+import pytest
+
+from fleet_contract import limits, messages, topics
+from fleet_contract.messages import Ack, Batch, Block, Lane, Status, Want
+from fleet_contract.mqtt import Offline
+from fleet_contract.topics import Up
+from fleet_server.mqtt.counts import Count, Counts
+from fleet_server.mqtt.ingest import Arrival
+from fleet_server.mqtt.link import FleetLink
+
+STATUS = Status(at=datetime(2027, 1, 1, tzinfo=UTC), online=True, epoch="e1")
+BATCH = Batch(epoch="e1", lane=Lane.EVENTS, first=0, records=[b"r"])
+WANT = Want(request="r1", path="metadata/timestamp.json", block_bytes=4096, need=b"\x01")
+
+
+class Routed:
+    """A link that was never connected, with its hands open."""
+
+    def __init__(self) -> None:
+        self.link = FleetLink(Counts())
+        self.arrivals: list[Arrival] = []
+        self.wants: list[tuple[str, Want]] = []
+        self.pubacks = 0
+        self.link.hand_to(self.arrivals.append, lambda device, want: self.wants.append((device, want)))
+
+    def receive(self, topic: str, payload: bytes) -> None:
+        self.link.route(topic, payload, self._puback)
+
+    def _puback(self) -> None:
+        self.pubacks += 1
+
+
+@pytest.mark.parametrize(("message", "kind"), [(STATUS, Up.STATUS), (BATCH, Up.RECORDS)], ids=["status", "records"])
+def test_records_and_statuses_go_to_the_ingest_unacknowledged(message: Status | Batch, kind: Up) -> None:
+    routed = Routed()
+    routed.receive(topics.up("cam-1", kind), messages.encode(message))
+    assert [(arrival.device, arrival.message) for arrival in routed.arrivals] == [("cam-1", message)]
+    assert routed.pubacks == 0
+
+
+def test_want_goes_to_the_files_and_is_acknowledged_at_once() -> None:
+    routed = Routed()
+    routed.receive(topics.up("cam-1", Up.WANT), messages.encode(WANT))
+    assert (routed.wants, routed.pubacks) == ([("cam-1", WANT)], 1)
+
+
+@pytest.mark.parametrize(
+    ("topic", "payload", "count"),
+    [
+        pytest.param(topics.up("cam-1", Up.RECORDS), b"", Count.MALFORMED, id="empty"),
+        pytest.param(topics.up("cam-1", Up.RECORDS), b"\xc1", Count.MALFORMED, id="not-msgpack"),
+        pytest.param(topics.up("cam-1", Up.RECORDS), b"\x91" * 60_000, Count.MALFORMED, id="nested-without-end"),
+        pytest.param(topics.up("cam-1", Up.RECORDS), bytes(limits.MAX_MESSAGE_BYTES + 1), Count.MALFORMED, id="too-large"),
+        pytest.param(topics.up("cam-1", Up.RECORDS), msgspec.msgpack.encode((2, STATUS)), Count.UNKNOWN_VERSION, id="version-of-tomorrow"),
+        pytest.param(topics.up("cam-1", Up.STATUS), messages.encode(BATCH), Count.WRONG_KIND, id="batch-as-status"),
+        pytest.param(topics.up("cam-1", Up.WANT), messages.encode(STATUS), Count.WRONG_KIND, id="status-as-want"),
+        pytest.param(topics.ROOT + "/cam-1/up/gossip", messages.encode(STATUS), Count.FOREIGN_TOPIC, id="unknown-kind"),
+        pytest.param(topics.ROOT + "/CAM 1/up/status", messages.encode(STATUS), Count.FOREIGN_TOPIC, id="id-outside-the-charset"),
+        pytest.param("elsewhere", messages.encode(STATUS), Count.FOREIGN_TOPIC, id="elsewhere"),
+    ],
+)
+def test_unusable_message_is_counted_and_let_go(topic: str, payload: bytes, count: Count) -> None:
+    routed = Routed()
+    routed.receive(topic, payload)
+    routed.receive(topics.up("cam-1", Up.STATUS), messages.encode(STATUS))
+    assert routed.link.counts.snapshot()[count] == 1
+    assert (routed.pubacks, len(routed.arrivals), routed.wants) == (1, 1, [])
+
+
+def test_offline_link_keeps_orders_for_later_and_says_so_for_blocks() -> None:
+    link = FleetLink(Counts())
+    link.publish_order("cam-1", b"order")
+    assert link.stale.is_set()
+    link.send_ack("cam-1", Ack(epoch="e1", lane=Lane.EVENTS, ranges=[(0, 0)]))
+    with pytest.raises(Offline):
+        link.send_block("cam-1", Block(request="r1", index=0, length=1, data=b"x"))
