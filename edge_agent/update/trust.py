@@ -111,7 +111,7 @@ class Trust:
         return Target(path=path, sha256=info.hashes.get("sha256", ""), length=info.length, index=index)
 
     def _load(self, role: str):
-        return Metadata[_ROLES[role]].from_file(str(self._folder / f"{role}.json")).signed
+        return _stored(self._folder, role)
 
     def _raise_floor(self) -> None:
         """The library keeps its own floor in timestamp.json, which a damaged file silently forgets: ours stands beside it."""
@@ -148,7 +148,11 @@ class Trust:
 def expiries(folder: Path) -> dict[str, datetime]:
     """When each role's metadata on this device ends. Raises Retry when it is not there."""
     with _translated():
-        return {role: Metadata[kind].from_file(str(folder / f"{role}.json")).signed.expires for role, kind in _ROLES.items()}
+        return {role: _stored(folder, role).expires for role in _ROLES}
+
+
+def _stored(folder: Path, role: str):
+    return Metadata[_ROLES[role]].from_bytes((folder / f"{role}.json").read_bytes()).signed
 
 
 class _Fetcher(FetcherInterface):
