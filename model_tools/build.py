@@ -78,19 +78,19 @@ def release(task: "Task", splits: "Splits", candidate: Candidate, version: str, 
 
 
 def convert(task: "Task", splits: "Splits", trained: "Trained", new: "Dataset | None", tell: Tell) -> Candidate:
-    """Export, quantize (calibrated also on `new`, where given) and evaluate both precisions."""
+    """Export, quantize (calibrated also on `new` labels, where given) and evaluate both precisions."""
     tell(Progress("export", 0.8, "to ONNX"))
-    fp32 = workbench.export_onnx(trained, workbench.input_spec(task, splits))
+    fp32 = workbench.export_onnx(trained, workbench.input_spec(task, splits, new))
     tell(Progress("quantize", 0.84, "to int8"))
     int8 = workbench.quantize_int8(fp32, workbench.calibration(task, splits, new))
     tell(Progress("evaluate", 0.9, "both on held-out data"))
-    return measure(task, splits, fp32, int8)
+    return measure(task, splits, fp32, int8, new)
 
 
-def measure(task: "Task", splits: "Splits", fp32: bytes, int8: bytes) -> Candidate:
-    """Both precisions on the task's test data."""
+def measure(task: "Task", splits: "Splits", fp32: bytes, int8: bytes, new: "Dataset | None" = None) -> Candidate:
+    """Both precisions on the task's test data; the bounds of the input also let `new` in."""
     one, other = workbench.evaluate(fp32, splits.test), workbench.evaluate(int8, splits.test)
-    return Candidate(workbench.input_spec(task, splits), fp32, int8, one, other, workbench.compare(one, other), task.quantize.prefer)
+    return Candidate(workbench.input_spec(task, splits, new), fp32, int8, one, other, workbench.compare(one, other), task.quantize.prefer)
 
 
 def measured(candidate: Candidate) -> dict[str, float]:

@@ -85,7 +85,7 @@ def train(task: TaskFile, out: Out, as_json: Json = False) -> None:
 
     loaded = workbench.load_task(task)
     splits = workbench.read_splits(loaded)
-    workbench.save_checkpoint(workbench.train(loaded, splits, staged(_show, "train", 0, 1)), loaded, splits, out)
+    workbench.save_checkpoint(workbench.train(loaded, splits, staged(_show, "train", 0, 1)), out)
     _answer({"checkpoint": str(out), "train_rows": len(splits.train)}, as_json)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from model_tools.data.dataset import Dataset
-from model_tools.pack.running import logits as run
+from model_tools.running import logits as run
 
 
 @dataclass(frozen=True)

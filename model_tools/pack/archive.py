@@ -22,8 +22,8 @@ from fleet_contract.bundle import (
 from fleet_contract.sketch import Condition, Reference, decode_reference, encode_reference
 from model_tools.errors import BadInput
 from model_tools.pack import answers, reference
-from model_tools.pack.running import logits
 from model_tools.report.card import model_card
+from model_tools.running import logits
 
 _ANSWERS = "known-answers.msgpack"
 _REFERENCE = "reference.msgpack"

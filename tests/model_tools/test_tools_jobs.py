@@ -153,7 +153,7 @@ class TestAnAcceptedJob:
         champion = bundle.Bundle(desk / "champion.bundle")
         assert (made.manifest.task, made.manifest.version) == ("wine", "1.0-r5")
         assert (made.manifest.lineage.parent, made.manifest.lineage.job) == (champion.sha256, "5")
-        assert made.manifest.input == champion.manifest.input
+        assert made.manifest.input.columns == champion.manifest.input.columns
 
     def test_knows_the_old_state_of_the_world_and_the_new_one(self, done):
         conditions = known(done[0] / read_result(done[0]).bundle).conditions
@@ -249,3 +249,51 @@ def test_a_bad_spec_exits_with_2(folder, capsys):
         main(["job", str(folder)])
     assert ended.value.code == 2
     assert "spec.json" in capsys.readouterr().err
+
+
+def run(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main([str(a) for a in arguments])
+    return ended.value.code
+
+
+def test_the_single_steps_make_the_bundle_that_build_makes(desk, tmp_path, capsys):
+    task, fp32, int8, packed = desk / "task.toml", tmp_path / "fp32.onnx", tmp_path / "int8.onnx", tmp_path / "packed.bundle"
+    assert run("train", task, "--out", tmp_path / "checkpoint") == 0
+    assert run("export", task, tmp_path / "checkpoint", "--out", fp32) == 0
+    assert run("quantize", task, fp32, "--out", int8) == 0
+    assert run("evaluate", task, fp32, int8) == 0
+    assert run("pack", task, fp32, int8, "--version", "1.0", "--out", packed) == 0
+    assert packed.read_bytes() == (desk / "champion.bundle").read_bytes()
+
+
+def test_a_model_below_the_gates_is_not_packed(desk, tmp_path, capsys):
+    (desk / "proud.toml").write_text(TASK.replace("epochs = 40", "epochs = 1").replace("min_accuracy = 0.8", "min_accuracy = 1.0"))
+    assert run("build", desk / "proud.toml", "--version", "1.0", "--out", tmp_path / "x.bundle", "--json") == GateFailed.exit_code
+    assert json.loads(capsys.readouterr().err.splitlines()[-1])["error"]["code"] == "gate-failed"
+    assert not (tmp_path / "x.bundle").exists()
+
+
+def test_a_file_that_is_no_model_is_bad_input(desk, tmp_path, capsys):
+    (tmp_path / "no.onnx").write_bytes(b"no model")
+    assert run("evaluate", desk / "task.toml", tmp_path / "no.onnx", tmp_path / "no.onnx") == 2
+    assert "model" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("task", "names"),
+    [
+        pytest.param(TASK + "\n[surprise]\n", "surprise", id="unknown key"),
+        pytest.param(TASK.replace('"grower"', '"winery"'), "winery", id="missing column"),
+        pytest.param(TASK.replace("rows.csv", "none.csv"), "none.csv", id="missing file"),
+    ],
+)
+def test_a_bad_task_exits_with_2_and_names_what_is_wrong(task, names, desk, tmp_path, capsys):
+    (desk / "bad.toml").write_text(task)
+    assert run("build", desk / "bad.toml", "--version", "1.0", "--out", tmp_path / "x.bundle") == 2
+    assert names in capsys.readouterr().err
+
+
+def test_a_version_that_cannot_be_released_is_refused_before_training(desk, tmp_path, capsys):
+    assert run("build", desk / "task.toml", "--version", "1/0", "--out", tmp_path / "x.bundle", "--json") == 2
+    assert json.loads(capsys.readouterr().err)["error"]["code"] == "bad-name"

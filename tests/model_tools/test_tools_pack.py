@@ -14,7 +14,7 @@ from fleet_contract.errors import BadBundle
 from model_tools.errors import BadData, BadInput, GateFailed
 from model_tools.pack import answers, reference
 from model_tools.pack.archive import Contents, Evidence, Model, make_bundle, models_of
-from model_tools.pack.running import logits
+from model_tools.running import logits
 
 COLUMNS = ["a", "b", "c"]
 SPEC = bundle.VectorInput(tensor="input", columns=COLUMNS, low=[-50.0] * 3, high=[50.0] * 3)
@@ -147,7 +147,7 @@ class TestKnownAnswers:
         made, _ = opened(make_bundle(CONTENTS, EVIDENCE))
         int8, fp32 = made.manifest.variants
         known = made.known_answers()
-        assert int8.tolerance >= np.abs(array(known.outputs["int8"]) - array(known.outputs["fp32"])).max()
+        assert int8.tolerance >= 2 * np.abs(array(known.outputs["int8"]) - array(known.outputs["fp32"])).max()
         assert fp32.tolerance < 1e-2 < int8.tolerance
 
     def test_rounding_as_large_as_the_answers_is_refused(self):
@@ -174,6 +174,10 @@ class TestKnownAnswers:
         made = answers.as_answers(inputs, [answers.Answered("fp32", "fp32", np.eye(2, dtype=np.float32), np.eye(2))])
         assert made.inputs.dtype == dtype
         assert (array(made.inputs) == inputs).all()
+
+
+def test_no_rows_no_answers():
+    assert logits(linear(WEIGHTS), rows(0, 0)).shape == (0, 3)
 
 
 class TestTheReference:

@@ -1,4 +1,4 @@
-"""Runs a variant on the CPU here, single-threaded, so that the same model and inputs give the same numbers."""
+"""Runs an ONNX model on the CPU here, single-threaded, so that the same model and inputs give the same numbers."""
 
 import numpy as np
 
@@ -22,7 +22,8 @@ def logits(model: bytes, inputs: np.ndarray, *, fused: bool = True) -> np.ndarra
         parts = [session.run(None, {name: inputs[at : at + _BATCH]})[0] for at in range(0, len(inputs), _BATCH)]
     except (*_refusals(), RuntimeError, ValueError, IndexError) as error:
         raise BadInput(f"the model does not run: {error}", field="model") from error
-    return np.concatenate(parts).astype(np.float32)
+    empty = np.empty((0, session.get_outputs()[0].shape[1]), np.float32)
+    return np.concatenate([empty, *parts]).astype(np.float32)
 
 
 def _refusals() -> tuple[type[Exception], ...]:
