@@ -50,7 +50,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def own_hosts(self) -> tuple[str, ...]:
         """The names in the server's certificate."""
-        return tuple(dict.fromkeys((*_LOOPBACK, self.host)))
+        return tuple(dict.fromkeys(name for name in (*_LOOPBACK, self.host, self.address) if name not in (None, "0.0.0.0")))
 
 
 def check(settings: Settings) -> Settings:
