@@ -74,6 +74,7 @@ class Training(Section):
     learning_rate: Annotated[float, msgspec.Meta(gt=0, le=1)] = 3e-3
     width: Annotated[int, msgspec.Meta(ge=2, le=1_024)] | None = None
     augment: Augment = "mild"
+    threads: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1
 
 
 class Retraining(Section):

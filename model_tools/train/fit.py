@@ -1,5 +1,6 @@
 """The training loop. Same rows, plan and machine (its number of threads too): same weights."""
 
+import contextlib
 from collections.abc import Callable, Iterator
 
 import torch
@@ -22,14 +23,30 @@ _REPORTS = 20
 def fit(plan: Plan, old: Dataset, new: Dataset | None, progress: Progress) -> nn.Sequential:
     """A network in evaluation mode, fitted to `old` and `new` (the same classes). Raises Failed when the loss diverges.
 
-    The caller's random state is left as it was.
+    The caller's random state and number of threads are left as they were.
     """
     rows = old if new is None else old.join(new)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _threads(plan.threads):
         torch.manual_seed(plan.seed)
-        network = _make(plan, rows)
+        network = _make(plan, rows).to(memory_format=_layout(plan))
         _run(network, plan, rows, _draws(plan, len(old), len(rows)), progress)
-    return network.eval()
+    return network.to(memory_format=torch.contiguous_format).eval()
+
+
+@contextlib.contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """As many as the plan says: the order of sums, and so the weights, depends on it; and threads that wait for a busy core spin."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _layout(plan: Plan) -> torch.memory_format:
+    """Channels last makes small convolutions a quarter cheaper on a CPU."""
+    return torch.channels_last if plan.recipe == "image-cnn" else torch.contiguous_format
 
 
 def _make(plan: Plan, rows: Dataset) -> nn.Sequential:
@@ -47,7 +64,8 @@ def _run(network: nn.Sequential, plan: Plan, rows: Dataset, draws: Iterator[torc
     every = max(1, plan.steps // _REPORTS)
     for step in range(plan.steps):
         drawn = next(draws)
-        loss = functional.cross_entropy(network(vary(inputs[drawn])), labels[drawn], label_smoothing=_LABEL_SMOOTHING)
+        batch = vary(inputs[drawn]).contiguous(memory_format=_layout(plan))
+        loss = functional.cross_entropy(network(batch), labels[drawn], label_smoothing=_LABEL_SMOOTHING)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

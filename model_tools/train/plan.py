@@ -17,6 +17,7 @@ class Plan:
     learning_rate: float
     width: int
     augment: Augment
+    threads: int
     new_share: float = 0.0
 
 
@@ -42,7 +43,7 @@ def plan_training(task: Task, rows: int) -> Plan:
     usual = _USUAL[task.recipe]
     batch = min(wish.batch, rows)
     steps = _steps(wish.epochs, usual, rows, batch, 1.0)
-    return Plan(task.recipe, wish.seed, steps, batch, wish.learning_rate, wish.width or usual.width, wish.augment)
+    return Plan(task.recipe, wish.seed, steps, batch, wish.learning_rate, wish.width or usual.width, wish.augment, wish.threads)
 
 
 def plan_retraining(task: Task, old_rows: int, new_rows: int) -> Plan:
@@ -52,7 +53,7 @@ def plan_retraining(task: Task, old_rows: int, new_rows: int) -> Plan:
     steps = _steps(wish.epochs, usual, rows, batch, _CHALLENGER_EPOCHS)
     seed = task.train.seed if wish.seed is None else wish.seed
     width = task.train.width or usual.width
-    return Plan(task.recipe, seed, steps, batch, task.train.learning_rate, width, wish.augment, wish.new_share)
+    return Plan(task.recipe, seed, steps, batch, task.train.learning_rate, width, wish.augment, task.train.threads, wish.new_share)
 
 
 def _steps(epochs: int | None, usual: _Usual, rows: int, batch: int, factor: float) -> int:
