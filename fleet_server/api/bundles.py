@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from fleet_contract import limits
 from fleet_server.api import upload
 from fleet_server.api.deps import InFleet, Operator, Paged, Viewer, following
-from fleet_server.api.schema import Answer, Page
+from fleet_server.api.schema import Answer, Page, Word
 from fleet_server.services import bundles
 
 router = APIRouter(prefix="/bundles", tags=["bundles"])
@@ -55,12 +55,12 @@ def list_bundles(fleet: InFleet, _who: Viewer, paged: Paged) -> Page[Bundle]:
 
 
 @router.get("/{sha256}", summary="Show one bundle")
-def show_bundle(sha256: str, fleet: InFleet, _who: Viewer) -> Bundle:
+def show_bundle(sha256: Word, fleet: InFleet, _who: Viewer) -> Bundle:
     return bundles.get(fleet.engine, sha256)
 
 
 @router.get("/{sha256}/content", summary="Download a bundle's archive", response_class=FileResponse)
-def download(sha256: str, fleet: InFleet, _who: Viewer) -> FileResponse:
+def download(sha256: Word, fleet: InFleet, _who: Viewer) -> FileResponse:
     row = bundles.get(fleet.engine, sha256)
     path = fleet.repository.file(bundles.archive_path(row))
     return FileResponse(path, media_type="application/octet-stream", filename=f"{row.task}-{row.version}.bundle")

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query
 
 from fleet_contract import limits
 from fleet_server.api.deps import DEFAULT_PAGE_ROWS, InFleet, Viewer, following
-from fleet_server.api.schema import Answer, Page
+from fleet_server.api.schema import Answer, Page, Word
 from fleet_server.services import devices, streams
 
 router = APIRouter(tags=["devices"])
@@ -63,7 +63,7 @@ class Device(Answer):
 def list_devices(
     fleet: InFleet,
     _who: Viewer,
-    after: Annotated[str, Query(max_length=limits.MAX_DEVICE_ID_CHARS)] = "",
+    after: Annotated[Word, Query(max_length=limits.MAX_DEVICE_ID_CHARS)] = "",
     limit: Annotated[int, Query(ge=1, le=limits.MAX_PAGE_ROWS)] = DEFAULT_PAGE_ROWS,
 ) -> Page[Device]:
     rows = devices.page(fleet.engine, fleet.now(), after=after, limit=limit)
@@ -71,10 +71,10 @@ def list_devices(
 
 
 @router.get("/devices/{device}", summary="Show one device")
-def show_device(device: str, fleet: InFleet, _who: Viewer) -> Device:
+def show_device(device: Word, fleet: InFleet, _who: Viewer) -> Device:
     return devices.get(fleet.engine, device, fleet.now())
 
 
 @router.get("/ledger", summary="Show whether the records add up, per device, epoch and lane")
-def show_ledger(fleet: InFleet, _who: Viewer, device: str | None = None) -> Page[LedgerItem]:
+def show_ledger(fleet: InFleet, _who: Viewer, device: Word | None = None) -> Page[LedgerItem]:
     return Page(items=streams.lines(fleet.engine, device))

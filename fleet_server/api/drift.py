@@ -5,7 +5,7 @@ from datetime import datetime
 from fastapi import APIRouter
 
 from fleet_server.api.deps import InFleet, Paged, Viewer, following
-from fleet_server.api.schema import Answer, Page
+from fleet_server.api.schema import Answer, Page, Word
 from fleet_server.services import findings, windows
 
 router = APIRouter(prefix="/drift", tags=["drift"])
@@ -56,12 +56,12 @@ class Window(Answer):
 
 
 @router.get("", summary="List drift findings")
-def list_findings(fleet: InFleet, _who: Viewer, paged: Paged, device: str | None = None, state: str | None = None) -> Page[Finding]:
+def list_findings(fleet: InFleet, _who: Viewer, paged: Paged, device: Word | None = None, state: Word | None = None) -> Page[Finding]:
     rows = findings.page(fleet.engine, device=device, state=state, after=paged.after, limit=paged.limit)
     return Page(items=rows, next=following(rows, paged.limit))
 
 
 @router.get("/windows", summary="List judged windows with their statistics")
-def list_windows(fleet: InFleet, _who: Viewer, paged: Paged, device: str | None = None) -> Page[Window]:
+def list_windows(fleet: InFleet, _who: Viewer, paged: Paged, device: Word | None = None) -> Page[Window]:
     rows = windows.page(fleet.engine, device=device, after=paged.after, limit=paged.limit)
     return Page(items=rows, next=following(rows, paged.limit))

@@ -8,7 +8,7 @@ from pydantic import Field
 from fleet_contract import enrolment as contract
 from fleet_contract import limits
 from fleet_server.api.deps import InFleet, Operator
-from fleet_server.api.schema import Answer, Body
+from fleet_server.api.schema import Answer, Body, Word
 from fleet_server.services import enrolment
 
 router = APIRouter(tags=["enrolment"])
@@ -30,7 +30,7 @@ class Invitation(Answer):
 
 
 class EnrolRequest(Body):
-    token_id: str = Field(max_length=64)
+    token_id: Word
     secret: str = Field(max_length=limits.MAX_TOKEN_CHARS)
     csr_pem: str = Field(max_length=limits.MAX_CSR_BYTES)
 
@@ -65,6 +65,6 @@ def show_ca(fleet: InFleet) -> Response:
 
 
 @router.get("/tuf/{name}", summary="A file of the signed TUF metadata", response_class=Response)
-def show_metadata(name: str, fleet: InFleet) -> Response:
+def show_metadata(name: Word, fleet: InFleet) -> Response:
     data = fleet.repository.metadata(name)
     return Response(data, media_type="application/json" if data[:1] == b"{" else "application/octet-stream")

@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from starlette.exceptions import HTTPException
+from sqlalchemy.exc import OperationalError
+from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from fleet_contract.errors import ContractError
 from fleet_contract.errors import TooLarge as ContractTooLarge
@@ -29,7 +30,15 @@ INVALID = 422
 RESPONSES: dict[int | str, dict[str, Any]] = {
     "4XX": {"model": Failure, "description": "What was wrong: a stable code, a sentence, the field and the limit it broke."}
 }
-_HTTP_CODES = {404: "not-found", 405: "method-not-allowed"}
+_HTTP_CODES = {404: "not-found", 405: "method-not-allowed", 413: "too-large"}
+
+
+class BodyTooLarge(HTTPException):
+    """An HTTPException: FastAPI would turn any other error met while it reads a body into a 400."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(413, f"the request body has more than {limit} bytes")
+        self.limit = limit
 
 
 def failure(status: int, code: str, message: str, field: str | None = None, limit: str | int | float | None = None) -> JSONResponse:
@@ -43,7 +52,9 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(errors.ServerError, _domain)
     app.add_exception_handler(ContractError, _domain)
     app.add_exception_handler(RequestValidationError, _validation)
-    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(StarletteHTTPException, _http)
+    app.add_exception_handler(OperationalError, _database)
+    app.add_exception_handler(Exception, _unforeseen)
 
 
 def status_of(error: Exception) -> int:
@@ -64,7 +75,19 @@ async def _validation(_request: Request, error: Any) -> JSONResponse:
 
 
 async def _http(_request: Request, error: Any) -> JSONResponse:
-    return failure(error.status_code, _HTTP_CODES.get(error.status_code, "http-error"), str(error.detail))
+    too_large = isinstance(error, BodyTooLarge)
+    field, limit = ("body", error.limit) if too_large else (None, None)
+    return failure(error.status_code, _HTTP_CODES.get(error.status_code, "http-error"), str(error.detail), field, limit)
+
+
+async def _database(_request: Request, _error: Any) -> JSONResponse:
+    """Its text may hold the statement's values."""
+    return failure(503, "unavailable", "the database is busy or away: try again")
+
+
+async def _unforeseen(_request: Request, _error: Any) -> JSONResponse:
+    """The server raises it again after this answer, and so logs it."""
+    return failure(500, "internal", "the server made a mistake; its log says more")
 
 
 def _limit_of(context: dict[str, Any]) -> str | int | float | None:

@@ -6,14 +6,14 @@ from typing import Any
 from fastapi import APIRouter
 
 from fleet_server.api.deps import InFleet, Operator, Paged, Viewer, following
-from fleet_server.api.schema import Answer, Body, Page
+from fleet_server.api.schema import Answer, Body, Number, Page, Word
 from fleet_server.services import jobs
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
 
 class JobRequest(Body):
-    task: str
+    task: Word
 
 
 class Job(Answer):
@@ -46,7 +46,7 @@ def list_jobs(fleet: InFleet, _who: Viewer, paged: Paged) -> Page[Job]:
 
 
 @router.get("/{job}", summary="Show one job")
-def show_job(job: int, fleet: InFleet, _who: Viewer) -> Job:
+def show_job(job: Number, fleet: InFleet, _who: Viewer) -> Job:
     return jobs.get(fleet, job)
 
 

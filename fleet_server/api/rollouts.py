@@ -7,7 +7,7 @@ from pydantic import Field
 
 from fleet_contract import limits
 from fleet_server.api.deps import InFleet, Operator, Paged, Viewer, following
-from fleet_server.api.schema import Answer, Body, Page
+from fleet_server.api.schema import Answer, Body, Number, Page, Word
 from fleet_server.services import rollout_steps, rollouts
 
 router = APIRouter(prefix="/rollouts", tags=["rollouts"])
@@ -16,8 +16,8 @@ router = APIRouter(prefix="/rollouts", tags=["rollouts"])
 class RolloutRequest(Body):
     """`devices` null is every device of the bundle's task, those enrolled later too. `approved` false only proposes."""
 
-    bundle: str
-    devices: list[str] | None = Field(default=None, min_length=1, max_length=limits.MAX_PAGE_ROWS)
+    bundle: Word
+    devices: list[Word] | None = Field(default=None, min_length=1, max_length=limits.MAX_PAGE_ROWS)
     approved: bool = True
 
 
@@ -54,19 +54,19 @@ def list_rollouts(fleet: InFleet, _who: Viewer, paged: Paged) -> Page[Rollout]:
 
 
 @router.get("/{rollout}", summary="Show one rollout")
-def show_rollout(rollout: int, fleet: InFleet, _who: Viewer) -> Rollout:
+def show_rollout(rollout: Number, fleet: InFleet, _who: Viewer) -> Rollout:
     return rollouts.get(fleet.engine, rollout)
 
 
 @router.post("/{rollout}/approve", summary="Let a proposed rollout start")
-def approve_rollout(rollout: int, fleet: InFleet, who: Operator) -> Rollout:
+def approve_rollout(rollout: Number, fleet: InFleet, who: Operator) -> Rollout:
     made = rollouts.approve(fleet.engine, rollout, by=who.id, now=fleet.now())
     fleet.wake()
     return made
 
 
 @router.post("/{rollout}/stop", summary="Stop a rollout and send its devices back to what they ran before")
-def stop_rollout(rollout: int, fleet: InFleet, who: Operator) -> Rollout:
+def stop_rollout(rollout: Number, fleet: InFleet, who: Operator) -> Rollout:
     rollout_steps.stop(fleet.engine, rollout, by=who.id, now=fleet.now())
     fleet.wake()
     return rollouts.get(fleet.engine, rollout)

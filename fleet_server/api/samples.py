@@ -8,8 +8,7 @@ from pydantic import Field
 
 from fleet_contract import limits
 from fleet_server.api.deps import InFleet, Operator, Paged, Viewer, following
-from fleet_server.api.schema import Answer, Body, Page
-from fleet_server.domain.records import MAX_WORD_CHARS
+from fleet_server.api.schema import Answer, Body, Number, Page, Word
 from fleet_server.services import samples
 
 router = APIRouter(tags=["samples"])
@@ -34,8 +33,8 @@ class Sample(Answer):
 
 
 class Label(Body):
-    sample: int = Field(ge=1, lt=2**63)
-    label: str = Field(max_length=MAX_WORD_CHARS)
+    sample: Number
+    label: Word
 
 
 class Labels(Body):
@@ -48,7 +47,7 @@ class Stored(Answer):
 
 @router.get("/samples", summary="List samples")
 def list_samples(
-    fleet: InFleet, _who: Viewer, paged: Paged, device: str | None = None, labelled: bool | None = None, finding: int | None = None
+    fleet: InFleet, _who: Viewer, paged: Paged, device: Word | None = None, labelled: bool | None = None, finding: Number | None = None
 ) -> Page[Sample]:
     wanted = samples.Filter(device=device, labelled=labelled, finding=finding)
     rows = samples.page(fleet.engine, wanted, after=paged.after, limit=paged.limit)
@@ -56,7 +55,7 @@ def list_samples(
 
 
 @router.get("/samples/{sample}/content", summary="A sample's bytes as the device acquired them", response_class=FileResponse)
-def show_content(sample: int, fleet: InFleet, _who: Viewer) -> FileResponse:
+def show_content(sample: Number, fleet: InFleet, _who: Viewer) -> FileResponse:
     path, media_type = samples.content(fleet, sample)
     return FileResponse(path, media_type=media_type, headers=_HEADERS)
 

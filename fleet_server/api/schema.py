@@ -1,10 +1,14 @@
 """What every answer and request body has in common."""
 
-from typing import Generic, TypeVar
+from typing import Annotated, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 Item = TypeVar("Item")
+Word = Annotated[str, Field(pattern=r"^[^\x00]*$", max_length=1_000)]
+"""Text that every database takes: PostgreSQL refuses NUL."""
+Number = Annotated[int, Field(ge=0, lt=2**63)]
+"""The number of a row: no database takes a larger one."""
 
 
 class Answer(BaseModel):

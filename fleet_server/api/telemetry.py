@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import APIRouter
 
 from fleet_server.api.deps import InFleet, Paged, Viewer, following
-from fleet_server.api.schema import Answer, Page
+from fleet_server.api.schema import Answer, Page, Word
 from fleet_server.services import telemetry
 
 router = APIRouter(tags=["telemetry"])
@@ -55,7 +55,7 @@ class Event(Answer):
 
 
 @router.get("/telemetry", summary="List inferences in the order they were stored")
-def list_results(fleet: InFleet, _who: Viewer, paged: Paged, device: str | None = None, bundle: str | None = None) -> Page[Result]:
+def list_results(fleet: InFleet, _who: Viewer, paged: Paged, device: Word | None = None, bundle: Word | None = None) -> Page[Result]:
     rows = telemetry.results(fleet.engine, device=device, bundle=bundle, after=paged.after, limit=paged.limit)
     return Page(items=rows, next=following(rows, paged.limit))
 
@@ -66,6 +66,6 @@ def summarise(fleet: InFleet, _who: Viewer) -> Summary:
 
 
 @router.get("/events", summary="List what happened on devices")
-def list_events(fleet: InFleet, _who: Viewer, paged: Paged, device: str | None = None, kind: str | None = None) -> Page[Event]:
+def list_events(fleet: InFleet, _who: Viewer, paged: Paged, device: Word | None = None, kind: Word | None = None) -> Page[Event]:
     rows = telemetry.events(fleet.engine, device=device, kind=kind, after=paged.after, limit=paged.limit)
     return Page(items=rows, next=following(rows, paged.limit))

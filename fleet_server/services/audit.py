@@ -40,11 +40,13 @@ def verify(engine: Engine) -> Verification:
     with reading(engine) as connection:
         head = connection.execute(select(AuditHead)).one()
         previous, seq = GENESIS, 0
-        for row in connection.execution_options(yield_per=1_000).execute(select(AuditEntry).order_by(AuditEntry.seq)):
-            digest = _digest(previous, seq + 1, row.at, row.actor, row.action, row.subject, row.detail)
-            if row.seq != seq + 1 or row.hash != digest:
-                return Verification(False, seq, seq + 1)
-            previous, seq = digest, row.seq
+        entries = select(AuditEntry).order_by(AuditEntry.seq)
+        with connection.execute(entries, execution_options={"yield_per": 1_000}) as rows:
+            for row in rows:
+                digest = _digest(previous, seq + 1, row.at, row.actor, row.action, row.subject, row.detail)
+                if row.seq != seq + 1 or row.hash != digest:
+                    return Verification(False, seq, seq + 1)
+                previous, seq = digest, row.seq
     intact = (seq, previous) == (head.seq, head.hash)
     return Verification(intact, seq, None if intact else seq + 1)
 

@@ -1,6 +1,5 @@
 """Published bundles."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -10,8 +9,8 @@ import msgspec
 from sqlalchemy import Connection, Engine, Row, insert, select
 
 from fleet_contract import sketch
-from fleet_contract.bundle import Bundle, DriftPolicy, Manifest, Policy
-from fleet_server.errors import BadRequest, Conflict, NotFound
+from fleet_contract.bundle import Bundle, Manifest, Policy
+from fleet_server.errors import Conflict, NotFound
 from fleet_server.fleet import Fleet
 from fleet_server.ports import Target
 from fleet_server.services import audit
@@ -43,11 +42,10 @@ class Published:
 def publish(fleet: Fleet, archive: Path, releases: bytes, *, by: str, now: datetime, job: int | None = None) -> Published:
     """Verify a bundle, have the repository sign for it, and register it. Safe to repeat after a crash in the middle.
 
-    Raises BadBundle or BadSketch (ContractError), BadRequest for a policy that cannot be kept or metadata that does not name this bundle,
+    Raises BadBundle or BadSketch (ContractError), BadRequest for metadata that does not name this bundle,
     Conflict when this task has this version already or the metadata is not the next version.
     """
     bundle = Bundle(archive)
-    _check_policy(bundle.manifest.policy.drift)
     reference = bundle.read(bundle.manifest.reference)
     sketch.decode_reference(reference)
     with reading(fleet.engine) as connection:
@@ -121,16 +119,3 @@ def _check_new(connection: Connection, sha256: str, manifest: Manifest) -> None:
     found = connection.execute(select(BundleRow.sha256).where(same)).first()
     if found is not None:
         raise Conflict(f"task {manifest.task!r} has a version {manifest.version!r} already: {found.sha256}", field="version")
-
-
-def _check_policy(policy: DriftPolicy) -> None:
-    sane: dict[str, Callable[[], bool]] = {
-        "window_inputs": lambda: policy.window_inputs >= 1,
-        "false_alarms": lambda: 0 < policy.false_alarms < 1,
-        "min_effect": lambda: 0 <= policy.min_effect < 1,
-        "windows": lambda: policy.windows >= 1,
-    }
-    for name, holds in sane.items():
-        if not holds():
-            raise BadRequest(f"policy.drift.{name} of the manifest makes no sense: {getattr(policy, name)}", field=f"policy.drift.{name}")
-

@@ -33,7 +33,9 @@ def connect(url: str) -> Engine:
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
     """One consistent view; writes nothing."""
-    with engine.connect() as connection, connection.begin():
+    # SQLite's transactions are snapshots by themselves.
+    options = {} if engine.dialect.name == "sqlite" else {"isolation_level": "REPEATABLE READ"}
+    with engine.connect().execution_options(**options) as connection, connection.begin():
         yield connection
 
 

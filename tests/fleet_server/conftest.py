@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,31 +11,32 @@ import pytest
 from sqlalchemy import Engine, text
 
 from fleet_server.tables import database
+from tests.fakes.server_api import Api
 from tests.fakes.server_world import World
 
 _POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
 
 
 @pytest.fixture(scope="session")
-def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A cluster of our own on a Unix socket. PostgreSQL does not run as root: then it runs as its package's user."""
+def postgres_url() -> Iterator[str]:
+    """A cluster of our own on a Unix socket, in a folder of its own: the path of a socket must be short, and PostgreSQL, which does not
+    run as root, could not pass through pytest's folders."""
     if not _POSTGRES:
         pytest.skip("PostgreSQL is not installed (no /usr/lib/postgresql/*/bin/initdb)")
     if os.geteuid() == 0 and shutil.which("runuser") is None:
         pytest.skip("PostgreSQL does not run as root, and there is no runuser")
-    folder = Path(tmp_path_factory.mktemp("pg", numbered=True))
     as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
-    if as_user:
-        _open_to_postgres(folder)
-    programs, data = _POSTGRES[-1].parent, folder / "data"
-    _run([*as_user, str(programs / "initdb"), "-D", str(data), "-U", "fleet", "-A", "trust", "--no-sync", "-E", "UTF8"])
-    options = f"-c listen_addresses='' -c unix_socket_directories={folder} -c fsync=off"
-    control = [*as_user, str(programs / "pg_ctl"), "-D", str(data), "-w", "-l", str(folder / "log")]
-    _run([*control, "-o", options, "start"])
-    try:
-        yield f"postgresql+psycopg://fleet@/postgres?host={folder}"
-    finally:
-        _run([*control, "-m", "immediate", "stop"])
+    with tempfile.TemporaryDirectory(prefix="edgefleet-pg-") as folder:
+        if as_user:
+            shutil.chown(folder, "postgres")
+        programs, data = _POSTGRES[-1].parent, f"{folder}/data"
+        _run([*as_user, str(programs / "initdb"), "-D", data, "-U", "fleet", "-A", "trust", "--no-sync", "-E", "UTF8"])
+        control = [*as_user, str(programs / "pg_ctl"), "-D", data, "-w", "-l", f"{folder}/log"]
+        _run([*control, "-o", f"-c listen_addresses='' -c unix_socket_directories={folder} -c fsync=off", "start"])
+        try:
+            yield f"postgresql+psycopg://fleet@/postgres?host={folder}"
+        finally:
+            _run([*control, "-m", "immediate", "stop"])
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -66,14 +68,12 @@ def sqlite_world(tmp_path: Path) -> Iterator[World]:
     made.dispose()
 
 
-def _open_to_postgres(folder: Path) -> None:
-    shutil.chown(folder, "postgres")
-    for parent in folder.parents:
-        if parent.stat().st_uid == os.geteuid() and str(parent) not in ("/", "/tmp"):
-            parent.chmod(parent.stat().st_mode | 0o011)
-
-
 def _run(command: list[str]) -> None:
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd="/", timeout=60)
     if done.returncode:
         raise RuntimeError(f"{command} failed: {done.stderr or done.stdout}")
+
+
+@pytest.fixture
+def api(sqlite_world: World) -> Api:
+    return Api(sqlite_world)
