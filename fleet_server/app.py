@@ -72,7 +72,7 @@ class _Places:
 
     @property
     def https_url(self) -> str:
-        return f"https://{self.settings.host}:{self.ports.https}"
+        return f"https://{self.settings.url_host}:{self.ports.https}"
 
     @property
     def identity(self) -> Tls:
@@ -118,7 +118,7 @@ def _start_broker(places: _Places, environment: Mapping[str, str], link: FleetLi
         return LiveBroker("external", settings.broker, link, None)
     search_path = environment.get("PATH", os.defpath)
     kind = choose(settings.broker, search_path)
-    url = f"mqtts://{settings.host}:{places.ports.mqtt}"
+    url = f"mqtts://{settings.url_host}:{places.ports.mqtt}"
 
     def renew_state(pid: int) -> None:
         if (places.home / "run" / "state.json").exists():

@@ -48,6 +48,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.address or ("127.0.0.1" if self.host in _LOOPBACK else "0.0.0.0")
 
     @property
+    def url_host(self) -> str:
+        return f"[{self.host}]" if ":" in self.host else self.host
+
+    @property
     def own_hosts(self) -> tuple[str, ...]:
         """The names in the server's certificate."""
         return tuple(dict.fromkeys(name for name in (*_LOOPBACK, self.host, self.address) if name not in (None, "0.0.0.0")))

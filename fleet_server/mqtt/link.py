@@ -26,6 +26,7 @@ class FleetLink:
         self.stale = threading.Event()
         """Set when the broker may lack orders: call `publish_all`."""
         self._session: Session | None = None
+        self._retained: set[str] = set()
         self._on_arrival: Callable[[Arrival], None] = lambda _: None
         self._on_want: Callable[[str, Want], None] = lambda *_: None
         self._wake: Callable[[], None] = lambda: None
@@ -64,14 +65,17 @@ class FleetLink:
     def publish_order(self, device_id: str, envelope: bytes) -> None:
         try:
             self._publish(topics.down(device_id, Down.ORDER), envelope, retain=True)
+            self._retained.add(device_id)
         except Offline:
+            self._retained.discard(device_id)
             self.stale.set()
 
     def publish_all(self, envelopes: Mapping[str, bytes]) -> None:
-        """Retain every device's order again: a broker may have lost them."""
+        """Retain every device's order that was not yet sent on this connection. What the connection's queue does not take stays `stale`."""
         self.stale.clear()
         for device, envelope in envelopes.items():
-            self.publish_order(device, envelope)
+            if device not in self._retained and not self.stale.is_set():
+                self.publish_order(device, envelope)
 
     def send_ack(self, device: str, ack: Ack) -> None:
         """An Ack that is lost is sent again when the device repeats its batch."""
@@ -120,5 +124,7 @@ class FleetLink:
         self._session.publish(topic, payload, retain=retain)
 
     def _connected(self) -> None:
+        """The broker may be a new one, or have lost what it held."""
+        self._retained = set()
         self.stale.set()
         self._wake()

@@ -3,6 +3,7 @@
 import os
 import queue
 import signal
+import socket
 import ssl
 import threading
 import time
@@ -319,6 +320,38 @@ def test_largest_message_passes_and_a_larger_one_does_not(place: Place) -> None:
         with connected(place, place.device("bulky")) as device:
             device.publish(topic, b"marker")
             assert server.next()[1] == b"marker"
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [
+        pytest.param(b"", id="silence"),
+        pytest.param(b"GET / HTTP/1.1\r\n\r\n", id="another-protocol"),
+        pytest.param(b"\x10\xff\xff\xff\x7f", id="endless-connect"),
+        pytest.param(b"\x10\xff\xff\xff\xff\xff", id="endless-length"),
+        pytest.param(b"\x10\x0c\xff\xffMQTT\x04\x02\x00\x14\x00\x00", id="endless-protocol-name"),
+        pytest.param(b"\x10\x0c\x00\x04MQTT\x04\xff\x00\x14\x00\x00", id="impossible-flags"),
+        pytest.param(b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x14\x00\x01\xff", id="client-id-that-is-no-text"),
+        pytest.param(b"\x30\x02\x00\x00", id="publish-before-connect"),
+        pytest.param(b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x14\x00\x00\xf0\x00\x82\x01\x00\x30\xff\xff\xff\x7f", id="garbage-after-connect"),
+    ],
+)
+def test_malformed_bytes_of_one_device_do_not_disturb_another(place: Place, begin: bytes) -> None:
+    with connected(place, place.server) as server, connected(place, place.device("calm")) as calm:
+        server.subscribe(topics.up("calm", Up.RECORDS))
+        tls = place.device("rogue")
+        context = ssl.create_default_context(cafile=tls.ca)
+        context.load_cert_chain(tls.certificate, tls.key)
+        with (
+            socket.create_connection(("localhost", place.port), PATIENCE_S) as plain,
+            context.wrap_socket(plain, server_hostname="localhost") as wire,
+        ):
+            wire.sendall(begin)
+            calm.publish(topics.up("calm", Up.RECORDS), b"marker")
+            assert server.next()[1] == b"marker"
+        calm.publish(topics.up("calm", Up.RECORDS), b"marker")
+        assert server.next()[1] == b"marker"
+    assert place.child.pid is not None
 
 
 def test_session_falls_back_to_what_the_broker_speaks(place: Place) -> None:
