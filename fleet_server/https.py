@@ -9,7 +9,7 @@ from pathlib import Path
 import uvicorn
 from fastapi import FastAPI
 
-_GRACE_S = 5
+_GRACE_S = 2
 _MAX_CONNECTIONS = 1_000
 
 
