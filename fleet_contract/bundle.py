@@ -7,8 +7,9 @@ import hashlib
 import io
 import zipfile
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -20,6 +21,8 @@ MANIFEST = "manifest.json"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _PAD_ID = 0xD935
 """The extra field that zipalign uses for padding."""
+_Positive = Annotated[int, msgspec.Meta(ge=1)]
+_ITEM_BYTES = {"float32": 4, "int64": 8, "uint8": 1, "int8": 1}
 
 
 class _Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -35,9 +38,13 @@ class ImageInput(_Struct, tag="image"):
     """Graph input float32 (batch, channels, height, width), pixel values 0..255; scaling is inside the graph. Channels 1 is grey, 3 is RGB."""
 
     tensor: str
-    height: int
-    width: int
+    height: _Positive
+    width: _Positive
     channels: Literal[1, 3]
+
+    def __post_init__(self) -> None:
+        if self.height * self.width * self.channels > limits.MAX_INPUT_VALUES:
+            raise BadBundle(f"an image of {self.height} x {self.width} is too large", field="height", limit=limits.MAX_INPUT_VALUES)
 
 
 class VectorInput(_Struct, tag="vector"):
@@ -206,9 +213,12 @@ class Bundle:
         """Raises BadBundle."""
         data = self._slice(self.manifest.known_answers, limits.MAX_KNOWN_ANSWERS_BYTES)
         try:
-            return msgspec.msgpack.decode(data, type=KnownAnswers)
+            answers = msgspec.msgpack.decode(data, type=KnownAnswers)
         except (ValueError, RecursionError) as error:
             raise BadBundle(f"malformed known answers: {error}", field="known_answers") from error
+        for tensor in (answers.inputs, *answers.outputs.values()):
+            _check_tensor(tensor)
+        return answers
 
     def _slice(self, entry: str, max_bytes: int) -> bytes:
         if entry not in self._spans:
@@ -228,13 +238,20 @@ class Bundle:
         for entry in (manifest.known_answers, manifest.reference, manifest.card, *(v.entry for v in manifest.variants)):
             if entry not in manifest.entries:
                 raise BadBundle(f"the manifest names {entry!r} but does not list it", field=entry)
-        if not manifest.variants:
-            raise BadBundle("a bundle needs at least one variant", field="variants")
+        if not manifest.variants or len({v.name for v in manifest.variants}) != len(manifest.variants):
+            raise BadBundle("variants must be distinct, and at least one", field="variants")
 
 
 def target_path(task: str, version: str) -> str:
     """Where a bundle lives in the TUF repository, below the delegated role's pattern `bundles/*`."""
     return f"bundles/{names.name(task, 'task')}-{names.name(version, 'version')}.bundle"
+
+
+def _check_tensor(tensor: Tensor) -> None:
+    if len(tensor.shape) > limits.MAX_TENSOR_RANK or min(tensor.shape, default=0) < 0:
+        raise BadBundle(f"a known tensor of shape {tensor.shape}", field="known_answers", limit=limits.MAX_TENSOR_RANK)
+    if prod(tensor.shape) * _ITEM_BYTES[tensor.dtype] != len(tensor.data):
+        raise BadBundle(f"{len(tensor.data)} bytes for a {tensor.dtype} tensor of shape {tensor.shape}", field="known_answers")
 
 
 def _read_file(path: Path) -> bytes:

@@ -49,6 +49,9 @@ class EnrolRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     secret: str
     csr_pem: str
 
+    def __repr__(self) -> str:
+        return f"EnrolRequest(token_id={self.token_id!r}, secret=…)"
+
 
 class EnrolAnswer(msgspec.Struct, frozen=True):
     """`root_base64` is 1.root.json. `broker_url` is mqtts://host:port."""

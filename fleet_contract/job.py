@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 
 from fleet_contract import limits
-from fleet_contract.errors import ContractError
+from fleet_contract.errors import ContractError, UnknownVersion
 
 VERSION = 1
 SPEC = "spec.json"
@@ -71,8 +71,11 @@ class Progress(msgspec.Struct, frozen=True):
 
 
 def read_spec(folder: Path) -> JobSpec:
-    """Raises BadJob."""
-    return _read(folder / SPEC, JobSpec)
+    """Raises BadJob or UnknownVersion."""
+    spec = _read(folder / SPEC, JobSpec)
+    if spec.version != VERSION:
+        raise UnknownVersion(f"job version {spec.version} is not {VERSION}: upgrade the older side", field="version", limit=VERSION)
+    return spec
 
 
 def read_result(folder: Path) -> JobResult:

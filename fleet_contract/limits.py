@@ -11,6 +11,8 @@ MAX_PATH_CHARS = 256
 MAX_MESSAGE_BYTES = 64 * KIB
 """One MQTT payload, blocks included. A sample that does not fit is dropped by the device and counted."""
 MAX_BATCH_RECORDS = 500
+MAX_COUNT = 2**53
+"""Of sequence numbers, counters and totals: whole in a float64 and in every database."""
 MAX_RECORD_BYTES = 48 * KIB
 MAX_EVENT_DETAIL_CHARS = 2_000
 MAX_SAMPLE_BYTES = 44 * KIB
@@ -36,6 +38,8 @@ MAX_BLOCKS_PER_REQUEST = 32
 MAX_METADATA_BYTES = 5 * MIB
 
 MAX_SKETCH_FEATURES = 1_024
+MAX_SKETCH_EDGE = 1e30
+"""So that the distance of any float32 from an edge is a float32."""
 MAX_SKETCH_BINS = 256
 MAX_CONDITIONS = 32
 

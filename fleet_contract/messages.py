@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Annotated
 
 import msgspec
 
@@ -10,6 +11,10 @@ from fleet_contract.errors import MalformedMessage, TooLarge, UnknownVersion
 from fleet_contract.sketch import Sketch
 
 VERSION = 1
+
+Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+"""Aware; a naive time on the wire is an error."""
+Count = Annotated[int, msgspec.Meta(ge=0, le=limits.MAX_COUNT)]
 
 
 class Lane(StrEnum):
@@ -98,7 +103,7 @@ class LaneLedger(Struct):
 class Status(Struct, tag="status"):
     """What a device observed; retained, republished at each change and as a heartbeat. The last will has `online=False`."""
 
-    at: datetime
+    at: Moment
     online: bool
     epoch: str
     agent_version: str = ""
@@ -130,15 +135,19 @@ class Ack(Struct, tag="ack"):
 
     epoch: str
     lane: Lane
-    ranges: list[tuple[int, int]]
+    ranges: list[tuple[Count, Count]]
+
+    def __post_init__(self) -> None:
+        if any(first > last for first, last in self.ranges):
+            raise MalformedMessage("a range ends before it begins", field="ranges")
 
 
 class Block(Struct, tag="block"):
     """`length` is that of the whole file, so that a file of unknown size can be read from its first block on."""
 
     request: str
-    index: int
-    length: int
+    index: Count
+    length: Count
     data: bytes
 
 
@@ -178,8 +187,8 @@ def decode_from_device(wire: bytes) -> FromDevice:
     message = _decode(wire, _from_device)
     if isinstance(message, Batch) and not 1 <= len(message.records) <= limits.MAX_BATCH_RECORDS:
         raise TooLarge(f"batch of {len(message.records)} records", field="records", limit=limits.MAX_BATCH_RECORDS)
-    if isinstance(message, Batch) and message.first < 0:
-        raise MalformedMessage("a sequence number is never negative", field="first")
+    if isinstance(message, Batch) and not 0 <= message.first <= limits.MAX_COUNT:
+        raise MalformedMessage(f"sequence number {message.first} is out of range", field="first", limit=limits.MAX_COUNT)
     return message
 
 

@@ -169,9 +169,8 @@ class Session:
 
     def _connect_once(self) -> None:
         answered = threading.Event()
-        client = self._make_client(answered)
-        self._client = client
         try:
+            client = self._client = self._make_client(answered)
             client.connect(self._host, self._port, _KEEPALIVE_S, **self._connect_options())
         except OSError as error:
             log.info("broker %s:%d: %s", self._host, self._port, error)
@@ -179,6 +178,7 @@ class Session:
         client.loop_start()
         client.ended.wait()
         client.loop_stop()
+        self._lost()  # a callback that raised has ended the network thread without a disconnect
         if not answered.is_set() and not self._closing.is_set():
             self._fall_back("the broker closed the connection without an answer")
 
