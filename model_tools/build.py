@@ -15,6 +15,7 @@ from model_tools import workbench
 from model_tools.errors import GateFailed
 from model_tools.gates import Scores, judge, reason
 from model_tools.pack.archive import Contents, Evidence, Model, make_bundle
+from model_tools.pack.reference import check_followable
 
 if TYPE_CHECKING:
     from model_tools.workbench import Comparison, Dataset, Evaluation, Splits, Task, Trained
@@ -60,6 +61,7 @@ def build(task: "Task", version: str, tell: Tell) -> Built:
     names.name(version, "version")
     tell(Progress("data", 0.0, "reading the task's data"))
     splits = workbench.read_splits(task)
+    check_followable(workbench.input_spec(task, splits))
     trained = workbench.train(task, splits, staged(tell, "train", 0.05, 0.8))
     return release(task, splits, convert(task, splits, trained, None, tell), version, tell)
 

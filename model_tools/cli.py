@@ -206,7 +206,7 @@ def publish(
     days: Days = 365,
     as_json: Json = False,
 ) -> None:
-    """Sign a bundle into the server's releases and upload both.
+    """Sign a bundle into the server's releases and upload both. Safe to repeat: what is released already is not sent again.
 
     \b
     Example:
@@ -214,15 +214,17 @@ def publish(
         --token-file token --key keys/releases.pem --rollout
     """
     from model_tools.publish import ReleaseServer, read_token
-    from model_tools.sign.releases import load_key, sign_releases
+    from model_tools.sign.releases import is_released, load_key, sign_releases
 
-    data, signer = bundle.read_bytes(), load_key(key)
+    data, signer, told = bundle.read_bytes(), load_key(key), {}
     with ReleaseServer(server, ca, read_token(token_file, os.environ.get("EDGEFLEET_TOKEN"))) as fleet:
-        signed = sign_releases(fleet.releases(), data, signer, datetime.now(UTC) + timedelta(days=days))
-        told = {"bundle": fleet.upload(bundle.name, data, signed)}
+        current = fleet.releases()
+        if not is_released(current, data, signer):
+            signed = sign_releases(current, data, signer, datetime.now(UTC) + timedelta(days=days))
+            told["bundle"] = fleet.upload(bundle.name, data, signed)
         if rollout:
             told["rollout"] = fleet.roll_out(Bundle(data).sha256, approved=True)
-    _answer(told, as_json)
+    _answer({**_summary(Bundle(data)), **told}, as_json)
 
 
 @app.command()

@@ -64,7 +64,8 @@ def tolerance(answered: Answered, reference: np.ndarray | None) -> float:
     limit = _DISTINCT * float(np.abs(answered.fused - answered.fused.mean(axis=0)).max())
     if bound > limit:
         raise GateFailed(
-            f"variant {answered.variant!r} rounds by {bound:.3g}, and a wrong model is only {2 * limit:.3g} away: quantize it better",
+            f"variant {answered.variant!r} rounds by {bound:.3g}, while its answers differ by {2 * limit:.3g}: "
+            "a wrong model would pass; train or quantize it better",
             field=answered.variant,
             limit=limit,
             code="indistinct-answers",

@@ -29,19 +29,24 @@ def fit_grid(spec: ImageInput | VectorInput, inputs: np.ndarray) -> Grid:
 
     Inputs: the range between the 0.5 % and 99.5 % quantiles, widened by half of it on each side, so that drift moves through bins and one
     outlier does not squeeze everything into one. Fewer bins where features are many: a window's sketch must fit into one record.
-    Raises BadData when there are more features than a sketch can hold, or a column has an output feature's name.
+    Raises BadData as check_followable does.
     """
+    check_followable(spec)
     names = features.input_names(spec)
-    count = len(names) + len(features.OUTPUT)
-    if count > limits.MAX_SKETCH_FEATURES:
-        most = limits.MAX_SKETCH_FEATURES - len(features.OUTPUT)
-        raise BadData(f"{len(names)} input features, at most {most} can be followed for drift", field="columns", limit=most)
-    if clash := {*names} & {*features.OUTPUT}:
-        raise BadData(f"column {min(clash)!r} has the name of an output feature: rename it", field=min(clash))
-    bins = _bins_for(count)
+    bins = _bins_for(len(names) + len(features.OUTPUT))
     low, high = _edges(inputs.astype(np.float64), _MARGIN if bins >= _FEW_BINS else 0.0)
     made = [Feature(name, "input", float(a), float(b)) for name, a, b in zip(names, low, high, strict=True)]
     return Grid(features=[*made, *(Feature(name, "output", 0.0, 1.0) for name in features.OUTPUT)], bins=bins)
+
+
+def check_followable(spec: ImageInput | VectorInput) -> None:
+    """Raises BadData when there are more features than a sketch can hold, or a column has an output feature's name."""
+    names = features.input_names(spec)
+    most = limits.MAX_SKETCH_FEATURES - len(features.OUTPUT)
+    if len(names) > most:
+        raise BadData(f"{len(names)} input features, at most {most} can be followed for drift", field="columns", limit=most)
+    if clash := {*names} & {*features.OUTPUT}:
+        raise BadData(f"column {min(clash)!r} has the name of an output feature: rename it", field=min(clash))
 
 
 def describe(name: str, grid: Grid, inputs: np.ndarray, probabilities: np.ndarray | None) -> Condition:

@@ -58,6 +58,13 @@ def sign_releases(current: bytes, data: bytes, key: CryptoSigner, expires: datet
     return _sized(metadata.to_bytes())
 
 
+def is_released(current: bytes, data: bytes, key: CryptoSigner) -> bool:
+    """Whether this very bundle is in the releases metadata already. Raises as sign_releases does."""
+    bundle = Bundle(data)
+    target = _read(current, key).signed.targets.get(target_path(bundle.manifest.task, bundle.manifest.version))
+    return target is not None and target.hashes == {"sha256": bundle.sha256}
+
+
 def _read(current: bytes, key: CryptoSigner) -> Metadata[Targets]:
     try:
         metadata = Metadata[Targets].from_bytes(_sized(current))

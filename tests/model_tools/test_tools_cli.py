@@ -14,6 +14,7 @@ from tuf.api.metadata import Metadata, Targets
 
 from fleet_contract.bundle import Bundle
 from model_tools.cli import main
+from model_tools.sign.releases import sign_releases
 from tests.fakes.release_server import error, serve_releases
 from tests.fakes.tiny_bundle import tiny_bundle
 
@@ -120,7 +121,7 @@ class TestSign:
 class TestPublish:
     def test_signs_on_what_the_server_has_and_uploads_both(self, desk, server, capsys):
         assert run(*publishing(desk, server, "--json")) == 0
-        assert json.loads(capsys.readouterr().out) == {"bundle": {"sha256": "stored"}}
+        assert json.loads(capsys.readouterr().out)["bundle"] == {"sha256": "stored"}
         (_, _, token, _), (method, path, _, body) = server.seen
         assert (method, path, token) == ("POST", "/v1/bundles", "Bearer eft_1_secret")
         assert tiny_bundle() in body
@@ -131,6 +132,17 @@ class TestPublish:
         method, path, _, body = server.seen[-1]
         assert (method, path) == ("POST", "/v1/rollouts")
         assert json.loads(body) == {"bundle": Bundle(desk / "tiny.bundle").sha256, "approved": True}
+
+    def test_done_again_sends_no_second_time_and_still_rolls_out(self, desk, server):
+        server.releases = sign_releases(server.releases, tiny_bundle(), CryptoSigner(KEY), datetime(2031, 1, 1, tzinfo=UTC))
+        assert run(*publishing(desk, server, "--rollout")) == 0
+        assert [seen[:2] for seen in server.seen] == [("GET", "/v1/tuf/releases.json"), ("POST", "/v1/rollouts")]
+
+    def test_another_bundle_of_a_released_version_is_refused(self, desk, server, capsys):
+        other = tiny_bundle(note="other")
+        server.releases = sign_releases(server.releases, other, CryptoSigner(KEY), datetime(2031, 1, 1, tzinfo=UTC))
+        assert run(*publishing(desk, server, "--json")) == 2
+        assert json.loads(capsys.readouterr().err)["error"]["code"] == "already-released"
 
     def test_takes_the_token_from_the_environment(self, desk, server, monkeypatch):
         monkeypatch.setenv("EDGEFLEET_TOKEN", "eft_2_other")

@@ -294,6 +294,17 @@ def test_a_bad_task_exits_with_2_and_names_what_is_wrong(task, names, desk, tmp_
     assert names in capsys.readouterr().err
 
 
+def test_columns_that_cannot_be_followed_are_refused_before_training(desk, tmp_path, capsys):
+    columns = ",".join(f"c{n}" for n in range(1023))
+    rows = "\n".join(",".join([*(str(n % 7) for n in range(1023)), f"g{r % 2}"]) for r in range(40))
+    (desk / "wide.csv").write_text(f"{columns},grower\n{rows}\n")
+    (desk / "wide.toml").write_text(TASK.replace("rows.csv", "wide.csv"))
+    assert run("build", desk / "wide.toml", "--version", "1.0", "--out", tmp_path / "x.bundle") == 2
+    told = capsys.readouterr().err
+    assert "1022" in told
+    assert "train" not in told
+
+
 def test_a_version_that_cannot_be_released_is_refused_before_training(desk, tmp_path, capsys):
     assert run("build", desk / "task.toml", "--version", "1/0", "--out", tmp_path / "x.bundle", "--json") == 2
     assert json.loads(capsys.readouterr().err)["error"]["code"] == "bad-name"
