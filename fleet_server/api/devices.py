@@ -77,4 +77,4 @@ def show_device(device: Word, fleet: InFleet, _who: Viewer) -> Device:
 
 @router.get("/ledger", summary="Show whether the records add up, per device, epoch and lane")
 def show_ledger(fleet: InFleet, _who: Viewer, device: Word | None = None) -> Page[LedgerItem]:
-    return Page(items=streams.lines(fleet.engine, device))
+    return Page(items=streams.lines(fleet.engine, None if device is None else [device]))

@@ -72,7 +72,8 @@ def page(engine: Engine, now: datetime, *, after: str, limit: int) -> list[Devic
     """Devices with an id above `after`, in order."""
     with reading(engine) as connection:
         rows = list(connection.execute(select(Device).where(Device.id > after).order_by(Device.id).limit(limit)))
-    return [_view(row, streams.lines(engine, row.id), now) for row in rows]
+    lines = streams.lines(engine, [row.id for row in rows])
+    return [_view(row, [line for line in lines if line.device == row.id], now) for row in rows]
 
 
 def get(engine: Engine, device: str, now: datetime) -> DeviceView:
@@ -81,7 +82,7 @@ def get(engine: Engine, device: str, now: datetime) -> DeviceView:
         row = connection.execute(select(Device).where(Device.id == device)).one_or_none()
     if row is None:
         raise NotFound(f"there is no device {device!r}", field="device")
-    return _view(row, streams.lines(engine, device), now)
+    return _view(row, streams.lines(engine, [device]), now)
 
 
 def _view(row: Row, lines: list[LedgerLine], now: datetime) -> DeviceView:

@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, Engine, Row, and_, insert, select, update
+from sqlalchemy import Connection, Engine, Row, Select, and_, insert, select, update
 
 from fleet_contract.order import Order, SamplingCampaign
 from fleet_server.domain.retraining import FindingState
@@ -30,10 +30,15 @@ def current(engine: Engine) -> dict[str, bytes]:
 
 def issue(fleet: Fleet, now: datetime) -> list[str]:
     """Bring every device's order up to its desired state and publish what is new; returns the devices concerned."""
+    with reading(fleet.engine) as connection:
+        adopts = _adoptions(connection)
+        stale = [row.id for row in connection.execute(_desired()) if _is_stale(row, now)]
+    if not adopts and not stale:
+        return []
     with writing(fleet.engine) as connection:
-        _adopt_newcomers(connection)
-        rows = list(connection.execute(select(Device).where(Device.desired_bundle.is_not(None)).order_by(Device.id)))
-        signed = {row.id: envelope for row in rows if (envelope := _renew(connection, fleet, row, now)) is not None}
+        _adopt(connection, adopts)
+        due = [row for row in connection.execute(_desired().with_for_update(of=Device)) if _is_stale(row, now)]
+        signed = {row.id: _renew(connection, fleet, row, now) for row in due}
     for device, envelope in signed.items():
         fleet.link.publish_order(device, envelope)
     return [*signed]
@@ -43,29 +48,59 @@ def campaign_id(finding: int) -> str:
     return f"drift-{finding}"
 
 
-def _adopt_newcomers(connection: Connection) -> None:
-    """A device that nothing was ever wanted of gets the bundle of its task's newest rollout that went to everyone."""
+def _adoptions(connection: Connection) -> dict[str, Row]:
+    """By task, the newest rollout that went to everyone: what a device that nothing was ever wanted of shall run."""
     tasks = connection.execute(select(Device.task).where(Device.desired_bundle.is_(None)).distinct()).scalars().all()
+    done = (Rollout.everyone, Rollout.state == RolloutState.DONE.value)
+    found = {}
     for task in tasks:
-        done = select(Rollout.id, Rollout.bundle).where(Rollout.task == task, Rollout.everyone, Rollout.state == RolloutState.DONE.value)
-        newest = connection.execute(done.order_by(Rollout.id.desc()).limit(1)).one_or_none()
-        if newest is not None:
-            waiting = update(Device).where(Device.task == task, Device.desired_bundle.is_(None))
-            connection.execute(waiting.values(desired_bundle=newest.bundle, desired_rollout=newest.id))
+        newest = select(Rollout.id, Rollout.bundle).where(Rollout.task == task, *done).order_by(Rollout.id.desc()).limit(1)
+        row = connection.execute(newest).one_or_none()
+        if row is not None:
+            found[task] = row
+    return found
 
 
-def _renew(connection: Connection, fleet: Fleet, device: Row, now: datetime) -> bytes | None:
-    finding = _finding(connection, device)
-    campaign = campaign_id(finding) if finding is not None else None
-    last = connection.execute(
-        select(IssuedOrder).where(IssuedOrder.device == device.id, IssuedOrder.counter == device.issued_counter)
-    ).one_or_none()
-    wanted = (device.desired_bundle, device.desired_rollout, campaign)
+def _adopt(connection: Connection, adoptions: dict[str, Row]) -> None:
+    for task, rollout in adoptions.items():
+        waiting = update(Device).where(Device.task == task, Device.desired_bundle.is_(None))
+        connection.execute(waiting.values(desired_bundle=rollout.bundle, desired_rollout=rollout.id))
+
+
+def _desired() -> Select:
+    """Each device that shall run something, with its last order (`last_*`) and the drift it is to sample for (`finding`).
+
+    A campaign stays in the order until the bundle changes: the device runs it once per id, and one order less is sent.
+    """
+    last = and_(IssuedOrder.device == Device.id, IssuedOrder.counter == Device.issued_counter)
+    drifted = and_(Finding.device == Device.id, Finding.bundle == Device.desired_bundle, Finding.state != FindingState.CLOSED.value)
+    columns = (
+        *Device.__table__.columns,
+        IssuedOrder.bundle.label("last_bundle"),
+        IssuedOrder.rollout.label("last_rollout"),
+        IssuedOrder.campaign.label("last_campaign"),
+        IssuedOrder.not_after.label("last_not_after"),
+        Finding.id.label("finding"),
+    )
+    joined = select(*columns).outerjoin(IssuedOrder, last).outerjoin(Finding, drifted)
+    return joined.where(Device.desired_bundle.is_not(None)).order_by(Device.id)
+
+
+def _is_stale(row: Row, now: datetime) -> bool:
+    if row.last_not_after is None or now >= row.last_not_after - RENEW_BEFORE:
+        return True
     # A device that has seen a higher counter (this database was restored from an older copy) would refuse ours.
-    outrun = device.order_counter > device.issued_counter
-    if last and not outrun and (last.bundle, last.rollout, last.campaign) == wanted and now < last.not_after - RENEW_BEFORE:
-        return None
-    order = _order(connection, device, campaign, max(device.issued_counter, device.order_counter) + 1, now)
+    if row.order_counter > row.issued_counter:
+        return True
+    return (row.last_bundle, row.last_rollout, row.last_campaign) != (row.desired_bundle, row.desired_rollout, _campaign(row))
+
+
+def _campaign(row: Row) -> str | None:
+    return None if row.finding is None else campaign_id(row.finding)
+
+
+def _renew(connection: Connection, fleet: Fleet, device: Row, now: datetime) -> bytes:
+    order = _order(connection, device, _campaign(device), max(device.issued_counter, device.order_counter) + 1, now)
     envelope = fleet.signer.sign(order)
     _store(connection, order, envelope, device.desired_rollout, now)
     return envelope
@@ -98,9 +133,3 @@ def _store(connection: Connection, order: Order, envelope: bytes, rollout: int |
     connection.execute(update(Device).where(Device.id == order.device).values(issued_counter=order.counter))
     detail = {"counter": order.counter, "bundle": order.sha256, "rollout": rollout, "campaign": campaign}
     audit.append(connection, audit.SERVER, "order.issue", order.device, detail, now)
-
-
-def _finding(connection: Connection, device: Row) -> int | None:
-    """The drift that the device is asked to sample for. It stays in the order until the bundle changes: a campaign runs once per id."""
-    found = select(Finding.id).where(Finding.device == device.id, Finding.bundle == device.desired_bundle)
-    return connection.execute(found.where(Finding.state != FindingState.CLOSED.value)).scalars().first()

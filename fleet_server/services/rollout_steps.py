@@ -27,7 +27,9 @@ _UNSETTLED = (DeviceState.ORDERED.value,)
 
 def advance(engine: Engine, now: datetime) -> int:
     """Move every live rollout on by what is known now; returns how many changed their state."""
-    begun = _begin_approved(engine, now)
+    with reading(engine) as connection:
+        proposed = any(row.state == RolloutState.PROPOSED for row in rollouts.live(connection))
+    begun = _begin_approved(engine, now) if proposed else 0
     with reading(engine) as connection:
         waiting = [row.id for row in rollouts.live(connection) if row.state != RolloutState.PROPOSED]
         settling = select(Rollout.id).join(RolloutDevice, RolloutDevice.rollout == Rollout.id)

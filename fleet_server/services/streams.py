@@ -1,6 +1,6 @@
 """The ledger's rows: one per device, epoch and lane."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -51,11 +51,11 @@ def report(connection: Connection, device: str, epoch: str, lanes: Mapping[Lane,
         connection.execute(update(Stream).where(Stream.id == stream.id).values(**values, reported_at=at))
 
 
-def lines(engine: Engine, device: str | None = None) -> list[LedgerLine]:
-    """Every line of the ledger (of one device), in a fixed order."""
+def lines(engine: Engine, devices: Sequence[str] | None = None) -> list[LedgerLine]:
+    """Every line of the ledger (of some devices), in a fixed order."""
     wanted = select(Stream).order_by(Stream.device, Stream.epoch, Stream.lane)
-    if device is not None:
-        wanted = wanted.where(Stream.device == device)
+    if devices is not None:
+        wanted = wanted.where(Stream.device.in_(devices))
     with reading(engine) as connection:
         return [_line(row) for row in connection.execute(wanted)]
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, create_engine, text
 
 from fleet_server.tables import database
 from tests.fakes.server_api import Api
@@ -39,19 +39,51 @@ def postgres_url() -> Iterator[str]:
             _run([*control, "-m", "immediate", "stop"])
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+@pytest.fixture(scope="session")
+def postgres_template(postgres_url: str) -> str:
+    """The name of a migrated database that others are copied from: migrating each anew takes longer than most tests."""
+    server = create_engine(postgres_url, isolation_level="AUTOCOMMIT")
+    with server.connect() as connection:
+        connection.execute(text("CREATE DATABASE template_fleet"))
+    server.dispose()
+    _migrated(postgres_url.replace("/postgres?", "/template_fleet?")).dispose()
+    return "template_fleet"
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("sqlite") / "fleet.db"
+    _migrated(database.sqlite_url(path)).dispose()
+    return path
+
+
+@pytest.fixture
+def sqlite_engine(tmp_path: Path, sqlite_template: Path) -> Iterator[Engine]:
     """An empty, migrated database."""
-    if request.param == "sqlite":
-        made = database.connect(database.sqlite_url(tmp_path / "fleet.db"))
-    else:
-        made = database.connect(request.getfixturevalue("postgres_url"))
-        with database.writing(made) as connection:
-            connection.execute(text("DROP SCHEMA public CASCADE"))
-            connection.execute(text("CREATE SCHEMA public"))
-    database.migrate(made)
+    shutil.copyfile(sqlite_template, tmp_path / "fleet.db")
+    made = database.connect(database.sqlite_url(tmp_path / "fleet.db"))
     yield made
     made.dispose()
+
+
+@pytest.fixture
+def postgres_engine(postgres_url: str, postgres_template: str) -> Iterator[Engine]:
+    """An empty, migrated database."""
+    server = create_engine(postgres_url, isolation_level="AUTOCOMMIT")
+    with server.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE fleet TEMPLATE {postgres_template}"))
+    made = database.connect(postgres_url.replace("/postgres?", "/fleet?"))
+    yield made
+    made.dispose()
+    with server.connect() as connection:
+        connection.execute(text("DROP DATABASE fleet"))
+    server.dispose()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def engine(request: pytest.FixtureRequest) -> Engine:
+    """One test, both databases."""
+    return request.getfixturevalue(f"{request.param}_engine")
 
 
 @pytest.fixture
@@ -60,20 +92,23 @@ def world(tmp_path: Path, engine: Engine) -> World:
 
 
 @pytest.fixture
-def sqlite_world(tmp_path: Path) -> Iterator[World]:
+def sqlite_world(tmp_path: Path, sqlite_engine: Engine) -> World:
     """For what does not depend on the database."""
-    made = database.connect(database.sqlite_url(tmp_path / "fleet.db"))
+    return World(tmp_path, sqlite_engine)
+
+
+@pytest.fixture
+def api(sqlite_world: World) -> Api:
+    return Api(sqlite_world)
+
+
+def _migrated(url: str) -> Engine:
+    made = database.connect(url)
     database.migrate(made)
-    yield World(tmp_path, made)
-    made.dispose()
+    return made
 
 
 def _run(command: list[str]) -> None:
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd="/", timeout=60)
     if done.returncode:
         raise RuntimeError(f"{command} failed: {done.stderr or done.stdout}")
-
-
-@pytest.fixture
-def api(sqlite_world: World) -> Api:
-    return Api(sqlite_world)
