@@ -23,10 +23,10 @@ class Step:
             self._status.update(f"{self._title}: {text}")
         elif self._clock() - self._spoke_s >= _QUIET_S:
             self._spoke_s = self._clock()
-            self._console.print(f"    ... {text}", markup=False, highlight=False)
+            self._console.print(f"    ... {text}", markup=False, highlight=False, soft_wrap=True)
 
     def say(self, text: str) -> None:
-        self._console.print(f"    {text}", markup=False, highlight=False)
+        self._console.print(f"    {text}", markup=False, highlight=False, soft_wrap=True)
 
 
 class Screen:
@@ -48,9 +48,11 @@ class Screen:
             with self._console.status(title) as status:
                 yield Step(self._console, status, title, self._clock)
         else:
-            self._console.print(f"[{self.elapsed_s:5.1f} s] {title}", markup=False, highlight=False)
+            self._console.print(f"[{self.elapsed_s:5.1f} s] {title}", markup=False, highlight=False, soft_wrap=True)
             yield Step(self._console, None, title, self._clock)
-        self._console.print(f"[{self.elapsed_s:5.1f} s] done: {title} ({self._clock() - begun:.1f} s)", markup=False, highlight=False)
+        self._console.print(
+            f"[{self.elapsed_s:5.1f} s] done: {title} ({self._clock() - begun:.1f} s)", markup=False, highlight=False, soft_wrap=True
+        )
 
     def say(self, text: str) -> None:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)

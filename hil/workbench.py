@@ -1,6 +1,5 @@
 """model-tools as a person at a shell uses it."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,8 +16,3 @@ def publish(bundle: Path, *, server_url: str, ca: Path, token_file: Path, key: P
     """Sign with the releases key, upload, and start its rollout. Raises ProgramFailed."""
     where = ["--server", server_url, "--ca", str(ca), "--token-file", str(token_file)]
     run("model-tools publish", [installed("model-tools"), "publish", str(bundle), *where, "--key", str(key), "--rollout"])
-
-
-def inspect(bundle: Path) -> dict:
-    """The bundle's facts as `model-tools inspect --json` prints them. Raises ProgramFailed."""
-    return json.loads(run("model-tools inspect", [installed("model-tools"), "inspect", str(bundle), "--json"]))

@@ -136,7 +136,7 @@ def await_retraining(run: Run) -> None:
     with run.screen.step("retrain: champion against challenger") as step:
         job = run.fleet.wait(lambda: watch.finished_job(run.fleet.api, step.update, run.finding), "the retraining job", _LONG_S)
         for gate in job["gates"] or []:
-            step.say(f"{'passed' if gate['passed'] else 'FAILED'}: {gate['rule']} ({gate['value']:.4g} against {gate['limit']:.4g})")
+            step.say(f"{'passed' if gate['passed'] else 'FAILED'}: {gate['rule']}")
         if job["state"] != "accepted":
             raise RigError(f"the retraining job was {job['state']}: {job['reason']}")
         run.challenger = job["bundle"]
@@ -164,7 +164,7 @@ def look(run: Run) -> Seen:
     api = run.fleet.api
     results = [Answer(r["device"], r["input_id"], r["bundle"], r["label"]) for r in api.items("/telemetry")]
     alarms = [item["device"] for item in api.items("/drift")]
-    policy = workbench.inspect(run.fleet.home / f"{TASK}-{VERSION}.bundle")["policy"]
+    policy = api.get(f"/bundles/{run.champion}")["manifest"]["policy"]
     return Seen(
         champion=run.champion,
         challenger=run.challenger,
