@@ -158,8 +158,8 @@ def _request(server: Server, context: ssl.SSLContext, method: str, path: str, bo
     connection = http.client.HTTPSConnection(server.host, server.port, timeout=_TIMEOUT_S, context=context)
     try:
         connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
-        answer = connection.getresponse()
-        data = answer.read(limits.MAX_JSON_BODY_BYTES + 1)
+        with connection.getresponse() as answer:
+            data = answer.read(limits.MAX_JSON_BODY_BYTES + 1)
     except ssl.SSLCertVerificationError as error:
         raise Reject(f"the certificate of {server.url} is not from the token's CA: {error.verify_message}", code="wrong-ca") from error
     except (OSError, http.client.HTTPException) as error:

@@ -90,7 +90,7 @@ class Uplink:
             except Retry as error:
                 log.info("uplink: %s", error)
                 self._send_again(error.code)
-            except Exception:
+            except Exception:  # the records must go on flowing, whatever one turn met
                 log.exception("uplink: a turn failed")
                 self._send_again("error")
             self._wake.wait(self._pace.gather_s)

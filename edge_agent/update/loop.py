@@ -51,7 +51,7 @@ class UpdateLoop:
                 wait_s = 0.0 if again else _TICK_S
             except AgentError as error:
                 wait_s, failures = self._hold(failures, f"{error.code}: {error}")
-            except Exception as error:
+            except Exception as error:  # an update must never end the device's work
                 log.exception("an update step failed")
                 wait_s, failures = self._hold(failures, f"internal: {type(error).__name__}")
             self._wake.wait(wait_s)

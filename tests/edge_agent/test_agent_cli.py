@@ -1,0 +1,170 @@
+"""The command line: what a person sees, and the exit codes that scripts rely on."""
+
+import io
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edge_agent import cli
+from edge_agent.config import StateFolder
+from edge_agent.link.outbox import Outbox
+from edge_agent.storage.journal import Journal
+from edge_agent.update.slots import Slots
+from edge_agent.update.state import Installed, State
+from edge_agent.update.trust import Trust
+from fleet_contract.bundle import Bundle
+from tests.fakes.agent_enrol_server import DEVICE, EnrolServer, serve_enrolment
+from tests.fakes.agent_repository import MemoryRepository
+from tests.fakes.agent_world import MemoryFiles
+from tests.fakes.small_bundle import small_bundle
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[EnrolServer]:
+    with serve_enrolment(tmp_path) as serving:
+        yield serving
+
+
+@pytest.fixture
+def state(tmp_path: Path, server: EnrolServer) -> StateFolder:
+    """An enrolled device that runs 2.0.0 and had 1.0.0 before."""
+    folder = StateFolder(tmp_path / "state")
+    assert enrol(server, folder.root) == 0
+    slots, installed = Slots(folder.slots), []
+    for slot, version in (("a", "1.0.0"), ("b", "2.0.0")):
+        archive = small_bundle(version)
+        slots.part(slot).write_bytes(archive)
+        slots.seal(slot)
+        installed.append(Installed(slot=slot, sha256=Bundle(archive).sha256, length=len(archive), version=version))
+    Journal(folder.journal, State).write(State(active=installed[1], previous=installed[0]))
+    repository = MemoryRepository()
+    Trust(folder.tuf, repository.root_v1, MemoryFiles(repository.files)).refresh()
+    Outbox(folder.outbox, new_epoch=lambda: "epoch-1").close()
+    return folder
+
+
+def enrol(server: EnrolServer, root: Path, *, device: str = DEVICE, token: str | None = None) -> int:
+    text = token or server.token().text()
+    return cli.main(["enrol", "--server", server.url, "--token", text, "--device", device, "--state", str(root)])
+
+
+class TestEnrol:
+    def test_done(self, server: EnrolServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert enrol(server, tmp_path / "state") == 0
+        assert "dev-1 belongs to fleet demo" in capsys.readouterr().out
+
+    def test_the_token_may_come_on_stdin(self, server: EnrolServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sys, "stdin", io.StringIO(server.token().text() + "\n"))
+        assert enrol(server, tmp_path / "state", token="-") == 0
+
+    @pytest.mark.parametrize(
+        ("device", "token", "code"),
+        [
+            pytest.param("Dev_1", None, 2, id="an id outside the charset"),
+            pytest.param("d" * 65, None, 2, id="an id that is too long"),
+            pytest.param(DEVICE, "ef1.no.token", 2, id="no token"),
+        ],
+    )
+    def test_bad_input(self, server: EnrolServer, tmp_path: Path, device: str, token: str | None, code: int) -> None:
+        assert enrol(server, tmp_path / "state", device=device, token=token) == code
+        assert not (tmp_path / "state" / "identity").exists()
+
+    def test_a_refusal_fails_and_never_shows_the_token(
+        self, server: EnrolServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        server.refuse = (409, b'{"error": {"code": "token-used", "message": "used before"}}')
+        assert enrol(server, tmp_path / "state") == 1
+        said = capsys.readouterr()
+        assert "used before [token-used]" in said.err
+        assert server.token().secret not in said.out + said.err
+
+
+class TestStatus:
+    def test_as_json(self, state: StateFolder, capsys: pytest.CaptureFixture[str]) -> None:
+        capsys.readouterr()
+        assert cli.main(["status", "--state", str(state.root), "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert (found["device"], found["active"]["version"], found["previous"]["version"]) == (DEVICE, "2.0.0", "1.0.0")
+        assert (found["running"], found["phase"], found["epoch"]) == (False, "idle", "epoch-1")
+        assert found["ledger"]["telemetry"] == {"produced": 0, "acknowledged": 0, "queued": 0, "dropped": {}}
+
+    def test_for_a_person(self, state: StateFolder, capsys: pytest.CaptureFixture[str]) -> None:
+        assert cli.main(["status", "--state", str(state.root)]) == 0
+        assert "bundle   2.0.0" in capsys.readouterr().out
+
+    def test_beside_a_running_agent(self, state: StateFolder, capsys: pytest.CaptureFixture[str]) -> None:
+        with state.lock():
+            capsys.readouterr()
+            assert cli.main(["status", "--state", str(state.root), "--json"]) == 0
+            assert json.loads(capsys.readouterr().out)["running"]
+
+
+class TestVerify:
+    def test_sound(self, state: StateFolder, capsys: pytest.CaptureFixture[str]) -> None:
+        capsys.readouterr()
+        assert cli.main(["verify", "--state", str(state.root), "--json"]) == 0
+        assert {name: check["ok"] for name, check in json.loads(capsys.readouterr().out)["checks"].items()} == {
+            "identity": True,
+            "bundle": True,
+            "metadata": True,
+        }
+
+    def test_a_flipped_byte_in_the_active_bundle(self, state: StateFolder, capsys: pytest.CaptureFixture[str]) -> None:
+        path = Slots(state.slots).bundle("b")
+        path.chmod(0o600)
+        path.write_bytes(path.read_bytes()[:-1] + b"\xff")
+        assert cli.main(["verify", "--state", str(state.root)]) == 1
+        assert "FAILED  bundle" in capsys.readouterr().out
+
+    def test_metadata_that_is_gone(self, state: StateFolder) -> None:
+        (state.tuf / "timestamp.json").unlink()
+        assert cli.main(["verify", "--state", str(state.root)]) == 1
+
+    def test_a_journal_that_is_damaged(self, state: StateFolder) -> None:
+        state.journal.write_bytes(b"{")
+        assert cli.main(["verify", "--state", str(state.root)]) == 1
+
+
+class TestRollback:
+    def test_the_wish_is_left_for_the_agent(self, state: StateFolder, capsys: pytest.CaptureFixture[str]) -> None:
+        assert cli.main(["rollback", "--state", str(state.root)]) == 0
+        assert state.rollback_request.exists()
+        assert "roll back to 1.0.0" in capsys.readouterr().out
+
+    def test_nothing_to_go_back_to(self, state: StateFolder) -> None:
+        Journal(state.journal, State).write(State())
+        assert cli.main(["rollback", "--state", str(state.root)]) == 2
+        assert not state.rollback_request.exists()
+
+
+class TestUsage:
+    @pytest.mark.parametrize("command", ["status", "verify", "rollback"])
+    def test_no_state_folder(self, command: str, tmp_path: Path) -> None:
+        assert cli.main([command, "--state", str(tmp_path / "none")]) == 2
+
+    @pytest.mark.parametrize("command", ["status", "verify"])
+    def test_not_enrolled(self, command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert cli.main([command, "--state", str(tmp_path)]) == 2
+        assert "edge-agent enrol" in capsys.readouterr().err
+
+    def test_run_needs_an_identity(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert cli.main(["run", "--state", str(tmp_path), "--source", "csv:none"]) == 2
+        assert "[not-enrolled]" in capsys.readouterr().err
+
+    def test_run_needs_a_source_that_exists(self, state: StateFolder, capsys: pytest.CaptureFixture[str]) -> None:
+        assert cli.main(["run", "--state", str(state.root), "--source", "tape:reel"]) == 2
+        assert "[source]" in capsys.readouterr().err
+
+    def test_a_second_agent_on_the_same_state(self, state: StateFolder, capsys: pytest.CaptureFixture[str]) -> None:
+        with state.lock():
+            assert cli.main(["run", "--state", str(state.root), "--source", "csv:none"]) == 2
+        assert "[locked]" in capsys.readouterr().err
+
+    def test_help_shows_examples(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["--help"])
+        assert ended.value.code == 0
+        assert "edge-agent run --state" in capsys.readouterr().out

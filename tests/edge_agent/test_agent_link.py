@@ -1,0 +1,143 @@
+"""What comes down goes to whoever waits for it; what nobody understands is ignored and still acknowledged to the broker."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from edge_agent.errors import Reject, Retry
+from edge_agent.link import mqtt as link_module
+from edge_agent.link.mqtt import Handlers, MqttLink
+from fleet_contract import limits, topics
+from fleet_contract.messages import Ack, Batch, Block, Lane, Refusal, Status, Want, decode_from_device, encode
+from fleet_contract.mqtt import Offline, Tls, Will
+
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class FakeSession:
+    """Stands for fleet_contract.mqtt.Session."""
+
+    connected = True
+    protocol = "5"
+
+    def __init__(
+        self,
+        url: str,
+        client_id: str,
+        tls: Tls,
+        *,
+        subscriptions: list[str],
+        on_message: Callable[[str, bytes, Callable[[], None]], None],
+        on_connected: Callable[[], None],
+        will: Will,
+    ) -> None:
+        self.subscriptions, self.will, self.on_message, self.on_connected = subscriptions, will, on_message, on_connected
+        self.published: list[tuple[str, bytes, bool]] = []
+        self.acknowledged = 0
+        self.started = False
+
+    def start(self) -> None:
+        self.started = True
+
+    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        if not self.connected:
+            raise Offline("not connected")
+        self.published.append((topic, payload, retain))
+
+    def deliver(self, topic: str, payload: bytes) -> None:
+        self.on_message(topic, payload, self._acknowledge)
+
+    def _acknowledge(self) -> None:
+        self.acknowledged += 1
+
+
+class World:
+    def __init__(self) -> None:
+        self.link = MqttLink("mqtts://localhost", "dev-1", Tls(Path("ca"), Path("cert"), Path("key")), epoch="e1", at=AT)
+        self.session: FakeSession = self.link._session  # type: ignore[assignment]
+        self.came: list[tuple[str, object]] = []
+        self.link.start(Handlers(self._note("order"), self._note("ack"), self._note("file"), lambda: self.came.append(("connected", None))))
+
+    def _note(self, kind: str) -> Callable[[object], None]:
+        return lambda message: self.came.append((kind, message))
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    monkeypatch.setattr(link_module.mqtt, "Session", FakeSession)
+    return World()
+
+
+def down(kind: topics.Down, device: str = "dev-1") -> str:
+    return topics.down(device, kind)
+
+
+ACK, BLOCK, REFUSAL = Ack("e1", Lane.EVENTS, [(0, 1)]), Block("r", 0, 1, b"x"), Refusal("r", "not-found", "no")
+
+
+@pytest.mark.parametrize(
+    ("topic", "payload", "came"),
+    [
+        pytest.param(down(topics.Down.ORDER), b"an envelope, unverified", ("order", b"an envelope, unverified"), id="order"),
+        pytest.param(down(topics.Down.ACK), encode(ACK), ("ack", ACK), id="ack"),
+        pytest.param(down(topics.Down.BLOCKS), encode(BLOCK), ("file", BLOCK), id="block"),
+        pytest.param(down(topics.Down.BLOCKS), encode(REFUSAL), ("file", REFUSAL), id="refusal"),
+    ],
+)
+def test_each_message_finds_its_reader(world: World, topic: str, payload: bytes, came: tuple) -> None:
+    world.session.deliver(topic, payload)
+    assert (world.came, world.session.acknowledged) == ([came], 1)
+
+
+@pytest.mark.parametrize(
+    ("topic", "payload"),
+    [
+        pytest.param(down(topics.Down.ACK), b"\xc1", id="no msgpack"),
+        pytest.param(down(topics.Down.ACK), b"\x92\x63\xc0", id="an unknown version"),
+        pytest.param(down(topics.Down.ACK), bytes(limits.MAX_MESSAGE_BYTES + 1), id="too large"),
+        pytest.param(down(topics.Down.ORDER, "dev-2"), b"x", id="another device's order"),
+        pytest.param("edgefleet/v1/dev-1/down/other", b"x", id="an unknown kind"),
+        pytest.param("somewhere/else", b"x", id="a foreign topic"),
+    ],
+)
+def test_what_is_not_understood_is_ignored(world: World, topic: str, payload: bytes) -> None:
+    world.session.deliver(topic, payload)
+    assert (world.came, world.session.acknowledged) == ([], 1)
+
+
+def test_one_subscription_and_a_last_will_that_says_offline(world: World) -> None:
+    assert world.session.subscriptions == ["edgefleet/v1/dev-1/down/+"]
+    assert world.session.will.topic == "edgefleet/v1/dev-1/up/status"
+    assert decode_from_device(world.session.will.payload) == Status(at=AT, online=False, epoch="e1")
+
+
+@pytest.mark.parametrize(
+    ("message", "kind", "retained"),
+    [
+        pytest.param(Status(at=AT, online=True, epoch="e1"), "status", True, id="status is retained"),
+        pytest.param(Batch("e1", Lane.EVENTS, 0, [b"x"]), "records", False, id="records"),
+        pytest.param(Want("r", "metadata/timestamp.json", 4096, b"\x01"), "want", False, id="want"),
+    ],
+)
+def test_each_message_has_its_topic(world: World, message: Status | Batch | Want, kind: str, retained: bool) -> None:
+    world.link.send(message)
+    assert world.session.published == [(f"edgefleet/v1/dev-1/up/{kind}", encode(message), retained)]
+
+
+def test_offline_is_a_reason_to_wait(world: World) -> None:
+    world.session.connected = False
+    with pytest.raises(Retry):
+        world.link.send(Want("r", "metadata/timestamp.json", 4096, b"\x01"))
+
+
+def test_what_no_wire_takes_is_rejected(world: World) -> None:
+    with pytest.raises(Reject) as caught:
+        world.link.send(Batch("e1", Lane.SAMPLES, 0, [bytes(limits.MAX_MESSAGE_BYTES)]))
+    assert caught.value.code == "too-large"
+
+
+def test_a_connection_is_told(world: World) -> None:
+    world.session.on_connected()
+    assert world.came == [("connected", None)]
