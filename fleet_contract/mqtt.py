@@ -39,6 +39,12 @@ class BadUrl(ContractError):
     code = "bad-url"
 
 
+class BadIdentity(ContractError):
+    """A certificate or key file that is missing, unreadable or does not belong to the other."""
+
+    code = "bad-identity"
+
+
 @dataclass(frozen=True)
 class Tls:
     """PEM files of one identity: the fleet's CA, this side's certificate chain and its key."""
@@ -46,6 +52,20 @@ class Tls:
     ca: Path
     certificate: Path
     key: Path
+
+    def context(self) -> ssl.SSLContext:
+        """Raises BadIdentity naming the file."""
+        try:
+            context = ssl.create_default_context(cafile=str(self.ca))
+        except OSError as error:
+            raise BadIdentity(f"cannot use the CA certificate {self.ca}: {error}", field="ca") from error
+        try:
+            context.load_cert_chain(self.certificate, self.key)
+        except OSError as error:
+            raise BadIdentity(
+                f"cannot use the certificate {self.certificate} with the key {self.key}: {error}", field="certificate"
+            ) from error
+        return context
 
 
 @dataclass(frozen=True)
@@ -70,6 +90,7 @@ def parse_url(url: str) -> tuple[str, int]:
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port or 8883
+        (host or "").encode("idna")  # a name that no resolver takes would be a UnicodeError at every connection
     except ValueError as error:
         raise BadUrl(f"broker URL {url!r}: {error}", field="broker") from error
     if parts.scheme != "mqtts" or not host:
@@ -113,7 +134,9 @@ class Session:
         backoff: Backoff = Backoff(),
         uniform: Callable[[], float] = random.random,
     ) -> None:
+        """Raises BadUrl, and BadIdentity for files that cannot be used now."""
         self._host, self._port = parse_url(url)
+        tls.context()
         self._client_id, self._tls, self._will = client_id, tls, will
         self._subscriptions = subscriptions
         self._on_message, self._on_connected, self._on_disconnected = on_message, on_connected, on_disconnected
@@ -163,7 +186,10 @@ class Session:
 
     def _run(self) -> None:
         while not self._closing.is_set():
-            self._connect_once()
+            try:
+                self._connect_once()
+            except Exception:  # whatever one attempt met, a program must not stay offline for it
+                log.exception("%s: an attempt to connect failed", self._client_id)
             self._attempt += 1
             self._closing.wait(self._backoff.wait_s(self._attempt, self._uniform))
 
@@ -174,6 +200,9 @@ class Session:
             client.connect(self._host, self._port, _KEEPALIVE_S, **self._connect_options())
         except OSError as error:
             log.info("broker %s:%d: %s", self._host, self._port, error)
+            return
+        except BadIdentity as error:
+            log.error("%s stays offline: %s", self._client_id, error)
             return
         client.loop_start()
         client.ended.wait()
@@ -200,9 +229,7 @@ class Session:
             manual_ack=True,
             **clean,
         )
-        context = ssl.create_default_context(cafile=str(self._tls.ca))
-        context.load_cert_chain(self._tls.certificate, self._tls.key)
-        client.tls_set_context(context)
+        client.tls_set_context(self._tls.context())  # read anew each time: certificates are renewed
         client.connect_timeout = _CONNECT_TIMEOUT_S
         client.max_queued_messages_set(_MAX_QUEUED_MESSAGES)
         if self._will:
