@@ -83,7 +83,7 @@ class Retraining(Section):
     seed: _Seed | None = None
     epochs: _Count | None = None
     augment: Augment = "strong"
-    new_share: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.4
+    new_share: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.3
     held_out: _InnerShare = 0.25
 
 

@@ -42,9 +42,11 @@ learning_rate = 0.003
 width = 64                             # hidden units, or channels of the first layer
 augment = "mild"                       # none, mild or strong
 
-[retrain]                              # as [train], for a challenger on old data and new labels
+threads = 1                            # another number gives slightly other weights
+
+[retrain]                              # seed and epochs as in [train], for a challenger on old data and new labels
 augment = "strong"
-new_share = 0.4                        # share of the training draws that are new labels
+new_share = 0.3                        # share of the training draws that are new labels
 held_out = 0.25                        # share of the new labels kept back for the gates
 
 [quantize]
@@ -61,15 +63,19 @@ max_loss_on_old = 0.02
 """
 
 import hashlib
+import math
+import operator
 import re
 import tomllib
 import types
 import typing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
+from firmware_profiles import catalog as firmware_profiles
 from fleet_contract import limits, names
 from fleet_contract.bundle import Limits, Policy
 from fleet_contract.errors import ContractError
@@ -151,27 +157,46 @@ def _read(path: Path) -> bytes:
 
 
 def _check_keys(table: object, kind: object, where: str) -> None:
-    """Name an unknown key together with those allowed, which msgspec does not."""
-    struct = _struct_of(table, kind)
+    """What msgspec's messages leave out: which keys and words are allowed. And its bounds let NaN pass."""
+    struct = _struct_of(table, kind, where)
     if struct is None or not isinstance(table, dict):
         return
     fields = {f.encode_name: f.type for f in msgspec.structs.fields(struct)}
-    config = struct.__struct_config__
-    allowed = [*([config.tag_field] if config.tag is not None else []), *fields]
+    tag = struct.__struct_config__.tag_field if struct.__struct_config__.tag is not None else None
+    allowed = [*([tag] if tag else []), *fields]
     for key, value in table.items():
+        field = where + key
         if key not in allowed:
-            raise BadTask(f"unknown key {where + key!r}; allowed here: {', '.join(allowed)}", field=where + key, limit=", ".join(allowed))
-        _check_keys(value, fields.get(key), f"{where}{key}.")
+            raise BadTask(f"unknown key {field!r}; allowed here: {', '.join(allowed)}", field=field, limit=", ".join(allowed))
+        if any(isinstance(number, float) and not math.isfinite(number) for number in (value if isinstance(value, list) else [value])):
+            raise BadTask(f"{field} must be finite", field=field)
+        if key != tag:
+            _check_word(value, fields[key], field)
+            _check_keys(value, fields[key], f"{field}.")
 
 
-def _struct_of(table: object, kind: object) -> type[msgspec.Struct] | None:
+def _check_word(value: object, kind: object, field: str) -> None:
+    options = [word for part in _options(kind) if typing.get_origin(part) is Literal for word in typing.get_args(part)]
+    if options and value not in options:
+        known = ", ".join(map(str, options))
+        raise BadTask(f"{field} is {value!r}; allowed: {known}", field=field, limit=known)
+
+
+def _struct_of(table: object, kind: object, where: str) -> type[msgspec.Struct] | None:
     """The struct that a table of this declared type is to become; of a tagged union the one that its tag names."""
-    options = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
-    structs = [option for option in options if isinstance(option, type) and issubclass(option, msgspec.Struct)]
-    if len(structs) < 2:
+    structs = [option for option in _options(kind) if isinstance(option, type) and issubclass(option, msgspec.Struct)]
+    if len(structs) < 2 or not isinstance(table, dict):
         return structs[0] if structs else None
-    tag = table.get(structs[0].__struct_config__.tag_field) if isinstance(table, dict) else None
-    return next((s for s in structs if s.__struct_config__.tag == tag), None)
+    field = structs[0].__struct_config__.tag_field
+    by_tag = {s.__struct_config__.tag: s for s in structs}
+    if field in table and table[field] not in by_tag:
+        known = ", ".join(by_tag)
+        raise BadTask(f"{where}{field} is {table[field]!r}; allowed: {known}", field=where + field, limit=known)
+    return by_tag.get(table.get(field))
+
+
+def _options(kind: object) -> tuple[object, ...]:
+    return typing.get_args(kind) if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union else (kind,)
 
 
 _AT = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<where>.*)`)?$", re.DOTALL)
@@ -190,13 +215,16 @@ def _as_bad_task(message: str) -> BadTask:
 
 
 def _check(file: TaskFile) -> None:
-    """What one key alone cannot show."""
-    for value, field in ((file.task.name, "task.name"), *((p, "task.profiles") for p in file.task.profiles)):
-        try:
-            names.name(value, field)
-        except ContractError as error:
-            raise BadTask(str(error), field=field, limit=error.limit) from error
+    """What one key alone cannot show, and the bounds of the contract's own structs."""
+    try:
+        names.name(file.task.name, "task.name")
+    except ContractError as error:
+        raise BadTask(str(error), field="task.name", limit=error.limit) from error
+    known = ["any", *firmware_profiles.names()]
+    if unknown := [profile for profile in file.task.profiles if profile not in known]:
+        raise BadTask(f"unknown hardware profile {unknown[0]!r}; known: {', '.join(known)}", field="task.profiles", limit=", ".join(known))
     _check_kinds(file)
+    _check_bounds(file)
     _check_ranges(file.input)
     _check_distinct(file.output.classes, "output.classes", limits.MAX_CLASSES)
     if file.split.group and file.split.time:
@@ -213,6 +241,29 @@ def _check_kinds(file: TaskFile) -> None:
         raise BadTask(f"recipe {file.train.recipe!r} does not take this input.kind", field="train.recipe")
     if image and file.data.labels is None and (file.split.group or file.split.time):
         raise BadTask("splitting pictures by group or time needs data.labels with that column", field="data.labels")
+
+
+_BOUNDS = {
+    "policy.drift.window_inputs": (1, 1_000_000),
+    "policy.drift.false_alarms": (1e-12, 1),
+    "policy.drift.min_effect": (0, 1),
+    "policy.drift.windows": (1, 1_000),
+    "policy.sampling.max_items": (1, 1_000_000),
+    "policy.sampling.max_bytes": (1, limits.MAX_BUNDLE_BYTES),
+    "policy.retrain.min_labels": (1, 1_000_000),
+    "policy.rollout.canaries": (1, 1_000_000),
+    "policy.rollout.gate_inputs": (0, 1_000_000),
+    "policy.rollout.gate_refused_share": (0, 1),
+    "limits.memory_mb": (1, 1_000_000),
+    "limits.latency_ms": (1e-3, 1e9),
+}
+
+
+def _check_bounds(file: TaskFile) -> None:
+    for field, (least, most) in _BOUNDS.items():
+        value = operator.attrgetter(field)(file)
+        if not least <= value <= most:
+            raise BadTask(f"{field} is {value}, not between {least} and {most}", field=field, limit=least if value < least else most)
 
 
 def _check_ranges(shape: ImageShape | VectorShape) -> None:
