@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from edge_agent.link.files import MqttFiles
+from edge_agent.link.ignored import Ignored
 from edge_agent.link.mqtt import Handlers, MqttLink
 from edge_agent.link.uplink import Uplink
 from edge_agent.pipeline import Pipeline
@@ -25,6 +26,7 @@ class Agent:
     updates: UpdateLoop
     pipeline: Pipeline
     inbox: Inbox
+    ignored: Ignored
     campaign: Callable[[], SamplingCampaign | None]
     report: Callable[[], None]
 
@@ -43,6 +45,7 @@ class Agent:
             ended.set()
             self.files.close()
             self.updates.close()
+            self.ignored.tell(last=True)
             self.uplink.close()
             self.link.close()
 
@@ -55,8 +58,9 @@ class Agent:
         self.updates.wake()
 
     def _watch(self, ended: threading.Event) -> None:
-        """Passes on what is level-triggered: the newest campaign, and the state for a person."""
+        """Passes on what is level-triggered: the newest campaign, what was ignored, and the state for a person."""
         while not ended.is_set():
             self.pipeline.set_campaign(self.campaign())
+            self.ignored.tell()
             self.report()
             ended.wait(_WATCH_S)

@@ -16,6 +16,7 @@ from edge_agent.errors import Fatal, Reject
 from edge_agent.identity import Identity
 from edge_agent.inference.host import InferenceHost
 from edge_agent.link.files import MqttFiles
+from edge_agent.link.ignored import Ignored
 from edge_agent.link.mqtt import MqttLink
 from edge_agent.link.outbox import Outbox
 from edge_agent.link.uplink import Pace as UplinkPace
@@ -60,7 +61,8 @@ def build(me: Identity, state: StateFolder, source: str, settings: Settings, clo
     closing.callback(store.close)
     host = InferenceHost(profile, clock)
     closing.callback(host.close)
-    link = MqttLink(me.device.broker_url, me.device.device_id, me.tls, epoch=store.epoch, at=clock.now())
+    ignored = Ignored(store, clock)
+    link = MqttLink(me.device.broker_url, me.device.device_id, me.tls, epoch=store.epoch, at=clock.now(), on_ignored=ignored.note)
     files = MqttFiles(link, clock, new_id=lambda: secrets.token_hex(_ID_BYTES))
     pipeline = Pipeline(inputs, host, store, clock, Pace(micro_batch=settings.micro_batch))
     trust = Trust(state.tuf, me.root, files)
@@ -91,6 +93,7 @@ def build(me: Identity, state: StateFolder, source: str, settings: Settings, clo
         updates=updates,
         pipeline=pipeline,
         inbox=inbox,
+        ignored=ignored,
         campaign=lambda: executor.state.order.sampling if executor.state.order else None,
         report=_reporter(StatusFile(state.status), link, me, source),
     )

@@ -28,9 +28,11 @@ class Handlers:
 class MqttLink:
     """Keeps the connection alive in its own thread, from `start` to `close`. The last will says that the device is offline."""
 
-    def __init__(self, url: str, device_id: str, tls: mqtt.Tls, *, epoch: str, at: datetime) -> None:
-        """Raises BadUrl. `at` dates the last will."""
-        self._device_id = device_id
+    def __init__(
+        self, url: str, device_id: str, tls: mqtt.Tls, *, epoch: str, at: datetime, on_ignored: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """`at` dates the last will; `on_ignored` is given the code of the error when a message cannot be used. Raises BadUrl, BadIdentity."""
+        self._device_id, self._on_ignored = device_id, on_ignored
         self._handlers: Handlers | None = None
         self._session = mqtt.Session(
             url,
@@ -79,6 +81,7 @@ class MqttLink:
                 self._dispatch(self._handlers, topic, payload)
         except ContractError as error:
             log.warning("a message on %s was ignored: %s", topic, error)
+            self._on_ignored(error.code)
         acknowledge()
 
     def _dispatch(self, handlers: Handlers, topic: str, payload: bytes) -> None:

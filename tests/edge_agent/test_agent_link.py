@@ -55,7 +55,9 @@ class FakeSession:
 
 class World:
     def __init__(self) -> None:
-        self.link = MqttLink("mqtts://localhost", "dev-1", Tls(Path("ca"), Path("cert"), Path("key")), epoch="e1", at=AT)
+        self.ignored: list[str] = []
+        tls = Tls(Path("ca"), Path("cert"), Path("key"))
+        self.link = MqttLink("mqtts://localhost", "dev-1", tls, epoch="e1", at=AT, on_ignored=self.ignored.append)
         self.session: FakeSession = self.link._session  # type: ignore[assignment]
         self.came: list[tuple[str, object]] = []
         self.link.start(Handlers(self._note("order"), self._note("ack"), self._note("file"), lambda: self.came.append(("connected", None))))
@@ -92,19 +94,19 @@ def test_each_message_finds_its_reader(world: World, topic: str, payload: bytes,
 
 
 @pytest.mark.parametrize(
-    ("topic", "payload"),
+    ("topic", "payload", "code"),
     [
-        pytest.param(down(topics.Down.ACK), b"\xc1", id="no msgpack"),
-        pytest.param(down(topics.Down.ACK), b"\x92\x63\xc0", id="an unknown version"),
-        pytest.param(down(topics.Down.ACK), bytes(limits.MAX_MESSAGE_BYTES + 1), id="too large"),
-        pytest.param(down(topics.Down.ORDER, "dev-2"), b"x", id="another device's order"),
-        pytest.param("edgefleet/v1/dev-1/down/other", b"x", id="an unknown kind"),
-        pytest.param("somewhere/else", b"x", id="a foreign topic"),
+        pytest.param(down(topics.Down.ACK), b"\xc1", "malformed-message", id="no msgpack"),
+        pytest.param(down(topics.Down.ACK), b"\x92\x63\xc0", "unknown-version", id="an unknown version"),
+        pytest.param(down(topics.Down.ACK), bytes(limits.MAX_MESSAGE_BYTES + 1), "too-large", id="too large"),
+        pytest.param(down(topics.Down.ORDER, "dev-2"), b"x", "bad-topic", id="another device's order"),
+        pytest.param("edgefleet/v1/dev-1/down/other", b"x", "bad-topic", id="an unknown kind"),
+        pytest.param("somewhere/else", b"x", "bad-topic", id="a foreign topic"),
     ],
 )
-def test_what_is_not_understood_is_ignored(world: World, topic: str, payload: bytes) -> None:
+def test_what_is_not_understood_is_ignored_and_counted(world: World, topic: str, payload: bytes, code: str) -> None:
     world.session.deliver(topic, payload)
-    assert (world.came, world.session.acknowledged) == ([], 1)
+    assert (world.came, world.session.acknowledged, world.ignored) == ([], 1, [code])
 
 
 def test_one_subscription_and_a_last_will_that_says_offline(world: World) -> None:
