@@ -4,8 +4,6 @@ Read in place, never extracted. The reader accepts one canonical form alone, so 
 """
 
 import hashlib
-import io
-import zipfile
 from collections.abc import Mapping
 from math import prod
 from pathlib import Path
@@ -13,14 +11,11 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from fleet_contract import blocks, limits, names
+from fleet_contract import archive, blocks, limits, names
 from fleet_contract.errors import BadBundle, ContractError, UnknownVersion
 
 VERSION = 1
 MANIFEST = "manifest.json"
-_EPOCH = (1980, 1, 1, 0, 0, 0)
-_PAD_ID = 0xD935
-"""The extra field that zipalign uses for padding."""
 _Positive = Annotated[int, msgspec.Meta(ge=1)]
 _ITEM_BYTES = {"float32": 4, "int64": 8, "uint8": 1, "int8": 1}
 
@@ -187,9 +182,9 @@ def pack(manifest: Manifest, files: Mapping[str, bytes]) -> bytes:
     body = {MANIFEST: msgspec.json.format(msgspec.json.encode(msgspec.structs.replace(manifest, entries=entries)), indent=1)}
     body.update(sorted(files.items()))
     align = blocks.block_bytes_for(sum(len(data) for data in body.values()))
-    archive = _write(body, align)
-    Bundle(archive)
-    return archive
+    data = archive.write(body, align)
+    Bundle(data)
+    return data
 
 
 class Bundle:
@@ -201,7 +196,7 @@ class Bundle:
         self.sha256 = hashlib.sha256(data).hexdigest()
         self.length = len(data)
         self._data = data
-        self._spans = _spans(data)
+        self._spans = archive.spans(data, MANIFEST)
         self.manifest = _parse_manifest(self._slice(MANIFEST, limits.MAX_MANIFEST_BYTES))
         self._check_entries()
 
@@ -274,49 +269,3 @@ def _parse_manifest(data: bytes) -> Manifest:
     except (ContractError, msgspec.DecodeError, RecursionError) as error:
         raise BadBundle(f"malformed manifest: {error}", field=MANIFEST) from error
     return manifest
-
-
-def _write(body: Mapping[str, bytes], align: int) -> bytes:
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
-        for name, data in body.items():
-            info = zipfile.ZipInfo(name, _EPOCH)
-            info.create_system = 3
-            info.external_attr = 0o100644 << 16
-            header = 30 + len(name.encode()) + 4
-            pad = -(out.tell() + header) % align
-            info.extra = _PAD_ID.to_bytes(2, "little") + pad.to_bytes(2, "little") + bytes(pad)
-            archive.writestr(info, data)
-            info.extra = b""  # the central directory needs no padding
-    return out.getvalue()
-
-
-def _spans(data: bytes) -> dict[str, tuple[int, int]]:
-    """Offset and length of each entry's bytes, once the archive is proven canonical."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            infos = archive.infolist()
-            bodies = {info.filename: archive.read(info) for info in infos[: limits.MAX_BUNDLE_ENTRIES] if _plain(info)}
-    except (zipfile.BadZipFile, ValueError, EOFError, OSError, NotImplementedError, RuntimeError) as error:
-        raise BadBundle(f"not a bundle archive: {error}", field="archive") from error
-    if len(infos) != len(bodies):
-        raise BadBundle(
-            "entries are compressed, encrypted, repeated, misnamed or too many", field="archive", limit=limits.MAX_BUNDLE_ENTRIES
-        )
-    align = blocks.block_bytes_for(sum(map(len, bodies.values())))
-    if next(iter(bodies), None) != MANIFEST or _write(bodies, align) != data:
-        raise BadBundle("the archive is not in canonical form", field="archive")
-    return {info.filename: (_body_start(data, info), info.file_size) for info in infos}
-
-
-def _plain(info: zipfile.ZipInfo) -> bool:
-    try:
-        names.path(info.filename)
-    except ContractError:
-        return False
-    return info.compress_type == zipfile.ZIP_STORED and not info.flag_bits & 0x1 and info.file_size == info.compress_size
-
-
-def _body_start(data: bytes, info: zipfile.ZipInfo) -> int:
-    at = info.header_offset
-    return at + 30 + int.from_bytes(data[at + 26 : at + 28], "little") + int.from_bytes(data[at + 28 : at + 30], "little")

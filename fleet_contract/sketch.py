@@ -1,6 +1,7 @@
 """Mergeable statistics of a stream: a histogram per feature on the reference's fixed, uniform edges, plus missing counts and moments.
 
-Bin 0 counts values below `low`, the last bin those at or above `high`; between them `bins` bins of equal width.
+Bin 0 counts values below `low`, the last bin those at or above `high`; between them `bins` bins of equal width; inner edges are as
+good as float32 is.
 Sketches on the same grid merge by addition, across windows, devices and sites. One value costs a few nanoseconds in micro-batches.
 """
 

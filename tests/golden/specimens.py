@@ -1,0 +1,146 @@
+"""One of each thing that crosses a wire or outlives a program, with fixed contents: what tests/golden/v1 holds the frozen bytes of."""
+
+from datetime import UTC, datetime
+
+import msgspec
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from fleet_contract import blocks, bundle, enrolment, job, messages, order, sketch
+
+AT = datetime(2026, 11, 20, 12, 30, 15, 250_000, tzinfo=UTC)
+LATER = datetime(2026, 11, 21, 12, 30, 15, tzinfo=UTC)
+SHA = "ab" * 32
+KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+GRID = sketch.Grid([sketch.Feature("speed", "input", 0.0, 8.0), sketch.Feature("output.confidence", "output", 0.0, 1.0)], bins=4)
+
+
+def a_sketch() -> sketch.Sketch:
+    sketcher = sketch.Sketcher(GRID)
+    sketcher.add(np.array([[0, 0.5], [-1, 1], [8, np.nan], [3.5, 0.25]], np.float32))
+    return sketcher.sketch()
+
+
+def a_reference() -> sketch.Reference:
+    return sketch.Reference(GRID, [sketch.Condition("training", ["speed", "output.confidence"], a_sketch())])
+
+
+def an_order() -> order.Order:
+    return order.Order(
+        device="camera-3",
+        profile="generic-arm64",
+        counter=7,
+        issued_at=AT,
+        not_after=LATER,
+        target_path="bundles/reading-1.0.0.bundle",
+        sha256=SHA,
+        length=123_456,
+        rollout="r-1",
+        sampling=order.SamplingCampaign(id="drift-1", max_items=100, max_bytes=1_000_000),
+    )
+
+
+def a_manifest() -> bundle.Manifest:
+    return bundle.Manifest(
+        task="pump",
+        version="1.0.0",
+        input=bundle.VectorInput(tensor="input", columns=["speed", "heat"], low=[0.0, -40.0], high=[8.0, 120.0]),
+        output=bundle.Classification(tensor="logits", classes=["ok", "worn"]),
+        variants=[
+            bundle.Variant(name="int8", entry="models/int8.onnx", runtime="onnxruntime", precision="int8", tolerance=0.25),
+            bundle.Variant(name="fp32", entry="models/fp32.onnx", runtime="onnxruntime", precision="fp32", tolerance=0.001),
+        ],
+        known_answers="known-answers.msgpack",
+        reference="reference.msgpack",
+        card="card.md",
+        profiles=["any"],
+        lineage=bundle.Lineage(task_sha256="0" * 64, data_sha256="1" * 64, seed=20, code="0.1.0", metrics={"accuracy": 0.98}),
+        entries={},
+    )
+
+
+def bundle_files() -> dict[str, bytes]:
+    inputs = bundle.Tensor(dtype="float32", shape=[1, 2], data=np.array([1.5, 20], "<f4").tobytes())
+    logits = bundle.Tensor(dtype="float32", shape=[1, 2], data=np.array([2, -1], "<f4").tobytes())
+    return {
+        "models/int8.onnx": b"an int8 model" * 40,
+        "models/fp32.onnx": b"an fp32 model" * 400,
+        "known-answers.msgpack": msgspec.msgpack.encode(bundle.KnownAnswers(inputs=inputs, outputs={"int8": logits, "fp32": logits})),
+        "reference.msgpack": sketch.encode_reference(a_reference()),
+        "card.md": b"# Pump\nTells a worn pump from its speed and heat.\n",
+    }
+
+
+def records() -> dict[str, messages.Record]:
+    return {
+        "event": messages.Event(at=AT, kind="update.active", detail={"sha256": SHA, "latency_p50_us": 180, "share": 0.5, "first": True}),
+        "sketch": messages.SketchWindow(start=AT, end=LATER, bundle=SHA, first_input=100, inputs=4, sketch=a_sketch()),
+        "result": messages.Result(at=AT, bundle=SHA, input_id="frame-00017.jpg", label="7", value=0.875, latency_us=240),
+        "sample": messages.Sample(
+            at=AT, bundle=SHA, campaign="drift-1", input_id="12", media_type="application/json", data=b"[1.5,20]", label=None, value=0.5
+        ),
+    }
+
+
+def from_device() -> dict[str, messages.FromDevice]:
+    ledger = {messages.Lane.EVENTS: messages.LaneLedger(produced=9, acknowledged=5, queued=3, dropped={"quota": 1})}
+    return {
+        "status": messages.Status(
+            at=AT,
+            online=True,
+            epoch="0190a1",
+            agent_version="0.1.0",
+            profile="generic-arm64",
+            bundle=SHA,
+            bundle_version="1.0.0",
+            phase="idle",
+            order_counter=7,
+            inputs=41,
+            refused={"corrupt-image": 1},
+            ledger=ledger,
+        ),
+        "will": messages.Status(at=AT, online=False, epoch="0190a1"),
+        "batch": messages.Batch(
+            epoch="0190a1",
+            lane=messages.Lane.TELEMETRY,
+            first=40,
+            records=[messages.encode_record(records()["result"])],
+        ),
+        "want": messages.Want(request="w1", path="metadata/timestamp.json", block_bytes=32_768, need=blocks.to_bitmap([0, 9], 10)),
+    }
+
+
+def to_device() -> dict[str, messages.ToDevice]:
+    return {
+        "ack": messages.Ack(epoch="0190a1", lane=messages.Lane.TELEMETRY, ranges=[(0, 39), (41, 41)]),
+        "block": messages.Block(request="w1", index=9, length=300_000, data=b"\x00\x01block"),
+        "refusal": messages.Refusal(request="w1", code="not-found", reason="no such file"),
+    }
+
+
+def specimens() -> dict[str, bytes]:
+    """File name below tests/golden/v1 -> its bytes."""
+    found = {f"record-{name}.bin": messages.encode_record(record) for name, record in records().items()}
+    found |= {f"message-{name}.bin": messages.encode(message) for name, message in (from_device() | to_device()).items()}
+    result = job.JobResult(accepted=True, reason="every gate passed", gates=[job.Gate("accuracy", 0.98, 0.9, True, "at least")])
+    spec = job.JobSpec(
+        job="j1",
+        task_file="/tasks/pump.toml",
+        champion="/bundles/champion.bundle",
+        bundle_version="1.0.0-r1",
+        samples=[job.LabelledSample("12", "pump-1", "samples/12.json", "application/json", "worn")],
+        condition=None,
+        releases="/tuf/releases.json",
+        releases_key="/keys/releases.pem",
+    )
+    enrol = enrolment.EnrolRequest(token_id="abcdefgh", secret="s" * 43, csr_pem="-----BEGIN CERTIFICATE REQUEST-----\n")
+    custom = msgspec.to_builtins(blocks.to_custom(blocks.index_of(bytes(range(256)) * 40)))
+    return found | {
+        "order.json": order.sign(an_order(), KEY),
+        "reference.bin": sketch.encode_reference(a_reference()),
+        "bundle.bin": bundle.pack(a_manifest(), bundle_files()),
+        "blocks.json": msgspec.json.encode(custom),
+        "job-spec.json": msgspec.json.encode(spec),
+        "job-result.json": msgspec.json.encode(result),
+        "enrol-request.json": msgspec.json.encode(enrol),
+    }
