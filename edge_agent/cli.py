@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -36,6 +37,11 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(error, FAILED)
     except KeyboardInterrupt:
         return FAILED
+    except Exception as error:  # noqa: BLE001 - the last line of defence of the program
+        if options.log_level == "debug":
+            traceback.print_exc()
+        mistake = f"a mistake in this program: {type(error).__name__}: {error} (edge-agent --log-level debug COMMAND shows where)"
+        return _fail(AgentError(mistake, code="internal"), FAILED)
 
 
 def _parser() -> argparse.ArgumentParser:

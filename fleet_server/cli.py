@@ -5,6 +5,7 @@ import logging
 import os
 import secrets
 import sys
+import traceback
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -21,11 +22,16 @@ from fleet_server.tables import database
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="The control plane of a fleet of edge devices."
 )
-token_app = typer.Typer(no_args_is_help=True, help="API tokens.")
+token_app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="API tokens.")
 app.add_typer(token_app, name="token")
 
 Home = Annotated[Path, typer.Option(envvar="EDGEFLEET_HOME", help="The server's folder: database, CA, online keys, repository.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+@app.callback()
+def options(debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an unforeseen error.")] = False) -> None:
+    """What holds for every command; `main` acts on it."""
 
 
 @app.command(epilog="Example: fleet-server init --home ./server --keys ./offline-keys --fleet demo --host localhost")
@@ -113,7 +119,7 @@ def migrate(home: Home) -> None:
 
 
 def main() -> None:
-    """Entry point: every foreseeable failure is one line on stderr."""
+    """Entry point: every failure is one line on stderr; a traceback could show secrets, and comes only with --debug."""
     try:
         app()
     except (BadRequest, NotFound, Conflict, ContractError) as error:
@@ -122,6 +128,10 @@ def main() -> None:
         _fail(str(error), 1)
     except SQLAlchemyError as error:
         _fail(f"the database does not answer: {str(getattr(error, 'orig', None) or error).strip()}", 1)
+    except Exception as error:  # noqa: BLE001 - the last line of defence of the program
+        if "--debug" in sys.argv:
+            traceback.print_exc()
+        _fail(f"a mistake in this program: {type(error).__name__}: {error} (fleet-server --debug COMMAND shows where)", 1)
 
 
 def _fail(text: str, code: int) -> None:

@@ -5,6 +5,7 @@ torch, onnx and tuf are imported by the commands that need them: `--help` answer
 
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,12 +17,11 @@ import typer
 from fleet_contract.bundle import Bundle
 from fleet_contract.errors import ContractError
 from fleet_contract.job import Progress
-from model_tools.errors import BadInput, GateFailed, ToolError
+from model_tools.errors import BadInput, Failed, GateFailed, ToolError
 from model_tools.gates import judge, reason
 from model_tools.storage import write_whole
 
 app = typer.Typer(
-    help="Train, export, quantize, evaluate, pack, sign and publish models; run retraining jobs.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -54,6 +54,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (ToolError, ContractError) as error:
         _complain(error, as_json="--json" in given)
         sys.exit(error.exit_code if isinstance(error, ToolError) else BadInput.exit_code)
+    except OSError as error:
+        _complain(Failed(str(error)), as_json="--json" in given)
+        sys.exit(Failed.exit_code)
+    except Exception as error:  # noqa: BLE001 - the last line of defence of the program
+        if "--debug" in given:
+            traceback.print_exc()
+        mistake = f"a mistake in this program: {type(error).__name__}: {error} (model-tools --debug COMMAND shows where)"
+        _complain(Failed(mistake, code="internal"), as_json="--json" in given)
+        sys.exit(Failed.exit_code)
+
+
+@app.callback()
+def options(debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an unforeseen error.")] = False) -> None:
+    """Train, export, quantize, evaluate, pack, sign and publish models; run retraining jobs."""
 
 
 @app.command()

@@ -14,6 +14,7 @@ from hil.errors import RigError
 from hil.fleet import FleetRig
 from hil.screen import Screen
 
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 _NOTHING = {
     "accuracy": dict.fromkeys(verdict.Accuracy.__dataclass_fields__),
     "false_alarms": None,
@@ -23,6 +24,7 @@ _NOTHING = {
 }
 
 
+@app.command()
 def run(
     home: Annotated[Path, typer.Option(help="Folder of this run; wiped at the start.")] = Path(".demo"),
     broker: Annotated[str, typer.Option(help="auto, mosquitto or embedded.")] = "auto",
@@ -86,4 +88,4 @@ def _linger(fleet: FleetRig, screen: Screen) -> None:
 
 
 if __name__ == "__main__":
-    typer.run(run)
+    app()

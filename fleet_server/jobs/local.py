@@ -49,7 +49,7 @@ class LocalRunner:
         for name in (PROCESS, PROGRESS, LOG, RESULT):
             (folder / name).unlink(missing_ok=True)
         environment = os.environ | {name: str(self._threads) for name in _THREAD_VARIABLES}
-        command = [self._python, "-m", "model_tools", "job", str(folder)]
+        command = [self._python, "-m", "model_tools", "--debug", "job", str(folder)]
         try:
             with (folder / PROGRESS).open("wb") as out, (folder / LOG).open("wb") as log:
                 child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=log, env=environment, start_new_session=True)

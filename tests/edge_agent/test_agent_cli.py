@@ -168,3 +168,18 @@ class TestUsage:
             cli.main(["--help"])
         assert ended.value.code == 0
         assert "edge-agent run --state" in capsys.readouterr().out
+
+
+class TestUnforeseen:
+    """One line, and no traceback, for it could show secrets; asked for, the traceback comes."""
+
+    @pytest.mark.parametrize(("level", "traced"), [("info", False), ("debug", True)])
+    def test_a_mistake_is_one_line(
+        self, level: str, traced: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(cli, "_existing", lambda _: 1 / 0)
+        assert cli.main(["--log-level", level, "status", "--state", str(tmp_path)]) == 1
+        said = capsys.readouterr().err
+        assert "ZeroDivisionError" in said.splitlines()[-1]
+        assert said.endswith("[internal]\n")
+        assert ("Traceback" in said) is traced

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from fleet_server import cli
+
 PATIENCE_S = 60.0
 
 
@@ -104,3 +106,13 @@ def test_up_with_an_unusable_task_file_names_it(founded: Founded, tmp_path: Path
         path.write_text(content)
     done = run("up", "--home", founded.home, "--broker", "mqtts://localhost:1", "--https-port", 0, "--task", path)
     assert (done.returncode, said in done.stderr, str(path) in done.stderr) == (2, True, True)
+
+
+@pytest.mark.parametrize(("options", "traced"), [pytest.param([], False, id="as usual"), pytest.param(["--debug"], True, id="debug")])
+def test_a_mistake_is_one_line_and_shows_where_only_when_asked(options: list[str], traced: bool, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(cli.settings, "load", lambda _: 1 / 0)
+    monkeypatch.setattr(sys, "argv", ["fleet-server", *options, "migrate", "--home", "."])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    said = capsys.readouterr().err
+    assert (ended.value.code, "ZeroDivisionError" in said.splitlines()[-1], "Traceback" in said) == (1, True, traced)

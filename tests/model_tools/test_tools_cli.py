@@ -13,6 +13,7 @@ from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata, Targets
 
 from fleet_contract.bundle import Bundle
+from model_tools import cli
 from model_tools.cli import main
 from model_tools.sign.releases import sign_releases
 from tests.fakes.release_server import error, serve_releases
@@ -101,6 +102,21 @@ class TestInspect:
 )
 def test_usage_errors_exit_with_2(arguments, capsys):
     assert run(*arguments) == 2
+
+
+@pytest.mark.parametrize(("options", "traced"), [pytest.param([], False, id="as usual"), pytest.param(["--debug"], True, id="debug")])
+def test_a_mistake_is_one_line_and_shows_where_only_when_asked(options, traced, desk, capsys, monkeypatch):
+    monkeypatch.setattr(cli, "_summary", lambda _: 1 / 0)
+    assert run(*options, "inspect", desk / "tiny.bundle", "--json") == 1
+    said = capsys.readouterr().err
+    assert json.loads(said.splitlines()[-1])["error"]["code"] == "internal"
+    assert ("Traceback" in said) is traced
+
+
+def test_a_disk_that_does_not_take_the_result_is_one_line(desk, capsys):
+    arguments = ("sign", desk / "tiny.bundle", "--releases", desk / "releases.json", "--key", desk / "releases.pem")
+    assert run(*arguments, "--out", desk) == 1
+    assert capsys.readouterr().err.startswith("error: ")
 
 
 class TestSign:
