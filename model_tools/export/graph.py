@@ -13,7 +13,7 @@ from torch import nn
 
 from fleet_contract.bundle import ImageInput, VectorInput
 from model_tools.errors import Failed
-from model_tools.pack.running import logits as run
+from model_tools.running import logits as run
 from model_tools.train.networks import fold
 from model_tools.train.training import Trained
 
