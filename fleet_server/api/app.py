@@ -2,7 +2,7 @@
 
 from fastapi import FastAPI
 
-from fleet_server.api import audit, bundles, devices, drift, enrolment, errors, health, jobs, rollouts, samples, telemetry
+from fleet_server.api import audit, bundles, devices, drift, enrolment, errors, health, jobs, rollouts, samples, telemetry, tokens
 from fleet_server.api.limiting import BodyLimit
 from fleet_server.fleet import Fleet
 from fleet_server.services.metrics import registry_for
@@ -18,6 +18,7 @@ _ROUTERS = (
     drift.router,
     samples.router,
     jobs.router,
+    tokens.router,
     audit.router,
 )
 

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Engine, insert, select
+from sqlalchemy import Engine, Row, insert, select, update
 
 from fleet_contract import limits
 from fleet_server.domain.roles import Role
-from fleet_server.errors import BadRequest, Unauthorised
+from fleet_server.errors import BadRequest, NotFound, Unauthorised
 from fleet_server.services import audit
 from fleet_server.tables.api_token import ApiToken
 from fleet_server.tables.database import reading, writing
@@ -40,6 +40,25 @@ def create(engine: Engine, role: str, *, by: str, now: datetime, new_secret: Cal
         connection.execute(insert(ApiToken).values(row))
         audit.append(connection, by, "token.create", token, {"role": role}, now)
     return f"eft_{token}_{secret}"
+
+
+def everyone(engine: Engine) -> list[Row]:
+    """All tokens in the order in which they were made, revoked ones too. Rows hold digests of secrets: show none."""
+    with reading(engine) as connection:
+        return list(connection.execute(select(ApiToken).order_by(ApiToken.created_at, ApiToken.id)))
+
+
+def revoke(engine: Engine, token: str, *, by: str, now: datetime) -> Row:
+    """End a token. Raises NotFound; for one that is revoked already nothing changes."""
+    wanted = select(ApiToken).where(ApiToken.id == token)
+    with writing(engine) as connection:
+        ended = update(ApiToken).where(ApiToken.id == token, ApiToken.revoked_at.is_(None)).values(revoked_at=now)
+        if connection.execute(ended).rowcount:
+            audit.append(connection, by, "token.revoke", token, {}, now)
+        row = connection.execute(wanted).one_or_none()
+    if row is None:
+        raise NotFound(f"there is no token {token!r}", field="token")
+    return row
 
 
 def authenticate(engine: Engine, text: str) -> Principal:
