@@ -9,8 +9,7 @@ import cv2
 
 from edge_agent.errors import Fatal
 from edge_agent.ports import Clock, Input
-from edge_agent.sources import images
-from fleet_contract import limits
+from fleet_contract import images, limits
 from fleet_contract.bundle import ImageInput, VectorInput
 
 _REOPEN_S = 1.0

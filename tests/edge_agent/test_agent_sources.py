@@ -11,11 +11,10 @@ import pytest
 
 from edge_agent.errors import Fatal
 from edge_agent.ports import Input
-from edge_agent.sources import images
 from edge_agent.sources.camera import CaptureCamera, FolderCamera
 from edge_agent.sources.factory import open_source
 from edge_agent.sources.rows import CsvRows
-from fleet_contract import limits
+from fleet_contract import images, limits
 from fleet_contract.bundle import ImageInput, VectorInput
 from tests.fakes.agent_run_world import FakeClock
 
