@@ -12,6 +12,7 @@ from hil.errors import ProgramFailed
 _PREFIX = "/v1"
 _TIMEOUT_S = 20.0
 _PAGE_ROWS = 1_000
+_TAIL_CHARS = 500
 
 
 class Client:
@@ -32,26 +33,23 @@ class Client:
         self._http.close()
 
     def get(self, path: str, **query: object) -> Any:
-        """The decoded answer. Raises ProgramFailed with the server's own words."""
-        return self._answer(self._http.get(f"{_PREFIX}{path}", params=_given(query)))
+        """The decoded answer. Raises ProgramFailed, with the server's own words where it gave some."""
+        return self._ask("GET", f"{_PREFIX}{path}", params=_given(query)).json()
 
     def post(self, path: str, body: object) -> Any:
-        return self._answer(self._http.post(f"{_PREFIX}{path}", json=body))
+        """Raises ProgramFailed."""
+        return self._ask("POST", f"{_PREFIX}{path}", json=body).json()
 
     def content(self, path: str) -> bytes:
         """The bytes of a file. Raises ProgramFailed."""
-        response = self._http.get(f"{_PREFIX}{path}")
-        self._check(response)
-        return response.content
+        return self._ask("GET", f"{_PREFIX}{path}").content
 
     def metrics(self) -> str:
         """The server's numbers in Prometheus' text format. Raises ProgramFailed."""
-        response = self._http.get("/metrics")
-        self._check(response)
-        return response.text
+        return self._ask("GET", "/metrics").text
 
     def items(self, path: str, **query: object) -> Iterator[dict]:
-        """Every item of a list, over all its pages."""
+        """Every item of a list, over all its pages. Raises ProgramFailed."""
         after = None
         while True:
             page = self.get(path, **query, after=after, limit=_PAGE_ROWS)
@@ -60,14 +58,14 @@ class Client:
             if after is None:
                 return
 
-    def _answer(self, response: httpx.Response) -> Any:
-        self._check(response)
-        return response.json()
-
-    @staticmethod
-    def _check(response: httpx.Response) -> None:
+    def _ask(self, method: str, path: str, **what: Any) -> httpx.Response:
+        try:
+            response = self._http.request(method, path, **what)
+        except httpx.TransportError as error:
+            raise ProgramFailed(f"{method} {path}: the fleet server does not answer ({error!r})") from error
         if response.is_error:
-            raise ProgramFailed(f"{response.request.method} {response.request.url.path}: {response.status_code} {response.text[:500]}")
+            raise ProgramFailed(f"{method} {path}: {response.status_code} {response.text[:_TAIL_CHARS]}")
+        return response
 
 
 def _given(query: dict[str, object]) -> dict[str, Any]:

@@ -31,21 +31,20 @@ def run(
     keep: Annotated[bool, typer.Option("--keep", help="Leave it running at the end, until Ctrl-C.")] = False,
 ) -> None:
     """Train, sign, roll out, watch, retrain and roll out again, on three virtual cameras."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    console = Console()
-    screen = Screen(console)
+    signal.signal(signal.SIGTERM, _interrupt)
+    screen = Screen(Console())
     try:
         with FleetRig(home.resolve()) as fleet:
             line = _play(fleet, screen, broker)
             if keep:
-                _linger(fleet, screen)
-    except RigError as error:
-        screen.say(f"\nThe loop did not close: {error}\nLogs: {home.resolve() / 'logs'}")
+                _show_access(fleet, screen)
+            _say_last(line)
+            if keep:
+                _linger()
+    except (RigError, KeyboardInterrupt) as error:
+        screen.say(f"\nThe loop did not close: {str(error) or 'stopped'}\nLogs: {home.resolve() / 'logs'}")
         line = {"closed": False, **_NOTHING, "seconds": round(screen.elapsed_s, 1)}
-    except KeyboardInterrupt:
-        screen.say("\nStopped.")
-        line = {"closed": False, **_NOTHING, "seconds": round(screen.elapsed_s, 1)}
-    sys.stdout.write(json.dumps(line) + "\n")
+        _say_last(line)
     raise typer.Exit(0 if line["closed"] else 1)
 
 
@@ -77,14 +76,28 @@ def _summarise(screen: Screen, played: scenario.Run, seen: verdict.Seen) -> None
     screen.table("Key figures", ["what", "how much"], scenario.figures(played))
 
 
-def _linger(fleet: FleetRig, screen: Screen) -> None:
+def _show_access(fleet: FleetRig, screen: Screen) -> None:
     state = fleet.server.state()
-    screen.say(f"\nStill running. API: {state.https_url}/docs  metrics: {state.https_url}/metrics  broker: {state.broker_url}")
-    screen.say(f"CA: {fleet.server.ca}  admin token: {fleet.server.token}\nCtrl-C ends it.")
+    screen.say(
+        f"\nStill running, until Ctrl-C. API: {state.https_url}/docs  metrics: {state.https_url}/metrics  broker: {state.broker_url}"
+    )
+    screen.say(f"CA: {fleet.server.ca}  admin token: {fleet.server.token}")
+
+
+def _say_last(line: dict) -> None:
+    sys.stdout.write(json.dumps(line) + "\n")
+    sys.stdout.flush()
+
+
+def _linger() -> None:
     try:
         signal.pause()
     except KeyboardInterrupt:
-        screen.say("\nEnding.")
+        return
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":
