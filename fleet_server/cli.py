@@ -1,4 +1,4 @@
-"""The command line: init | up | token create | migrate. Exit codes: 0 ok, 1 failed, 2 bad input."""
+"""The command line: init | up | token create | broker-files | migrate. Exit codes: 0 ok, 1 failed, 2 bad input."""
 
 import json
 import logging
@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from fleet_contract.errors import ContractError
 from fleet_server import founding, settings
 from fleet_server.errors import BadRequest, Conflict, NotFound, ServerError
+from fleet_server.founding import Listening
 from fleet_server.services import tokens
 from fleet_server.tables import database
 
@@ -105,6 +106,21 @@ def token_create(
     finally:
         engine.dispose()
     typer.echo(json.dumps({"role": role, "token": token}) if as_json else token)
+
+
+@app.command("broker-files", epilog="Example: fleet-server broker-files --home ./server --host mqtt.example --out /etc/mosquitto/fleet")
+def broker_files(
+    home: Home,
+    host: Annotated[list[str], typer.Option(help="Name or IP address by which devices reach the broker; may be repeated.")],
+    out: Annotated[Path, typer.Option(help="New folder for the files. They name each other by its absolute path.")],
+    port: Annotated[int, typer.Option(min=1, max=65_535)] = 8883,
+    address: Annotated[str, typer.Option(help="IP address that the broker listens on.")] = "0.0.0.0",
+) -> None:
+    """Write certificate, key, ACL and configuration for a Mosquitto that you run yourself."""
+    chosen = settings.load(home)
+    folder = founding.make_broker_files(home.resolve(), chosen.fleet, out.resolve(), Listening(tuple(host), address, port), _now)
+    typer.echo(f"{folder} is ready for `mosquitto -c {folder / 'mosquitto.conf'}`; its user must own the folder.")
+    typer.echo(f"Then: fleet-server up --home {home} --broker mqtts://{host[0]}:{port}")
 
 
 @app.command(epilog="Example: fleet-server migrate --home ./server")

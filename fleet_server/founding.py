@@ -1,14 +1,18 @@
-"""Making a fleet server's home: its CA, keys, TUF repository, database and first admin token; all of it or nothing."""
+"""Making a fleet server's home: its CA, keys, TUF repository, database and first admin token; all of it or nothing.
+And the files of a broker that runs elsewhere."""
 
 import secrets
 import shutil
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from fleet_server import settings as server_settings
 from fleet_server.errors import BadRequest, Conflict
+from fleet_server.mqtt import mosquitto
+from fleet_server.mqtt.listener import Listener
 from fleet_server.services import tokens
 from fleet_server.settings import Settings
 from fleet_server.storage import make_folder
@@ -16,6 +20,16 @@ from fleet_server.tables import database
 from fleet_server.trust import device_ca, genesis, keys
 
 _FOLDERS = ("samples", "jobs", "broker", "run")
+_NOT_ROOT = -1
+
+
+@dataclass(frozen=True)
+class Listening:
+    """Where a broker elsewhere is reached, and what it binds."""
+
+    hosts: tuple[str, ...]
+    address: str
+    port: int
 
 
 def found(home: Path, offline: Path, settings: Settings, clock: Callable[[], datetime]) -> str:
@@ -31,6 +45,20 @@ def found(home: Path, offline: Path, settings: Settings, clock: Callable[[], dat
         for name in keys.OFFLINE:
             (offline / f"{name}.pem").unlink(missing_ok=True)
         raise
+
+
+def make_broker_files(home: Path, fleet: str, out: Path, listening: Listening, clock: Callable[[], datetime]) -> Path:
+    """Fill the new folder `out` with what a Mosquitto of the fleet needs, to run as a user who owns the folder. Raises Conflict, BadRequest."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise Conflict(f"{out} is not empty; choose another --out (nothing is ever overwritten)", field="out")
+    for host in listening.hosts:
+        server_settings.check(Settings(host=host))
+    authority = device_ca.DeviceCa(home / "ca", fleet, clock)
+    make_folder(out, 0o700)
+    authority.certify_broker(out, listening.hosts)
+    ca, certificate, key = (str(out / name) for name in ("ca.pem", "broker.pem", "broker.key"))
+    mosquitto.configure(Listener(listening.address, listening.port, ca, certificate, key, str(out)), _NOT_ROOT)
+    return out
 
 
 def database_url(home: Path, settings: Settings) -> str:

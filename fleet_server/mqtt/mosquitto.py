@@ -18,13 +18,16 @@ def find(search_path: str) -> str | None:
     return shutil.which("mosquitto", path=os.pathsep.join((search_path, _DEBIAN_FOLDER)))
 
 
-def configure(listener: Listener) -> Path:
-    """Write mosquitto.conf and its ACL into the listener's folder. Returns the path of the configuration."""
+def configure(listener: Listener, user_id: int) -> Path:
+    """Write mosquitto.conf and its ACL into the listener's folder. Returns the path of the configuration.
+
+    Started by root (`user_id` 0), Mosquitto stays root: else it would become the user mosquitto, who may not read the key.
+    """
     folder = Path(listener.folder)
     store = make_folder(folder / "store", 0o700)
     acl, configuration = folder / "acl.conf", folder / "mosquitto.conf"
     write_atomic(acl, _acl().encode(), 0o600)
-    write_atomic(configuration, _settings(listener, acl, store, os.geteuid()).encode(), 0o600)
+    write_atomic(configuration, _settings(listener, acl, store, user_id).encode(), 0o600)
     return configuration
 
 

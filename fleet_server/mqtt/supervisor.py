@@ -43,7 +43,7 @@ def choose(wanted: str, search_path: str) -> str:
 def program(kind: str, listener: Listener, search_path: str) -> list[str]:
     """The command of a broker, its configuration written."""
     if kind == "mosquitto":
-        return [mosquitto.find(search_path) or kind, "-c", str(mosquitto.configure(listener))]
+        return [mosquitto.find(search_path) or kind, "-c", str(mosquitto.configure(listener, os.geteuid()))]
     settings = Path(listener.folder) / "embedded.json"
     write_atomic(settings, msgspec.json.encode(listener), 0o600)
     return [sys.executable, "-m", "fleet_server.mqtt.embedded", str(settings)]

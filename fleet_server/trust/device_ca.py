@@ -65,6 +65,16 @@ class DeviceCa:
         uri = x509.UniformResourceIdentifier(f"spiffe://{self._fleet}/server")
         self._renew(SERVER_IDENTITY, SERVER_IDENTITY, [uri], ExtendedKeyUsageOID.CLIENT_AUTH)
 
+    def certify_broker(self, folder: Path, hosts: Sequence[str]) -> None:
+        """Write ca.pem, broker.pem (SANs are `hosts`) and broker.key into `folder`, for a broker that runs somewhere else."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        sans = [_general_name(host) for host in dict.fromkeys(hosts)]
+        write_atomic(folder / "broker.key", _key_pem(key), 0o600)
+        write_atomic(
+            folder / "broker.pem", self._sign(key.public_key(), "fleet-broker", sans, ExtendedKeyUsageOID.SERVER_AUTH, _SERVER_DAYS)
+        )
+        write_atomic(folder / "ca.pem", self._pem)
+
     def _renew(self, stem: str, name: str, sans: list[x509.GeneralName], usage: x509.ObjectIdentifier) -> None:
         if self._still_good(self.folder / f"{stem}.pem", sans):
             return
