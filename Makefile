@@ -29,11 +29,11 @@ clean:
 
 $(BIN)/python:
 	@set -e; \
-	for python in $(PYTHON) python3.11 python3.12 python3.13 python3; do \
+	for python in $(or $(PYTHON),python3.11 python3.12 python3.13 python3); do \
 	  if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found="$$python"; break; fi; \
 	done; \
 	if [ -z "$$found" ]; then \
-	  echo "edgefleet needs Python 3.11 or newer; found: $$(python3 --version 2>&1 || echo none)." >&2; \
+	  echo "edgefleet needs Python 3.11 or newer; found: $$($(or $(PYTHON),python3) --version 2>/dev/null || echo none)." >&2; \
 	  echo "Install one (Debian 12: apt install python3 python3-venv; or https://www.python.org/downloads/)," >&2; \
 	  echo "or name one that you have: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12" >&2; \
 	  exit 1; \
