@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from edge_agent.errors import Fatal
 from edge_agent.link.files import MqttFiles
 from edge_agent.link.ignored import Ignored
 from edge_agent.link.mqtt import Handlers, MqttLink
@@ -14,11 +15,13 @@ from edge_agent.update.loop import UpdateLoop
 from fleet_contract.order import SamplingCampaign
 
 _WATCH_S = 1.0
+_LAST_WORDS_S = 5.0
 
 
 @dataclass(frozen=True)
 class Agent:
-    """`campaign` is what the newest order asks to sample; `report` shows the state to a person."""
+    """`campaign` is what the newest order asks to sample; `report` shows the state to a person; `record_end` makes why the agent gives up
+    an event."""
 
     link: MqttLink
     files: MqttFiles
@@ -29,9 +32,11 @@ class Agent:
     ignored: Ignored
     campaign: Callable[[], SamplingCampaign | None]
     report: Callable[[], None]
+    record_end: Callable[[Fatal], None]
 
     def serve(self, stop: threading.Event) -> None:
-        """The pipeline in this thread until `stop`; the model comes up without the server, and the records wait for it."""
+        """The pipeline in this thread until `stop`; the model comes up without the server, and the records wait for it.
+        Raises Fatal when the source can never feed the model; the server is told first, if it can be reached."""
         ended = threading.Event()
         watch = threading.Thread(target=self._watch, args=(ended,), name="watch", daemon=True)
         handlers = Handlers(order=self._take, ack=self.uplink.on_ack, file=self.files.receive, connected=self._greet)
@@ -41,6 +46,10 @@ class Agent:
             self.link.start(handlers)
             watch.start()
             self.pipeline.run(stop)
+        except Fatal as error:
+            self.record_end(error)
+            self.uplink.drain(_LAST_WORDS_S)
+            raise
         finally:
             ended.set()
             self.files.close()

@@ -12,7 +12,7 @@ from edge_agent import __version__, identity
 from edge_agent.agent import Agent
 from edge_agent.clock import SystemClock
 from edge_agent.config import Settings, StateFolder
-from edge_agent.errors import Fatal, Reject
+from edge_agent.errors import Fatal, Reject, Retry
 from edge_agent.identity import Identity
 from edge_agent.inference.host import InferenceHost
 from edge_agent.link.files import MqttFiles
@@ -38,6 +38,7 @@ from fleet_contract.messages import Event
 log = logging.getLogger(__name__)
 
 _ID_BYTES = 8
+_MAX_MESSAGE_CHARS = 300
 
 
 def run(state: StateFolder, source: str, settings: Settings, stop: threading.Event) -> None:
@@ -96,6 +97,7 @@ def build(me: Identity, state: StateFolder, source: str, settings: Settings, clo
         ignored=ignored,
         campaign=lambda: executor.state.order.sampling if executor.state.order else None,
         report=_reporter(StatusFile(state.status), link, me, source),
+        record_end=lambda error: _record_end(parts, error),
     )
 
 
@@ -120,6 +122,13 @@ def _first_state(parts: Parts, *, was_damaged: bool) -> State:
         state = State()
     parts.store.append(started)
     return state
+
+
+def _record_end(parts: Parts, error: Fatal) -> None:
+    try:
+        parts.store.append([_event(parts, "agent.failed", code=error.code, message=str(error)[:_MAX_MESSAGE_CHARS])])
+    except Retry as failure:
+        log.warning("the server will not hear why the agent ends: %s", failure)
 
 
 def _event(parts: Parts, kind: str, **detail: str) -> Event:

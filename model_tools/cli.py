@@ -21,12 +21,7 @@ from model_tools.errors import BadInput, Failed, GateFailed, ToolError
 from model_tools.gates import judge, reason
 from model_tools.storage import write_whole
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
 def _reachable(out: Path) -> Path:
@@ -51,18 +46,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = sys.argv[1:] if arguments is None else list(arguments)
     try:
         app(given)
-    except (ToolError, ContractError) as error:
-        _complain(error, as_json="--json" in given)
-        sys.exit(error.exit_code if isinstance(error, ToolError) else BadInput.exit_code)
-    except OSError as error:
-        _complain(Failed(str(error)), as_json="--json" in given)
-        sys.exit(Failed.exit_code)
+    except (ToolError, ContractError, OSError) as error:
+        _fail(error, given)
     except Exception as error:  # noqa: BLE001 - the last line of defence of the program
         if "--debug" in given:
             traceback.print_exc()
         mistake = f"a mistake in this program: {type(error).__name__}: {error} (model-tools --debug COMMAND shows where)"
-        _complain(Failed(mistake, code="internal"), as_json="--json" in given)
-        sys.exit(Failed.exit_code)
+        _fail(Failed(mistake, code="internal"), given)
 
 
 @app.callback()
@@ -299,9 +289,10 @@ def _show_line(progress: Progress) -> None:
     sys.stdout.flush()
 
 
-def _complain(error: ToolError | ContractError, *, as_json: bool) -> None:
-    if as_json:
-        told = {"code": error.code, "message": str(error), "field": error.field, "limit": error.limit}
-        typer.echo(msgspec.json.encode({"error": told}), err=True)
-    else:
-        typer.echo(f"error: {error}", err=True)
+def _fail(error: ToolError | ContractError | OSError, given: Sequence[str]) -> None:
+    """One line on stderr, and the exit code of this kind of error."""
+    if isinstance(error, OSError):
+        error = Failed(str(error))
+    told = {"code": error.code, "message": str(error), "field": error.field, "limit": error.limit}
+    typer.echo(msgspec.json.encode({"error": told}) if "--json" in given else f"error: {error}", err=True)
+    sys.exit(error.exit_code if isinstance(error, ToolError) else BadInput.exit_code)

@@ -15,6 +15,7 @@ from fleet_contract.messages import Ack, Batch, Lane, Status
 log = logging.getLogger(__name__)
 
 _MAX_WAITING_ACKS = 1_000
+_DRAIN_POLL_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,15 @@ class Uplink:
                 self._link.send(_offline(self._observe()))
             except Retry as error:
                 log.info("no goodbye was sent: %s", error)
+
+    def drain(self, timeout_s: float) -> bool:
+        """Wait until nothing of the events lane waits for the server; whether that came true. For what must be heard before the end."""
+        deadline_s = self._clock.monotonic_s() + timeout_s
+        while self._store.ledger()[Lane.EVENTS].queued:
+            if self._clock.monotonic_s() >= deadline_s or self._stop.wait(_DRAIN_POLL_S):
+                return False
+            self._wake.set()
+        return True
 
     def on_connected(self) -> None:
         self._reconnected.set()

@@ -21,6 +21,7 @@ from hil import watch, workbench
 from hil.camera import VirtualCamera, VirtualSensor
 from hil.device import DeviceRig
 from hil.fleet import FleetRig
+from hil.program import installed
 from hil.waiting import wait_until
 
 WAIT_S = 60.0
@@ -122,6 +123,23 @@ def test_rows_that_are_no_input_are_counted_by_reason_and_the_others_answered(tm
     fleet.wait(lambda: watch.answered(fleet.api, _mute, {"sensor-1": 40}), "the good rows", WAIT_S)
     results = [int(row["input_id"]) for row in fleet.api.items("/telemetry", device="sensor-1")]
     assert sorted(results) == [*range(1, 21), *range(26, 46)]
+
+
+def test_a_file_whose_header_does_not_fit_ends_the_agent_and_the_server_knows_why(tmp_path, fleet, made, broker):
+    _bring_up(fleet, made, broker)
+    (tmp_path / "rows.csv").write_text("colour,weight\n1,2\n")
+    rig = DeviceRig("sensor-1", f"csv:{tmp_path / 'rows.csv'}", fleet.home / "devices" / "sensor-1", fleet.logs)
+    rig.enrol(fleet.api, fleet.server.state().https_url, profile="generic-x86-64", task="tissue")
+    command = [installed("edge-agent"), "run", "--state", rig.state, "--source", rig.source]
+    ended = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=WAIT_S)
+    assert (ended.returncode, "Traceback" in ended.stderr) == (2, False)
+    assert "lacks the columns" in ended.stderr.splitlines()[-1]
+    fleet.wait(lambda: [*fleet.api.items("/events", device="sensor-1", kind="agent.failed")], "the last words", WAIT_S)
+    told = next(fleet.api.items("/events", device="sensor-1", kind="agent.failed"))["detail"]
+    assert told["code"] == "missing-columns"
+    assert "lacks the columns" in told["message"]
+    fleet.wait(lambda: not fleet.api.get("/devices/sensor-1")["online"], "the goodbye", WAIT_S)
+    assert not [line for line in fleet.api.items("/ledger") if line["lost"]]
 
 
 def test_a_corrupt_picture_is_skipped_and_the_stream_goes_on(tmp_path, fleet, made, broker):

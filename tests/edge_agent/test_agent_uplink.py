@@ -11,7 +11,7 @@ import pytest
 from edge_agent.errors import Retry
 from edge_agent.link.outbox import Outbox
 from edge_agent.link.uplink import Pace, Uplink
-from fleet_contract.messages import Ack, Batch, FromDevice, Lane, Result, Sample, Status
+from fleet_contract.messages import Ack, Batch, Event, FromDevice, Lane, Result, Sample, Status
 from tests.fakes.agent_run_world import FakeClock
 from tests.fakes.agent_world import FakeLink, ack_of
 
@@ -139,6 +139,23 @@ class TestStatus:
     def test_goodbye(self, world: World) -> None:
         world.uplink.close()
         assert [status.online for status in world.link.statuses()] == [False]
+
+
+class TestLastWords:
+    def test_they_are_waited_for_until_the_server_has_them(self, world: World) -> None:
+        world.link.on_send = lambda message: world.uplink.on_ack(ack_of(message)) if isinstance(message, Batch) else None
+        world.outbox.append([Event(at=AT, kind="agent.failed")])
+        world.uplink.start()
+        assert world.uplink.drain(60)
+        assert world.queued() == 0
+        world.uplink.close()
+
+    def test_without_a_connection_they_stay_for_the_next_start(self, world: World) -> None:
+        world.link.connected = False
+        world.clock.step_s = 1
+        world.outbox.append([Event(at=AT, kind="agent.failed")])
+        assert not world.uplink.drain(2)
+        assert world.queued() == 1
 
 
 def test_the_thread_carries_everything_up_and_survives_what_a_turn_meets(world: World) -> None:
