@@ -35,6 +35,7 @@ class ImageShape(Section, tag="image", tag_field="kind"):
 
 class VectorShape(Section, tag="vector", tag_field="kind"):
     columns: list[_Text] = []
+    ignore: list[_Text] = []
     range_margin: Annotated[float, msgspec.Meta(ge=0, le=1e6)] = 10.0
     ranges: dict[str, tuple[float, float]] = {}
 
@@ -53,6 +54,7 @@ class CsvFile(Section, tag="csv", tag_field="reader"):
     file: _Text
     target: _Text
     delimiter: Annotated[str, msgspec.Meta(min_length=1, max_length=1)] = ","
+    missing: Literal["refuse", "skip"] = "refuse"
     min_rows: _Count = 20
 
 
@@ -88,14 +90,16 @@ class Retraining(Section):
 
 
 class Quantization(Section):
+    """None means: 256 pictures or 4096 vectors."""
+
     prefer: Literal["int8", "fp32"] = "int8"
-    rows: _Count = 256
+    rows: _Count | None = None
 
 
 class Gates(Section):
-    """Accuracies, 0..1."""
+    """Accuracies, 0..1. None means: clearly better than guessing, every class counting the same."""
 
-    min_accuracy: _Share = 0.7
+    min_accuracy: _Share | None = None
     max_int8_drop: _Share = 0.02
     min_gain_on_new: Annotated[float, msgspec.Meta(ge=-1, le=1)] = 0.05
     max_loss_on_old: _Share = 0.02

@@ -8,7 +8,8 @@ profiles = ["any"]                     # hardware profiles that the bundle fits
 
 [input]
 kind = "vector"                        # or "image" with height, width, channels (1 grey, 3 RGB)
-columns = ["temp", "vib"]              # left out: every column but target, group and time
+columns = ["temp", "vib"]              # left out: every column but target, group and time; true and false are read as 1 and 0
+# ignore = ["serial"]                  # ... and but these
 range_margin = 10.0                    # a device refuses values further outside the training range than this many times its span
 ranges = { temp = [-40.0, 200.0] }     # or these bounds
 
@@ -16,9 +17,10 @@ ranges = { temp = [-40.0, 200.0] }     # or these bounds
 classes = ["good", "worn"]             # left out: what the data shows
 
 [data]
-reader = "csv"                         # file, target, delimiter
+reader = "csv"                         # file, target, delimiter, missing
 file = "rows.csv"                      # paths are relative to the task file
 target = "state"
+missing = "refuse"                     # or "skip": rows without a value in an input column are left out
 min_rows = 20
 
 # [data]                               # pictures: folder/<class>/<name>.jpg, or a labels CSV with the header file,label
@@ -51,10 +53,10 @@ held_out = 0.25                        # share of the new labels kept back for t
 
 [quantize]
 prefer = "int8"                        # the variant devices take first: int8 or fp32
-rows = 256                             # training rows for calibration
+rows = 256                             # training rows for calibration; left out: 256 pictures or 4096 vectors
 
 [gates]
-min_accuracy = 0.7
+min_accuracy = 0.7                     # left out: the mean share of each class answered rightly, 1.25 times what guessing gives
 max_int8_drop = 0.02
 min_gain_on_new = 0.05
 max_loss_on_old = 0.02
@@ -270,6 +272,8 @@ def _check_ranges(shape: ImageShape | VectorShape) -> None:
     if isinstance(shape, ImageShape):
         return
     _check_distinct(shape.columns, "input.columns", limits.MAX_CSV_COLUMNS)
+    if shape.columns and shape.ignore:
+        raise BadTask("input.columns already leaves out what it does not name: drop input.ignore", field="input.ignore")
     for column, (low, high) in shape.ranges.items():
         if shape.columns and column not in shape.columns:
             raise BadTask(f"input.ranges names {column!r}, which input.columns does not", field=f"input.ranges.{column}")

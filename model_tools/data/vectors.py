@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fleet_contract import cells
 from model_tools.data import labels, rows
 from model_tools.data.dataset import Dataset
 from model_tools.data.found import Found
@@ -22,30 +23,33 @@ def read_vectors(task: Task) -> Found:
     too few rows.
     """
     source, path = _csv_of(task), task.resolve(_csv_of(task).file)
-    numbers, words, groups, times = [], [], [], []
+    numbers, words, ids, groups, times = [], [], [], [], []
     with rows.open_rows(path, source.delimiter) as (header, body):
         columns = _columns(task, header)
         picked = [rows.position(header, column, path) for column in columns]
         target = rows.position(header, source.target, path)
         group, time = (None if c is None else rows.position(header, c, path) for c in (task.split.group, task.split.time))
-        for row, cells in body:
-            numbers.append(_numbers(cells, picked, columns, row))
-            words.append(_label(cells[target], source.target, row))
+        for row, found in body:
+            if source.missing == "skip" and any(cells.is_missing(found[at]) for at in picked):
+                continue
+            numbers.append(_numbers(found, picked, columns, row))
+            words.append(_label(found[target], source.target, row))
+            ids.append(str(row))
             if group is not None:
-                groups.append(cells[group].strip())
+                groups.append(found[group].strip())
             if time is not None:
-                times.append(cells[time].strip())
+                times.append(found[time].strip())
     if len(words) < source.min_rows:
         raise BadData(f"{path.name} has {len(words)} rows, at least {source.min_rows} are wanted", field=path.name, limit=source.min_rows)
     classes = labels.name_classes(words, task.output.classes, source.target)
-    made = Dataset(np.array(numbers, np.float32), labels.number(words, classes), classes, tuple(str(i + 1) for i in range(len(words))))
+    made = Dataset(np.array(numbers, np.float32), labels.number(words, classes), classes, tuple(ids))
     return Found(made, columns, tuple(groups) or None, tuple(times) or None)
 
 
 def to_number(text: str) -> float:
-    """A finite float32's worth. Raises ValueError; Python's own 1_000 is no number in a file."""
-    value = float(text)
-    if "_" in text or not math.isfinite(value) or abs(value) > _FLOAT32_MAX:
+    """A finite float32's worth. Raises ValueError."""
+    value = cells.to_number(text)
+    if not math.isfinite(value) or abs(value) > _FLOAT32_MAX:
         raise ValueError(f"{text!r} is not a finite number")
     return value
 
@@ -61,7 +65,9 @@ def _columns(task: Task, header: Sequence[str]) -> tuple[str, ...]:
     source = _csv_of(task)
     if source.target in task.input.columns:
         raise BadData(f"{source.target!r} is the target and cannot be an input column", field="input.columns")
-    used = {source.target, task.split.group, task.split.time}
+    if absent := [name for name in task.input.ignore if name not in header]:
+        raise BadData(f"input.ignore names {absent[0]!r}, which the header does not", field="input.ignore")
+    used = {source.target, task.split.group, task.split.time, *task.input.ignore}
     columns = tuple(task.input.columns) or tuple(name for name in header if name not in used)
     if not columns:
         raise BadData("the file has no input column", field="input.columns", limit=1)
@@ -70,13 +76,18 @@ def _columns(task: Task, header: Sequence[str]) -> tuple[str, ...]:
     return columns
 
 
-def _numbers(cells: Sequence[str], picked: Sequence[int], columns: Sequence[str], row: int) -> list[float]:
+def _numbers(found: Sequence[str], picked: Sequence[int], columns: Sequence[str], row: int) -> list[float]:
     try:
-        return [to_number(cells[at]) for at in picked]
+        return [to_number(found[at]) for at in picked]
     except ValueError:
-        at, column = next((at, c) for at, c in zip(picked, columns, strict=True) if not _is_number(cells[at]))
-        message = f"row {row}, column {column!r}: {cells[at][:40]!r} is not a finite number; list input.columns to leave the column out"
-        raise BadData(message, field=column, limit=f"row {row}") from None
+        at, column = next((at, c) for at, c in zip(picked, columns, strict=True) if not _is_number(found[at]))
+        raise BadData(f"row {row}, column {column!r}: {_complaint(found[at])}", field=column, limit=f"row {row}") from None
+
+
+def _complaint(cell: str) -> str:
+    if cells.is_missing(cell):
+        return 'there is no value; data.missing = "skip" leaves such rows out, input.ignore the column'
+    return f"{cell[:40]!r} is not a finite number; input.ignore leaves the column out"
 
 
 def _is_number(text: str) -> bool:

@@ -225,6 +225,13 @@ class TestRows:
         assert [(found.id, found.cursor) for found in taken] == [("1", "1"), ("2", "2")]
         assert json.loads(taken[0].data) == [2.0, 1.0]
 
+    @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+    def test_the_delimiter_is_the_one_that_shows_the_wanted_columns(self, tmp_path: Path, delimiter: str) -> None:
+        source = self._rows(tmp_path / "s.csv", '\ufeffp~"a,b;c|d"~t\r\n1~x~true\r\n'.replace("~", delimiter))
+        (found,) = _drain(source, VECTOR)
+        source.close()
+        assert found.values.tolist() == [1, 1]
+
     @pytest.mark.parametrize(
         ("header", "says"),
         [

@@ -74,6 +74,26 @@ class TestVectors:
         text = "\ufeff" + table().replace(",", ";").replace("temp", '"temp"')
         assert read_splits(vector_task(tmp_path, text, data='delimiter = ";"')).columns == ("temp", "vib")
 
+    def test_true_and_false_are_one_and_nought(self, tmp_path: Path) -> None:
+        text = table().replace("\n0,", "\nTrue,").replace("\n1,", "\nfalse,")
+        rows = everything(read_splits(vector_task(tmp_path, text)))
+        assert {at: rows.inputs[rows.ids.index(at), 0] for at in ("1", "2")} == {"1": 1, "2": 0}
+
+    def test_ignored_columns_may_hold_anything(self, tmp_path: Path) -> None:
+        text = table(header="temp,serial,state").replace(".", "-")
+        assert read_splits(vector_task(tmp_path, text, input='ignore = ["serial"]')).columns == ("temp",)
+
+    @pytest.mark.parametrize("cell", ["", " ", "nan", "NA", "null"])
+    def test_rows_without_a_value_are_left_out_where_the_task_says_so(self, tmp_path: Path, cell: str) -> None:
+        text = table().replace("\n5,", f"\n{cell},")
+        rows = everything(read_splits(vector_task(tmp_path, text, data='missing = "skip"')))
+        assert sorted(rows.ids, key=int) == [str(i) for i in range(1, 41) if i != 6]
+
+    def test_a_row_without_a_value_in_an_ignored_column_stays(self, tmp_path: Path) -> None:
+        text = table().replace("\n5,", "\n,")
+        settings = {"input": 'ignore = ["temp"]', "data": 'missing = "skip"'}
+        assert len(everything(read_splits(vector_task(tmp_path, text, **settings)))) == 40
+
     def test_whole_numbers_are_ordered_by_value(self, tmp_path: Path) -> None:
         text = "x,state\n" + "".join(f"{i},{i % 12}\n" for i in range(60))
         assert read_splits(vector_task(tmp_path, text)).classes == tuple(str(i) for i in range(12))
@@ -101,6 +121,11 @@ class TestVectors:
             pytest.param(table() + "1,2,\n", {}, "state", "row 41", id="empty-label"),
             pytest.param(table() + "1,2,NaN\n", {}, "state", "row 41", id="nan-label"),
             pytest.param(table() + "1,hot,good\n", {}, "vib", "row 41", id="no-number"),
+            pytest.param(table() + "1,hot,good\n", {}, "vib", "input.ignore", id="no-number-what-to-do"),
+            pytest.param(table() + "1,hot,good\n", {"data": 'missing = "skip"'}, "vib", "row 41", id="no-number-is-not-missing"),
+            pytest.param(table() + "1,2,\n", {"data": 'missing = "skip"'}, "state", "row 41", id="a-label-is-never-optional"),
+            pytest.param(table() + "1,,good\n", {}, "vib", "data.missing", id="empty-cell-what-to-do"),
+            pytest.param(table(), {"input": 'ignore = ["oil"]'}, "input.ignore", "oil", id="ignored-column-is-not-there"),
             pytest.param(table() + "1,nan,good\n", {}, "vib", "row 41", id="nan-cell"),
             pytest.param(table() + "1,,good\n", {}, "vib", "row 41", id="empty-cell"),
             pytest.param(table() + "1,1e39,good\n", {}, "vib", "row 41", id="over-float32"),

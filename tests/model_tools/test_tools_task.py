@@ -74,6 +74,9 @@ WRONG = [
     pytest.param({}, '[output]\nclasses = ["a"]', "output.classes", "two", id="one-class"),
     pytest.param({}, '[output]\nclasses = ["a", "a"]', "output.classes", "twice", id="class-twice"),
     pytest.param({}, "[input.ranges]\nheat = [2.0, 1.0]", "input.ranges.heat", "low < high", id="range-upside-down"),
+    pytest.param(
+        {"input": '[input]\nkind = "vector"\ncolumns = ["a"]\nignore = ["b"]'}, "", "input.ignore", "columns", id="two-ways-to-choose"
+    ),
     pytest.param({}, '[split]\ngroup = "m"\ntime = "t"', "split.group", "not both", id="two-split-rules"),
     pytest.param({"input": IMAGE, "data": FOLDER}, '[split]\ngroup = "m"', "data.labels", "labels", id="picture-groups-without-labels"),
 ]
