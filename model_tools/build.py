@@ -42,11 +42,15 @@ class Candidate:
 
     def accuracy(self) -> float:
         """The preferred one's, on the task's test data."""
-        return (self.int8_test if self.prefer == "int8" else self.fp32_test).accuracy
+        return self._preferred().accuracy
 
     def scores(self) -> Scores:
         """Without a champion."""
-        return Scores(self.accuracy(), self.comparison.accuracy_drop)
+        preferred = self._preferred()
+        return Scores(preferred.accuracy, self.comparison.accuracy_drop, preferred.rows, list(preferred.per_class.values()))
+
+    def _preferred(self) -> "Evaluation":
+        return self.int8_test if self.prefer == "int8" else self.fp32_test
 
 
 @dataclass(frozen=True)

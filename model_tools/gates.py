@@ -11,15 +11,22 @@ if TYPE_CHECKING:
 
 _ROUNDING = 1e-9
 """0.9 - 0.88 is not quite 0.02: a difference at its limit passes."""
+_BETTER_THAN_GUESSING = 1.25
+_FLIPPED_BY_QUANTIZING = 1
+_FLIPPED_BY_RETRAINING = 2
+"""So many rows answered otherwise are chance, whatever share of a small test they are: of 18 rows one is 0.056."""
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Accuracies, 0..1, of the variants that devices prefer. Old is the task's own test data; new is held-out labels from the field, None
-    where there are none; the champion's are None for a first model. `int8_drop` is what quantizing lost on the old."""
+    """Accuracies, 0..1, of the variants that devices prefer. Old is the task's own test data, `rows` of them; new is held-out labels from the
+    field, None where there are none; the champion's are None for a first model. `recalls` are the shares of each class answered rightly and
+    `int8_drop` what quantizing lost, both on the old."""
 
     old: float
     int8_drop: float
+    rows: int
+    recalls: Sequence[float]
     new: float | None = None
     champion_old: float | None = None
     champion_new: float | None = None
@@ -28,16 +35,32 @@ class Scores:
 def judge(limits: "Gates", scores: Scores) -> list[Gate]:
     """Every gate that these scores allow to be judged, passed or not."""
     judged = [
-        _at_least("accuracy", scores.old, limits.min_accuracy, "accuracy on the task's test data"),
-        _at_most("int8-drop", scores.int8_drop, limits.max_int8_drop, "accuracy lost by quantizing"),
+        _useful(limits, scores),
+        _at_most(
+            "int8-drop", scores.int8_drop, max(limits.max_int8_drop, _FLIPPED_BY_QUANTIZING / scores.rows), "accuracy lost by quantizing"
+        ),
     ]
     if scores.champion_old is not None:
-        loss = scores.champion_old - scores.old
-        judged.append(_at_most("loss-on-old", loss, limits.max_loss_on_old, "accuracy lost against the champion on the task's test data"))
+        loss, most = scores.champion_old - scores.old, max(limits.max_loss_on_old, _FLIPPED_BY_RETRAINING / scores.rows)
+        judged.append(_at_most("loss-on-old", loss, most, "accuracy lost against the champion on the task's test data"))
     if scores.champion_new is not None and scores.new is not None:
-        gain = scores.new - scores.champion_new
-        judged.append(_at_least("gain-on-new", gain, limits.min_gain_on_new, "accuracy won over the champion on held-out new labels"))
+        gain, least = scores.new - scores.champion_new, _gain_wanted(limits.min_gain_on_new, scores.champion_new)
+        judged.append(_at_least("gain-on-new", gain, least, "accuracy won over the champion on held-out new labels"))
     return judged
+
+
+def _useful(limits: "Gates", scores: Scores) -> Gate:
+    if limits.min_accuracy is not None:
+        return _at_least("accuracy", scores.old, limits.min_accuracy, "accuracy on the task's test data")
+    # of rows that are nearly all of one class, always saying that one is accurate, and useless
+    recall = sum(scores.recalls) / len(scores.recalls)
+    return _at_least("accuracy", recall, _BETTER_THAN_GUESSING / len(scores.recalls), "mean share of each class answered rightly")
+
+
+def _gain_wanted(least: float, champion: float) -> float:
+    """No more than half of what the champion leaves to be won: a champion hardly harmed by the change
+    need only be matched, as the challenger knows the new state of the world."""
+    return min(least, (1 - champion) / 2)
 
 
 def reason(judged: Sequence[Gate]) -> str:

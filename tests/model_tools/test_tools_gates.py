@@ -10,8 +10,8 @@ FIRST = ["accuracy", "int8-drop"]
 FULL = [*FIRST, "loss-on-old", "gain-on-new"]
 
 
-def scores(old=0.95, drop=0.0, new=0.9, champion_old=0.95, champion_new=0.5) -> Scores:
-    return Scores(old, drop, new, champion_old, champion_new)
+def scores(old=0.95, drop=0.0, new=0.9, champion_old=0.95, champion_new=0.5, rows=1000, recalls=(0.95, 0.95)) -> Scores:
+    return Scores(old, drop, rows, recalls, new, champion_old, champion_new)
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,14 @@ def scores(old=0.95, drop=0.0, new=0.9, champion_old=0.95, champion_new=0.5) -> 
         pytest.param(scores(old=0.99), [], id="better on old too"),
         pytest.param(scores(new=0.54), ["gain-on-new"], id="hardly better on new"),
         pytest.param(scores(new=0.4), ["gain-on-new"], id="worse on new"),
+        pytest.param(scores(new=0.98, champion_new=0.96), [], id="half of what was left to be won"),
+        pytest.param(scores(new=0.96, champion_new=0.96), ["gain-on-new"], id="nothing of what was left to be won"),
+        pytest.param(scores(new=1.0, champion_new=1.0), [], id="nothing was left to be won"),
+        pytest.param(scores(new=0.99, champion_new=1.0), ["gain-on-new"], id="worse than a champion without fault"),
+        pytest.param(scores(drop=1 / 18, rows=18), [], id="one of few rows lost by quantizing"),
+        pytest.param(scores(drop=2 / 18, rows=18), ["int8-drop"], id="two of few rows lost by quantizing"),
+        pytest.param(scores(old=0.95 - 2 / 18, rows=18), [], id="two of few old rows forgotten"),
+        pytest.param(scores(old=0.95 - 3 / 36, rows=36), ["loss-on-old"], id="three of few old rows forgotten"),
         pytest.param(scores(old=0.5, drop=0.1, new=0.1), FULL, id="all at once"),
     ],
 )
@@ -55,3 +63,19 @@ def test_the_reason_names_every_failed_rule_with_value_and_limit():
 
 def test_the_reason_of_an_accepted_model():
     assert reason(judge(GATES, scores())) == "all 4 gates passed"
+
+
+@pytest.mark.parametrize(
+    ("recalls", "passed"),
+    [
+        pytest.param((1.0, 0.0), False, id="always the same answer, however many rows it fits"),
+        pytest.param((1.0, 0.25), True, id="a quarter of a rare class is found"),
+        pytest.param((0.5, 0.5), False, id="two classes by guessing"),
+        pytest.param((0.5, 0.5, 0.5), True, id="three hard classes"),
+        pytest.param((0.1,) * 10, False, id="ten classes by guessing"),
+        pytest.param((0.2,) * 10, True, id="ten very hard classes"),
+    ],
+)
+def test_without_a_wish_a_model_must_be_better_than_guessing(recalls, passed):
+    first = judge(Gates(), scores(old=0.95, recalls=recalls))[0]
+    assert (first.name, first.passed) == ("accuracy", passed)
