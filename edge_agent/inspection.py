@@ -64,7 +64,7 @@ def status_text(found: dict[str, Any]) -> str:
     for lane, numbers in found["ledger"].items():
         dropped = ", ".join(f"{count} {reason}" for reason, count in numbers["dropped"].items()) or "0"
         lines.append(
-            f"{lane:<9}{numbers['produced']} produced, {numbers['acknowledged']} stored, {numbers['queued']} waiting, {dropped} dropped"
+            f"{lane:<9} {numbers['produced']} produced, {numbers['acknowledged']} stored, {numbers['queued']} waiting, {dropped} dropped"
         )
     return "\n".join(lines)
 
