@@ -27,8 +27,8 @@ def create_app(fleet: Fleet) -> FastAPI:
     """An application of its own: nothing is shared between two but what their fleets share."""
     app = FastAPI(title="edgefleet", version=fleet.version, docs_url="/docs", redoc_url=None, responses=errors.RESPONSES)
     app.state.fleet = fleet
-    app.state.metrics = registry_for(fleet)
     errors.install(app)
+    app.state.metrics = registry_for(fleet, app.state.refusals)
     app.add_middleware(BodyLimit)
     for router in _ROUTERS:
         app.include_router(router, prefix=PREFIX)

@@ -1,5 +1,6 @@
 """The one table from domain errors to HTTP statuses, and the one shape of an error."""
 
+from collections import Counter
 from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request
@@ -41,6 +42,12 @@ class BodyTooLarge(HTTPException):
         self.limit = limit
 
 
+def refuse(request: Request, status: int, code: str, message: str, field: str | None = None, limit: Any = None) -> JSONResponse:
+    """A `failure` that is counted."""
+    request.app.state.refusals[code] += 1
+    return failure(status, code, message, field, limit)
+
+
 def failure(status: int, code: str, message: str, field: str | None = None, limit: str | int | float | None = None) -> JSONResponse:
     headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
     body = {"error": {"code": code, "message": message, "field": field, "limit": limit}}
@@ -48,7 +55,8 @@ def failure(status: int, code: str, message: str, field: str | None = None, limi
 
 
 def install(app: FastAPI) -> None:
-    """Give every error of the API the one shape."""
+    """Give every error of the API the one shape, and count it by its code in `app.state.refusals`."""
+    app.state.refusals = Counter()
     app.add_exception_handler(errors.ServerError, _domain)
     app.add_exception_handler(ContractError, _domain)
     app.add_exception_handler(RequestValidationError, _validation)
@@ -62,32 +70,32 @@ def status_of(error: Exception) -> int:
     return next(STATUS_OF[kind] for kind in type(error).__mro__ if kind in STATUS_OF)
 
 
-async def _domain(_request: Request, error: Any) -> JSONResponse:
-    return failure(status_of(error), error.code, str(error), error.field, error.limit)
+async def _domain(request: Request, error: Any) -> JSONResponse:
+    return refuse(request, status_of(error), error.code, str(error), error.field, error.limit)
 
 
-async def _validation(_request: Request, error: Any) -> JSONResponse:
+async def _validation(request: Request, error: Any) -> JSONResponse:
     """The first thing that is wrong; the value itself is never repeated, for it may be a secret."""
     first = error.errors()[0]
     where = [part for part in first["loc"] if part not in ("body", "query", "path")]
     field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in where).lstrip(".") or "body"
-    return failure(INVALID, "invalid", f"{field}: {first['msg']}", field, _limit_of(first.get("ctx") or {}))
+    return refuse(request, INVALID, "invalid", f"{field}: {first['msg']}", field, _limit_of(first.get("ctx") or {}))
 
 
-async def _http(_request: Request, error: Any) -> JSONResponse:
+async def _http(request: Request, error: Any) -> JSONResponse:
     too_large = isinstance(error, BodyTooLarge)
     field, limit = ("body", error.limit) if too_large else (None, None)
-    return failure(error.status_code, _HTTP_CODES.get(error.status_code, "http-error"), str(error.detail), field, limit)
+    return refuse(request, error.status_code, _HTTP_CODES.get(error.status_code, "http-error"), str(error.detail), field, limit)
 
 
-async def _database(_request: Request, _error: Any) -> JSONResponse:
+async def _database(request: Request, _error: Any) -> JSONResponse:
     """Its text may hold the statement's values."""
-    return failure(503, "unavailable", "the database is busy or away: try again")
+    return refuse(request, 503, "unavailable", "the database is busy or away: try again")
 
 
-async def _unforeseen(_request: Request, _error: Any) -> JSONResponse:
+async def _unforeseen(request: Request, _error: Any) -> JSONResponse:
     """The server raises it again after this answer, and so logs it."""
-    return failure(500, "internal", "the server made a mistake; its log says more")
+    return refuse(request, 500, "internal", "the server made a mistake; its log says more")
 
 
 def _limit_of(context: dict[str, Any]) -> str | int | float | None:

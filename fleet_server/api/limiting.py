@@ -1,9 +1,10 @@
 """Bounds on request bodies, held while they arrive: a body is refused before it is read, or when it grows past its bound."""
 
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fleet_contract import limits
-from fleet_server.api.errors import BodyTooLarge, failure
+from fleet_server.api.errors import BodyTooLarge, refuse
 
 UPLOAD_PATH = "/v1/bundles"
 MAX_UPLOAD_BYTES = limits.MAX_BUNDLE_BYTES + limits.MAX_METADATA_BYTES + limits.MAX_JSON_BODY_BYTES
@@ -25,7 +26,7 @@ class BodyLimit:
         declared = dict(scope["headers"]).get(b"content-length", b"0")
         if declared.isdigit() and (len(declared) > _MAX_DIGITS or int(declared) > limit):
             refusal = BodyTooLarge(limit)
-            await failure(413, "too-large", refusal.detail, "body", limit)(scope, receive, send)
+            await refuse(Request(scope), 413, "too-large", refusal.detail, "body", limit)(scope, receive, send)
             return
         await self._app(scope, _counted(receive, limit), send)
 

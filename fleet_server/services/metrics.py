@@ -1,6 +1,6 @@
 """The fleet's numbers for Prometheus, read from the database when they are asked for."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -18,16 +18,16 @@ from fleet_server.tables.rollout import Rollout
 from fleet_server.tables.stream import Stream
 
 
-def registry_for(fleet: Fleet) -> CollectorRegistry:
-    """A registry of its own, holding nothing but this fleet."""
+def registry_for(fleet: Fleet, refusals: Mapping[str, int]) -> CollectorRegistry:
+    """A registry of its own, holding nothing but this fleet. `refusals` are the API's, by code, as they are when it is asked."""
     registry = CollectorRegistry()
-    registry.register(_FleetCollector(fleet))
+    registry.register(_FleetCollector(fleet, refusals))
     return registry
 
 
 class _FleetCollector(Collector):
-    def __init__(self, fleet: Fleet) -> None:
-        self._fleet = fleet
+    def __init__(self, fleet: Fleet, refusals: Mapping[str, int]) -> None:
+        self._fleet, self._refusals = fleet, refusals
 
     def describe(self) -> Iterable[Metric]:
         """Registering must not read the database."""
@@ -41,7 +41,8 @@ class _FleetCollector(Collector):
             yield _by_state(connection, Rollout, "edgefleet_rollouts", "Rollouts by state")
             yield _by_state(connection, Finding, "edgefleet_findings", "Drift findings by state")
         yield _lost(self._fleet)
-        yield _ingest(self._fleet)
+        yield _by_name("edgefleet_ingest", "Messages from devices, by what became of them", "outcome", self._fleet.ingest_counts())
+        yield _by_name("edgefleet_api_refusals", "Requests that were refused, by the error's code", "code", self._refusals)
         yield _broker(self._fleet)
 
 
@@ -75,10 +76,10 @@ def _lost(fleet: Fleet) -> Metric:
     return GaugeMetricFamily("edgefleet_ledger_lost_records", "Records produced but neither stored, queued nor dropped", value=missing)
 
 
-def _ingest(fleet: Fleet) -> Metric:
-    family = CounterMetricFamily("edgefleet_ingest", "Messages from devices, by what became of them", labels=["outcome"])
-    for outcome, count in sorted(fleet.ingest_counts().items()):
-        family.add_metric([outcome], count)
+def _by_name(name: str, text: str, label: str, counts: Mapping[str, int]) -> Metric:
+    family = CounterMetricFamily(name, text, labels=[label])
+    for key, count in sorted(counts.items()):
+        family.add_metric([key], count)
     return family
 
 

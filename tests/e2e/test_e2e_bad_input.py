@@ -217,6 +217,39 @@ def test_a_device_can_speak_for_itself_alone(tmp_path, fleet, made, broker):
     assert fleet.api.get("/devices/sensor-1")["online"]
 
 
+def _enrol(fleet: FleetRig, state: Path, token: str, device: str) -> subprocess.CompletedProcess[str]:
+    command = [installed("edge-agent"), "enrol", "--server", fleet.server.state().https_url, "--token", token, "--device", device]
+    return subprocess.run([*command, "--state", str(state)], capture_output=True, text=True, timeout=WAIT_S)
+
+
+def test_a_token_makes_its_own_device_once_and_in_time(tmp_path, fleet, made):
+    fleet.start_server(broker="auto", tasks=[made.tissue])
+    wish = {"device_id": "sensor-1", "profile": "generic-x86-64", "task": "tissue", "lifetime_s": 600}
+    token = fleet.api.post("/enrolment-tokens", wish)["token"]
+    late = fleet.api.post("/enrolment-tokens", {**wish, "device_id": "sensor-2", "lifetime_s": 1})
+    tries = {
+        "another device": _enrol(fleet, tmp_path / "other", token, "sensor-9"),
+        "an id outside the charset": _enrol(fleet, tmp_path / "other", token, "Sensor_1"),
+        "no token": _enrol(fleet, tmp_path / "other", token[:-1], "sensor-1"),
+        "the right one": _enrol(fleet, tmp_path / "one", token, "sensor-1"),
+        "used": _enrol(fleet, tmp_path / "other", token, "sensor-1"),
+    }
+    wait_until(lambda: datetime.now(UTC) > datetime.fromisoformat(late["expires_at"]), "the token to expire", WAIT_S)
+    tries["expired"] = _enrol(fleet, tmp_path / "other", late["token"], "sensor-2")
+    assert {name: (done.returncode, done.stderr.strip().rsplit("[", 1)[-1]) for name, done in tries.items()} == {
+        "another device": (1, "bad-request]"),
+        "an id outside the charset": (2, "bad-name]"),
+        "no token": (2, "bad-token]"),
+        "the right one": (0, ""),
+        "used": (1, "token-used]"),
+        "expired": (1, "token-expired]"),
+    }
+    assert not (tmp_path / "other" / "identity").exists()
+    assert [device["id"] for device in fleet.api.items("/devices")] == ["sensor-1"]
+    said = "".join(done.stdout + done.stderr for done in tries.values()) + (fleet.logs / "server.log").read_text()
+    assert not [secret for secret in (token.split(".")[2], late["token"].split(".")[2], fleet.server.token) if secret in said]
+
+
 @pytest.fixture
 def open_broker(fleet) -> Iterator[str]:
     """A Mosquitto that knows the fleet's CA but lets every identity publish everywhere: what a hostile or misconfigured broker would do."""

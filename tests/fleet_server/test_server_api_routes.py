@@ -105,6 +105,21 @@ def test_prometheus_can_read_the_metrics(api: Api) -> None:
     assert all(sample.value >= 0 for family in families.values() for sample in family.samples)
 
 
+def test_what_was_refused_is_counted_by_code(api: Api) -> None:
+    api.get("/v1/devices", role="")
+    api.get("/v1/devices/ghost")
+    api.get("/v1/devices/ghost")
+    api.upload(b"no bundle")
+    api.post("/v1/enrolment-tokens", {"device_id": "Cam_1", "profile": "generic-x86-64", "task": "toy"})
+    counted = {family.name: family.samples for family in text_string_to_metric_families(api.get("/metrics").text)}["edgefleet_api_refusals"]
+    assert {sample.labels["code"]: sample.value for sample in counted} == {
+        "unauthorised": 1,
+        "not-found": 2,
+        "bad-bundle": 1,
+        "bad-request": 1,
+    }
+
+
 class TestTokens:
     def test_an_admin_makes_lists_and_revokes_them(self, api: Api) -> None:
         made = api.post("/v1/tokens", {"role": "viewer"}, role="admin")
