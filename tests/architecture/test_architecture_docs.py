@@ -25,3 +25,15 @@ def test_every_program_of_the_readme_is_installed() -> None:
     commands = re.findall(r"^(edge-agent|fleet-server|model-tools) ", (ROOT / "README.md").read_text(), re.MULTILINE)
     scripts = re.findall(r'^([a-z-]+) = "[a-z_]+\.cli:main"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
     assert {*commands} <= {*scripts}
+
+
+def test_every_test_that_a_document_names_exists() -> None:
+    named = {name for document in DOCUMENTS for name in re.findall(r"`([a-z_0-9/]+\.py::[a-z_0-9]+)`", document.read_text())}
+    assert len(named) > 40
+
+    def exists(name: str) -> bool:
+        file, _, function = name.partition("::")
+        path = ROOT / "tests" / file
+        return path.exists() and re.search(rf"def {function}\(", path.read_text()) is not None
+
+    assert sorted(name for name in named if not exists(name)) == []
