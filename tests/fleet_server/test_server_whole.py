@@ -104,3 +104,22 @@ def test_broker_ends_with_a_killed_server_and_the_next_one_starts_on_the_same_po
             assert (refused.returncode, "already runs" in refused.stderr) == (2, True)
             second.terminate()
             assert second.wait(PATIENCE_S) == 0
+
+
+def test_no_path_leads_to_a_key_and_nothing_secret_is_logged(tmp_path: Path) -> None:
+    climbs = [
+        f"/v1/{route}/{up}keys{slash}orders.pem"
+        for route in ("tuf", "bundles", "samples")
+        for up, slash in (("../../", "/"), ("..%2F..%2F", "%2F"), ("%2e%2e/%2e%2e/", "/"), ("..%5C..%5C", "%5C"), ("/", "/"))
+    ]
+    with serving(tmp_path, "embedded") as server:
+        device = enrol(server, tmp_path)
+        for path in [*climbs, "/v1/tuf/orders.pem", "/v1/tuf/0.root.json", "/v1/tuf/root.json%00", "/v1/bundles/..%2Fca.key/content"]:
+            answer = server.http.get(path)
+            assert answer.status_code in (404, 422), path
+            assert "PRIVATE" not in answer.text
+        token = server.http.headers["Authorization"].removeprefix("Bearer ")
+    logs = (tmp_path / "log").read_text() + (tmp_path / "home" / "broker" / "embedded.log").read_text()
+    assert token not in logs
+    assert token.split("_", 2)[2] not in logs
+    assert device.tls.key.read_text().splitlines()[1] not in logs
