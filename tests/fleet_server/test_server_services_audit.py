@@ -74,6 +74,15 @@ def test_the_migrations_make_what_the_tables_say(world: World) -> None:
         assert compare_metadata(MigrationContext.configure(connection), SQLModel.metadata) == []
 
 
+def test_every_commit_reaches_the_disk(sqlite_world: World) -> None:
+    """WAL with synchronous=FULL (2): what is acknowledged to a device must survive a power cut."""
+    with database.reading(sqlite_world.engine) as connection:
+        found = {
+            name: connection.exec_driver_sql(f"PRAGMA {name}").scalar_one() for name in ("journal_mode", "synchronous", "foreign_keys")
+        }
+    assert found == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
+
+
 def test_migrating_again_changes_nothing(world: World) -> None:
     fill(world)
     database.migrate(world.engine)
