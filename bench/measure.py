@@ -43,14 +43,14 @@ class Report:
 
 
 def interleave(contenders: Mapping[str, Contender], rounds: int) -> dict[str, list[float]]:
-    """Nanoseconds a value of each contender in each round; every round runs all of them, in alternating order, after one unmeasured round."""
+    """Nanoseconds of CPU time a value of each contender in each round; every round runs all of them, in alternating order, after one unmeasured round."""
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for turn in range(rounds + 1):
         order = list(contenders.items())
         for name, contender in order if turn % 2 else reversed(order):
-            begun = time.perf_counter()
+            begun = time.process_time()
             contender.run()
-            spent_s = time.perf_counter() - begun
+            spent_s = time.process_time() - begun
             if turn:
                 times[name].append(spent_s * 1e9 / contender.values)
     return times

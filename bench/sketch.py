@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from bench.measure import Aim, Contender, Report, interleave, ratio
+from edge_agent.monitor.counting import count_places
 from fleet_contract.sketch import Feature, Grid, Sketcher
 
 FEATURES = 128
@@ -20,7 +21,7 @@ ROWS = 512
 WINDOW_ROWS = 8_192
 AGENT_BATCH = 16
 BATCHES = (AGENT_BATCH, 64, 256)
-ROUNDS = 9
+ROUNDS = 15
 ADWIN_TIMES = 100
 KLL_TIMES = 5
 
@@ -56,7 +57,7 @@ def _batches(stream: np.ndarray, rows: int) -> list[np.ndarray]:
 
 
 def _sketcher(stream: np.ndarray, rows: int) -> Callable[[], None]:
-    sketcher = Sketcher(Grid([Feature(f"f{number}", "input", -4.0, 4.0) for number in range(FEATURES)], BINS))
+    sketcher = Sketcher(Grid([Feature(f"f{number}", "input", -4.0, 4.0) for number in range(FEATURES)], BINS), count_places)
     batches = _batches(stream, rows) * (WINDOW_ROWS // len(stream))
 
     def turn() -> None:

@@ -5,7 +5,7 @@ good as float32 is.
 Sketches on the same grid merge by addition, across windows, devices and sites. One value costs a few nanoseconds in micro-batches.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 import numpy as np
@@ -13,10 +13,11 @@ import numpy as np
 from fleet_contract import limits
 from fleet_contract.errors import BadSketch
 
-_FOLD_ROWS = 512
-_FOLD_VALUES = 65_536
+_FOLD_ROWS = 1_024
+_FOLD_VALUES = 131_072
 _WIDE_ROW = 2_048
 """Micro-batches wait until this many rows (or values) are there and are then counted at once, in rows this wide: measured optima."""
+_COUNT_VALUES = 16_384
 _SMALL_BATCH = 64
 _MAX_COUNT = 2**32 - 1
 _MAX_SCALE = 1e38
@@ -79,14 +80,18 @@ class Reference(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise BadSketch(f"{len(self.conditions)} conditions", field="conditions", limit=limits.MAX_CONDITIONS)
 
 
+Counter = Callable[[np.ndarray, int], np.ndarray]
+"""How often each of 0 .. n - 1 stands in a flat, contiguous uint16 array (at most 131,072 values): n whole numbers."""
+
+
 class Sketcher:
-    """Accumulates micro-batches on one grid. Not thread-safe.
+    """Accumulates micro-batches on one grid. Not thread-safe. A `counter` faster than numpy's takes its place where places fit 16 bits.
 
     Rows wait, as float32 distances from `low`, until a fold counts many at once: numpy's price is by the call and by the row.
     Moments are summed in float32 within a fold and in float64 from there on: good to 1e-6 of the sum of the distances.
     """
 
-    def __init__(self, grid: Grid) -> None:
+    def __init__(self, grid: Grid, counter: Counter | None = None) -> None:
         features = len(grid.features)
         low, scale = _float32_edges(grid)
         self.grid = grid
@@ -94,12 +99,15 @@ class Sketcher:
         self._top = np.float32(grid.bins)
         self._capacity = max(1, min(_FOLD_ROWS, _FOLD_VALUES // features))
         self._tiles = max(1, min(self._capacity, _WIDE_ROW // features))
-        small = np.int16 if features * self._stride <= np.iinfo(np.int16).max else np.int32
-        self._features, self._low, self._low_rows = features, low, np.tile(low, (_SMALL_BATCH, 1))
+        small = features * self._stride <= np.iinfo(np.uint16).max + 1
+        signed, self._unsigned = (np.int16, np.uint16) if small else (np.int32, np.uint32)
+        self._counter = counter if small else None
+        self._features, self._low, self._low_rows = features, low, low[np.newaxis]
         self._scale = np.tile(scale, self._tiles)
-        self._offset = np.tile((np.arange(features) * self._stride + 1).astype(small), self._tiles)
+        self._offset = np.tile((np.arange(features) * self._stride + 1).astype(signed), self._tiles)
         self._rows = np.empty((self._capacity, features), np.float32)
-        self._index = np.empty(self._rows.size, small)
+        self._places = np.empty(self._rows.size, signed)
+        self._words = np.empty(min(self._rows.size, _COUNT_VALUES), np.intp)
         self.reset()
 
     def reset(self) -> None:
@@ -112,22 +120,30 @@ class Sketcher:
 
     def add(self, batch: np.ndarray) -> None:
         """Count a float32 batch (rows, features); none of it is kept. NaN and infinities count as missing. Raises BadSketch on another shape."""
+        end = self._waiting + len(batch) if batch.ndim else 0
+        if batch.shape != self._low_rows.shape or batch.dtype is not _FLOAT32 or end >= self._capacity:
+            self._add_unusual(batch)
+            return
+        np.subtract(batch, self._low_rows, self._rows[self._waiting : end])
+        self.rows += end - self._waiting
+        self._waiting = end
+
+    def _add_unusual(self, batch: np.ndarray) -> None:
+        """Of another size than the last, of another type, or one that fills the buffer."""
         if batch.ndim != 2 or batch.shape[1] != self._features:
             raise BadSketch(f"batch of shape {batch.shape} for {self._features} features", field="batch")
-        if batch.dtype is not _FLOAT32:
-            batch = _as_float32(batch)
-        rows = len(batch)
-        end = self._waiting + rows
-        self.rows += rows
-        while end >= self._capacity:
+        batch = _as_float32(batch)
+        self.rows += len(batch)
+        while self._waiting + len(batch) >= self._capacity:
             room = self._capacity - self._waiting
             np.subtract(batch[:room], self._low, self._rows[self._waiting :])
             self._fold(self._capacity)
             self._waiting, batch = 0, batch[room:]
-            rows = end = len(batch)
-        low = self._low_rows[:rows] if rows <= _SMALL_BATCH else self._low  # to broadcast one row costs twice as much as to subtract
-        np.subtract(batch, low, self._rows[self._waiting : end])
+        end = self._waiting + len(batch)
+        np.subtract(batch, self._low, self._rows[self._waiting : end])
         self._waiting = end
+        if 0 < len(batch) <= _SMALL_BATCH and len(batch) != len(self._low_rows):
+            self._low_rows = np.tile(self._low, (len(batch), 1))  # to broadcast one row costs three times as much as to subtract
 
     def sketch(self) -> Sketch:
         """Of everything added since `reset`. Raises BadSketch when a count has outgrown 32 bits."""
@@ -158,7 +174,7 @@ class Sketcher:
             self._missing += self._by_feature((~finite).sum(0)[np.newaxis])[0]
         self._distances += sums
         at = self._place(distances)
-        self._counts += np.bincount(at.ravel() if finite is None else at[finite], minlength=self._counts.size)
+        self._tally(at.ravel() if finite is None else at[finite])
 
     def _place(self, distances: np.ndarray) -> np.ndarray:
         """Position of each distance in the flat counts; one that overflows when scaled lands in the outer bin, where it belongs."""
@@ -166,10 +182,21 @@ class Sketcher:
         np.multiply(distances, self._scale[:width], distances)
         np.clip(distances, -1, self._top, distances)
         np.floor(distances, distances)
-        index = self._index[: distances.size].reshape(distances.shape)
-        np.copyto(index, distances, casting="unsafe")
-        index += self._offset[:width]
-        return index
+        places = self._places[: distances.size].reshape(distances.shape)
+        np.copyto(places, distances, casting="unsafe")
+        places += self._offset[:width]  # signed until here, for -1; what wraps around is right again as unsigned
+        return places.view(self._unsigned)
+
+    def _tally(self, at: np.ndarray) -> None:
+        if self._counter:
+            self._counts += self._counter(at, self._counts.size)
+            return
+        # in pieces that stay in a core's cache: bincount wants machine words, four times as wide as these
+        for start in range(0, len(at), _COUNT_VALUES):
+            piece = at[start : start + _COUNT_VALUES]
+            words = self._words[: len(piece)]
+            np.copyto(words, piece)
+            self._counts += np.bincount(words, minlength=self._counts.size)
 
     def _by_feature(self, columns: np.ndarray) -> np.ndarray:
         return columns.reshape(len(columns), -1, self._features).sum(axis=1)
@@ -177,7 +204,7 @@ class Sketcher:
 
 def _as_float32(batch: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore"):  # a float64 beyond float32 is as good as infinite
-        return batch.astype(np.float32)
+        return batch.astype(np.float32, copy=False)
 
 
 def _float32_edges(grid: Grid) -> tuple[np.ndarray, np.ndarray]:

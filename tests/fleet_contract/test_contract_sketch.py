@@ -143,6 +143,27 @@ def test_moments_of_huge_values_do_not_overflow() -> None:
     assert sketch.moments_of(made)[0] == pytest.approx([2e31, 2e61], rel=1e-6)
 
 
+@pytest.mark.parametrize("features", [3, 700], ids=["places in 16 bits", "places beyond 16 bits"])
+def test_another_counter_changes_nothing(features: int) -> None:
+    grid = grid_of(features, 128)
+    values = (np.random.default_rng(3).integers(-48, 48, (900, features)) / 8).astype(np.float32)
+    values[5, 1] = np.nan
+
+    def count(places: np.ndarray, n: int) -> np.ndarray:
+        assert places.dtype == np.uint16 and places.ndim == 1 and len(places) <= 131_072
+        return np.bincount(places, minlength=n)
+
+    sketcher = Sketcher(grid, count)
+    sketcher.add(values)
+    assert sketcher.sketch() == sketch_of(grid, values)
+
+
+def test_places_may_fill_16_bits() -> None:
+    grid = grid_of(1_024, 62)
+    top = np.full((3, 1_024), 9, np.float32)
+    assert sketch.counts_of(sketch_of(grid, top), grid)[:, -1].tolist() == [3] * 1_024
+
+
 def test_a_batch_may_be_reused_after_add() -> None:
     grid, batch = grid_of(2), np.zeros((4, 2), np.float32)
     sketcher = Sketcher(grid)
