@@ -1,6 +1,5 @@
 """The whole loop on a table of sensor values: a task file alone, no code. One device's scale goes wrong; the fleet is repaired."""
 
-import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -8,11 +7,10 @@ import numpy as np
 import pytest
 
 from examples.sensors import tables
-from hil import watch, workbench
+from hil import watch
 from hil.camera import VirtualSensor
 from hil.fleet import FleetRig
 
-TASK_FILE = Path(tables.__file__).with_name("task.toml")
 HEALTHY, SHIFTED = "sensor-1", "sensor-2"
 BOTH = (HEALTHY, SHIFTED)
 WAIT_S = 90.0
@@ -26,8 +24,6 @@ class Bench:
     def __init__(self, folder: Path) -> None:
         dealt = tables.deal(np.random.default_rng(1))
         self.columns, self._rest = dealt.columns, iter(dealt.rest)
-        self.task_file = Path(shutil.copy(TASK_FILE, folder))
-        tables.write_training(dealt, folder / "training.csv")
         self.sensors = {name: VirtualSensor(folder / f"{name}.csv", dealt.columns) for name in BOTH}
         self.truth: dict[str, list[str]] = {name: [] for name in BOTH}
 
@@ -38,12 +34,6 @@ class Bench:
 
     def written(self) -> dict[str, int]:
         return {name: len(truth) for name, truth in self.truth.items()}
-
-
-@pytest.fixture
-def fleet(tmp_path):
-    with FleetRig(tmp_path / "home") as rig:
-        yield rig
 
 
 def _until_answered(fleet: FleetRig, bench: Bench) -> None:
@@ -58,9 +48,9 @@ def _mute(_text: str) -> None:
     return None
 
 
-def test_the_loop_closes_with_a_task_file_alone(tmp_path, fleet, broker):
+def test_the_loop_closes_with_a_task_file_alone(tmp_path, fleet, tissue, broker):
     bench = Bench(tmp_path)
-    champion = _release(fleet, bench, broker, tmp_path)
+    champion = _release(fleet, bench, tissue, broker)
     _until_running(fleet, champion, BOTH)
     for sensor in BOTH:
         bench.measure(sensor, 30)
@@ -85,12 +75,11 @@ def test_the_loop_closes_with_a_task_file_alone(tmp_path, fleet, broker):
     _assert_every_number_adds_up(fleet, bench)
 
 
-def _release(fleet: FleetRig, bench: Bench, broker: str, folder: Path) -> str:
-    """Server up, champion built and published, both devices enrolled; returns the champion."""
-    fleet.start_server(broker=broker, tasks=[bench.task_file])
+def _release(fleet: FleetRig, bench: Bench, tissue, broker: str) -> str:
+    """Server up, champion published, both devices enrolled; returns the champion."""
+    fleet.start_server(broker=broker, tasks=[tissue.task])
     assert fleet.api.get("/health")["broker"]["kind"] == broker
-    workbench.build(bench.task_file, folder / "tissue.bundle", "1.0.0")
-    fleet.publish(folder / "tissue.bundle")
+    fleet.publish(tissue.bundle)
     for name in BOTH:
         fleet.add_device(name, f"csv:{bench.sensors[name].file}", profile="generic-x86-64", task="tissue")
     return next(fleet.api.items("/bundles"))["sha256"]
