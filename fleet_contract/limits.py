@@ -47,6 +47,9 @@ MAX_IMAGE_BYTES = 16 * MIB
 MAX_IMAGE_PIXELS = 50_000_000
 MAX_CSV_LINE_CHARS = 1_000_000
 MAX_CSV_COLUMNS = 4_096
+MAX_LABEL_CHARS = 1_000
+MAX_PICTURES_BYTES = 4 * 1024 * MIB
+"""Of all pictures of a task together, once decoded: training holds them in memory, four bytes a value."""
 
 MAX_CSR_BYTES = 8 * KIB
 MAX_TOKEN_CHARS = 512

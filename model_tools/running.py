@@ -5,6 +5,8 @@ import numpy as np
 from model_tools.errors import BadInput
 
 _BATCH = 256
+_BATCH_VALUES = 2**24
+"""Large pictures go in smaller batches: their activations are many times their size."""
 
 
 def logits(model: bytes, inputs: np.ndarray, *, fused: bool = True) -> np.ndarray:
@@ -19,7 +21,8 @@ def logits(model: bytes, inputs: np.ndarray, *, fused: bool = True) -> np.ndarra
     try:
         session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         name = session.get_inputs()[0].name
-        parts = [session.run(None, {name: inputs[at : at + _BATCH]})[0] for at in range(0, len(inputs), _BATCH)]
+        size = max(1, min(_BATCH, _BATCH_VALUES // max(1, inputs[0].size))) if len(inputs) else 1
+        parts = [session.run(None, {name: inputs[at : at + size]})[0] for at in range(0, len(inputs), size)]
     except (*_refusals(), RuntimeError, ValueError, IndexError) as error:
         raise BadInput(f"the model does not run: {error}", field="model") from error
     empty = np.empty((0, session.get_outputs()[0].shape[1]), np.float32)

@@ -11,7 +11,7 @@ _Seed = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
 _Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 _InnerShare = Annotated[float, msgspec.Meta(gt=0, le=0.5)]
 _Text = Annotated[str, msgspec.Meta(min_length=1, max_length=1_000)]
-_Side = Annotated[int, msgspec.Meta(ge=8, le=4_096)]
+_Side = Annotated[int, msgspec.Meta(ge=8, le=1_024)]
 Augment = Literal["none", "mild", "strong"]
 Recipe = Literal["image-cnn", "vector-mlp"]
 
@@ -53,7 +53,7 @@ class ImageFolder(Section, tag="images", tag_field="reader"):
 class CsvFile(Section, tag="csv", tag_field="reader"):
     file: _Text
     target: _Text
-    delimiter: Annotated[str, msgspec.Meta(min_length=1, max_length=1)] = ","
+    delimiter: Annotated[str, msgspec.Meta(pattern=r'^[^"\r\n\x00]$')] = ","
     missing: Literal["refuse", "skip"] = "refuse"
     min_rows: _Count = 20
 

@@ -21,9 +21,12 @@ def is_missing(word: str) -> bool:
 def name_classes(words: Sequence[str], declared: Sequence[str], field: str) -> tuple[str, ...]:
     """The classes in their order: as declared, or else those found (whole numbers by value, other words by alphabet).
 
-    Raises BadData (field `field`) when there is one class only, too many, a class with too few rows, or one that was not declared.
+    Raises BadData (field `field`) when there is one class only, too many, a class with too few rows, one that was not declared,
+    or a label that the server could not store.
     """
     counts = Counter(words)
+    if unfit := [word for word in counts if len(word) > limits.MAX_LABEL_CHARS or "\0" in word]:
+        raise BadData(f"label {unfit[0][:40]!r} is too long, or holds a NUL", field=field, limit=limits.MAX_LABEL_CHARS)
     if unknown := [word for word in counts if declared and word not in declared]:
         raise BadData(f"label {unknown[0]!r} is not among output.classes ({', '.join(declared)})", field=field)
     classes = tuple(declared) or _in_order(counts)

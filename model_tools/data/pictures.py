@@ -55,7 +55,12 @@ def shape_of(shape: ImageShape) -> ImageInput:
 
 
 def read_files(folder: Path, files: Sequence[str], spec: ImageInput) -> np.ndarray:
-    """float32 (files, channels, height, width). Raises BadData naming the first file that is absent, outside `folder` or no picture."""
+    """float32 (files, channels, height, width). Raises BadData naming the first file that is absent, outside `folder` or no picture, and when
+    they would not fit into memory together."""
+    needed = 4 * len(files) * spec.channels * spec.height * spec.width
+    if needed > limits.MAX_PICTURES_BYTES:
+        told = f"{len(files)} pictures of {spec.height} x {spec.width} take {needed} bytes of memory: make input.height and input.width smaller"
+        raise BadData(told, field="input.height", limit=limits.MAX_PICTURES_BYTES)
     pixels = np.empty((len(files), spec.channels, spec.height, spec.width), np.float32)
     for at, file in enumerate(files):
         path = (folder / file).resolve()

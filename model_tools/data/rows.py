@@ -11,8 +11,9 @@ from model_tools.errors import BadData
 
 @contextmanager
 def open_rows(path: Path, delimiter: str = ",") -> Iterator[tuple[tuple[str, ...], Iterator[tuple[int, list[str]]]]]:
-    """Gives the header (UTF-8, names stripped, distinct) and the rows with their numbers; row 1 is the first under the header, blank lines do
-    not count. Raises BadData: no file, no header, a repeated column, a row of another length, malformed quoting or encoding."""
+    """Gives the header (UTF-8, names stripped, distinct where there are any) and the rows with their numbers; row 1 is the first under the
+    header, blank lines do not count. Raises BadData: no file, no header, a repeated column, a row of another length, malformed quoting or
+    encoding."""
     try:
         file = path.open(encoding="utf-8-sig", newline="")
     except OSError as error:
@@ -27,7 +28,8 @@ def open_rows(path: Path, delimiter: str = ",") -> Iterator[tuple[tuple[str, ...
 def position(header: Sequence[str], column: str, path: Path) -> int:
     """Raises BadData when the header has no such column."""
     if column not in header:
-        raise BadData(f"{path.name} has no column {column!r}; its header has {', '.join(header)}", field=column)
+        hint = "; is data.delimiter right?" if len(header) == 1 else ""
+        raise BadData(f"{path.name} has no column {column!r}; its header has {', '.join(header)}{hint}", field=column)
     return header.index(column)
 
 
@@ -49,11 +51,11 @@ def _each(reader: Iterator[list[str]], path: Path) -> Iterator[list[str]]:
 
 def _header(cells: Sequence[str], path: Path) -> tuple[str, ...]:
     header = tuple(cell.strip() for cell in cells)
-    if not header:
+    if not any(header):
         raise BadData(f"{path.name} is empty: a header is wanted", field=path.name)
     if len(header) > limits.MAX_CSV_COLUMNS:
         raise BadData(f"{path.name} has {len(header)} columns", field=path.name, limit=limits.MAX_CSV_COLUMNS)
-    if repeated := next((name for name in header if header.count(name) > 1), None):
+    if repeated := next((name for name in header if name and header.count(name) > 1), None):
         raise BadData(f"the header of {path.name} names {repeated!r} twice", field=repeated)
     return header
 

@@ -61,14 +61,14 @@ def _csv_of(task: Task) -> CsvFile:
 
 
 def _columns(task: Task, header: Sequence[str]) -> tuple[str, ...]:
-    """Those that the task names, or all that are not used otherwise."""
+    """Those that the task names, or all that are not used otherwise and have a name: many tools write the row's number without one."""
     source = _csv_of(task)
     if source.target in task.input.columns:
         raise BadData(f"{source.target!r} is the target and cannot be an input column", field="input.columns")
     if absent := [name for name in task.input.ignore if name not in header]:
         raise BadData(f"input.ignore names {absent[0]!r}, which the header does not", field="input.ignore")
     used = {source.target, task.split.group, task.split.time, *task.input.ignore}
-    columns = tuple(task.input.columns) or tuple(name for name in header if name not in used)
+    columns = tuple(task.input.columns) or tuple(name for name in header if name and name not in used)
     if not columns:
         raise BadData("the file has no input column", field="input.columns", limit=1)
     if unknown := [name for name in task.input.ranges if name not in columns]:

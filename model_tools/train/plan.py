@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from model_tools.sections import Augment, Recipe
+from model_tools.sections import Augment, ImageShape, Recipe
 from model_tools.task import Task
 
 
@@ -33,6 +33,10 @@ _USUAL: dict[Recipe, _Usual] = {
     "image-cnn": _Usual(epochs=20, fewest_steps=300, most_steps=10_000, width=16),
     "vector-mlp": _Usual(epochs=60, fewest_steps=600, most_steps=20_000, width=64),
 }
+_BATCH_PIXELS = 2**22
+"""Activations of a batch stay in memory until the step is done: 64 pictures of 256 x 256 take about a gigabyte."""
+_FEWEST_IN_BATCH = 2
+"""One old row and one new."""
 _CHALLENGER_EPOCHS = 1.5
 """Strong augmentation learns slower."""
 
@@ -41,7 +45,7 @@ def plan_training(task: Task, rows: int) -> Plan:
     """For a model from the task's own data, `rows` of them."""
     wish = task.train
     usual = _USUAL[task.recipe]
-    batch = min(wish.batch, rows)
+    batch = _batch(task, rows)
     steps = _steps(wish.epochs, usual, rows, batch, 1.0)
     return Plan(task.recipe, wish.seed, steps, batch, wish.learning_rate, wish.width or usual.width, wish.augment, wish.threads)
 
@@ -49,11 +53,16 @@ def plan_training(task: Task, rows: int) -> Plan:
 def plan_retraining(task: Task, old_rows: int, new_rows: int) -> Plan:
     """For a challenger from old rows and new labels."""
     wish, usual, rows = task.retrain, _USUAL[task.recipe], old_rows + new_rows
-    batch = min(task.train.batch, rows)
+    batch = _batch(task, rows)
     steps = _steps(wish.epochs, usual, rows, batch, _CHALLENGER_EPOCHS)
     seed = task.train.seed if wish.seed is None else wish.seed
     width = task.train.width or usual.width
     return Plan(task.recipe, seed, steps, batch, task.train.learning_rate, width, wish.augment, task.train.threads, wish.new_share)
+
+
+def _batch(task: Task, rows: int) -> int:
+    pixels = task.input.height * task.input.width if isinstance(task.input, ImageShape) else 1
+    return max(_FEWEST_IN_BATCH, min(task.train.batch, rows, _BATCH_PIXELS // pixels))
 
 
 def _steps(epochs: int | None, usual: _Usual, rows: int, batch: int, factor: float) -> int:

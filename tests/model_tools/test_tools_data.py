@@ -7,10 +7,14 @@ import cv2
 import numpy as np
 import pytest
 
+from fleet_contract import limits
+from fleet_contract.bundle import ImageInput
 from fleet_contract.job import LabelledSample
 from model_tools.data.dataset import Dataset, Splits
 from model_tools.data.found import Found
+from model_tools.data.pictures import read_files
 from model_tools.data.split import hold_out, split
+from model_tools.data.suspicion import row_numbers
 from model_tools.errors import BadData
 from model_tools.sections import Split
 from model_tools.task import Task, load_task
@@ -79,6 +83,18 @@ class TestVectors:
         rows = everything(read_splits(vector_task(tmp_path, text)))
         assert {at: rows.inputs[rows.ids.index(at), 0] for at in ("1", "2")} == {"1": 1, "2": 0}
 
+    def test_a_column_without_a_name_is_no_input(self, tmp_path: Path) -> None:
+        assert read_splits(vector_task(tmp_path, table(header=",vib,state"))).columns == ("vib",)
+
+    def test_columns_that_number_the_rows_are_suspicious(self, tmp_path: Path) -> None:
+        lines = [f"{i},{i % 7},{100 - i},{'worn' if i % 2 else 'good'}" for i in range(40)]
+        splits = read_splits(vector_task(tmp_path, "\n".join(["at,vib,left,state", *lines])))
+        assert row_numbers(splits) == ("at",)
+
+    def test_pictures_have_no_suspicious_columns(self, tmp_path: Path) -> None:
+        folder_per_class(tmp_path)
+        assert row_numbers(read_splits(image_task(tmp_path))) == ()
+
     def test_ignored_columns_may_hold_anything(self, tmp_path: Path) -> None:
         text = table(header="temp,serial,state").replace(".", "-")
         assert read_splits(vector_task(tmp_path, text, input='ignore = ["serial"]')).columns == ("temp",)
@@ -134,6 +150,9 @@ class TestVectors:
             pytest.param(table().replace("worn", "good"), {}, "state", "two classes", id="one-class-only"),
             pytest.param(table() + "1,2,broken\n", {}, "state", "'broken' has 1", id="class-with-one-row"),
             pytest.param(table(10), {}, "rows.csv", "at least 20", id="too-few-rows"),
+            pytest.param(table().replace(",", ";"), {}, "state", "delimiter", id="another-delimiter"),
+            pytest.param(table().replace("worn", "w" * 1001), {}, "state", "too long", id="endless-label"),
+            pytest.param(table(header=",,"), {}, "rows.csv", "header", id="header-without-names"),
             pytest.param("", {}, "rows.csv", "empty", id="empty-file"),
             pytest.param(table(), {"more": '[output]\nclasses = ["good", "bad"]'}, "state", "worn", id="undeclared-class"),
         ],
@@ -168,6 +187,12 @@ class TestPictures:
         splits = read_splits(image_task(tmp_path, data='labels = "labels.csv"'))
         assert splits.classes == ("cold", "warm")
         assert splits.train.inputs.shape[1:] == (1, 8, 12)
+
+    def test_more_pictures_than_memory_are_refused_before_they_are_read(self, tmp_path: Path) -> None:
+        many = ["absent.png"] * (limits.MAX_PICTURES_BYTES // (4 * 1024 * 1024) + 1)
+        with pytest.raises(BadData, match=r"make input\.height") as caught:
+            read_files(tmp_path, many, ImageInput(tensor="input", height=1024, width=1024, channels=1))
+        assert (caught.value.field, caught.value.limit) == ("input.height", limits.MAX_PICTURES_BYTES)
 
     def test_a_corrupt_picture_is_named(self, tmp_path: Path) -> None:
         folder_per_class(tmp_path)

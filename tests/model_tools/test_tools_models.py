@@ -15,7 +15,7 @@ from sklearn.datasets import load_wine
 from model_tools import workbench
 from model_tools.data.dataset import Dataset, Splits
 from model_tools.errors import BadData, BadInput, Failed
-from model_tools.sections import Augment, Retraining, Training
+from model_tools.sections import Augment, ImageShape, Retraining, Training
 from model_tools.task import Task, load_task
 from model_tools.train import networks, pictures
 from model_tools.train.plan import plan_retraining, plan_training
@@ -226,6 +226,11 @@ class TestPlan:
     def test_training(self, tmp_path: Path, wish: Training, rows: int, steps: int, batch: int) -> None:
         plan = plan_training(replace(make_task(tmp_path, VECTORS), train=wish), rows)
         assert (plan.steps, plan.batch, plan.new_share) == (steps, batch, 0)
+
+    @pytest.mark.parametrize(("side", "batch"), [(64, 64), (256, 64), (512, 16), (1024, 4)])
+    def test_large_pictures_come_in_small_batches(self, tmp_path: Path, side: int, batch: int) -> None:
+        shape = ImageShape(height=side, width=side, channels=3)
+        assert plan_training(replace(make_task(tmp_path, VECTORS), input=shape), 100).batch == batch
 
     @pytest.mark.parametrize(
         ("wish", "seed", "augment"),

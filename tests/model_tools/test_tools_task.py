@@ -77,6 +77,7 @@ WRONG = [
     pytest.param(
         {"input": '[input]\nkind = "vector"\ncolumns = ["a"]\nignore = ["b"]'}, "", "input.ignore", "columns", id="two-ways-to-choose"
     ),
+    pytest.param({"data": SECTIONS["data"] + "\ndelimiter = '\"'"}, "", "data.delimiter", "regex", id="delimiter-that-is-a-quote"),
     pytest.param({}, '[split]\ngroup = "m"\ntime = "t"', "split.group", "not both", id="two-split-rules"),
     pytest.param({"input": IMAGE, "data": FOLDER}, '[split]\ngroup = "m"', "data.labels", "labels", id="picture-groups-without-labels"),
 ]
