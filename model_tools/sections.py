@@ -1,4 +1,4 @@
-"""The sections of a task file, as strict structs. Their meaning is described at the head of model_tools.task."""
+"""The sections of a task file, as strict structs. docs/task-files.md describes every key."""
 
 from typing import Annotated, Literal
 
