@@ -13,7 +13,7 @@ import numpy as np
 from sklearn.datasets import load_breast_cancer
 
 LABEL = "diagnosis"
-SCALE_ERROR = 0.65
+SCALE_ERROR = 1.6
 _TRAINING_ROWS = 240
 
 
@@ -43,7 +43,7 @@ def deal(rng: np.random.Generator) -> Tables:
 
 
 def miscalibrate(row: Row, columns: Sequence[str]) -> Row:
-    """The same sample through a microscope whose scale reads 35 % short: lengths shrink by that much, areas by its square."""
+    """The same sample through a microscope whose scale is wrong: lengths read 60 % too long, areas by the square of that."""
     return Row(tuple(value * SCALE_ERROR ** _dimension(column) for value, column in zip(row.values, columns, strict=True)), row.label)
 
 

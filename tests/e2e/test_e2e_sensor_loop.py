@@ -119,8 +119,8 @@ def _assert_repaired(fleet: FleetRig, bench: Bench, champion: str, challenger: s
         bundle: np.mean([row["label"] == _truth(bench, SHIFTED, row["input_id"]) for row in rows if row["bundle"] == bundle])
         for bundle in (champion, challenger)
     }
-    assert right[challenger] >= right[champion] + 0.05
-    assert right[challenger] >= 0.88
+    assert right[challenger] >= right[champion] + 0.1
+    assert right[challenger] >= 0.85
 
 
 def _assert_every_number_adds_up(fleet: FleetRig, bench: Bench) -> None:

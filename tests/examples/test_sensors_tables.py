@@ -14,12 +14,12 @@ def test_no_sample_is_both_trained_on_and_measured():
     assert {row.label for row in dealt.training} == {"malignant", "benign"}
 
 
-def test_a_wrong_scale_shrinks_lengths_once_areas_twice_and_nothing_else():
+def test_a_wrong_scale_stretches_lengths_once_areas_twice_and_nothing_else():
     dealt = tables.deal(np.random.default_rng(0))
     true, read = dealt.rest[0], tables.miscalibrate(dealt.rest[0], dealt.columns)
     ratio = {column: round(b / a, 6) for column, a, b in zip(dealt.columns, true.values, read.values, strict=True) if a}
-    assert ratio["mean-radius"] == ratio["worst-perimeter"] == ratio["radius-error"] == 0.65
-    assert ratio["mean-area"] == ratio["area-error"] == 0.4225
+    assert ratio["mean-radius"] == ratio["worst-perimeter"] == ratio["radius-error"] == 1.6
+    assert ratio["mean-area"] == ratio["area-error"] == 2.56
     assert ratio["mean-texture"] == ratio["worst-symmetry"] == 1.0
 
 
