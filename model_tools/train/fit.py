@@ -17,6 +17,9 @@ Progress = Callable[[float, str], None]
 
 _LABEL_SMOOTHING = 0.05
 _WEIGHT_DECAY = 1e-2
+_PRIOR = 1.0
+"""Of a perceptron's weights, a Gaussian's as in logistic regression: it counts as much as one row, so that few rows (of 40: 84 -> 91 % right)
+are not learned by heart and many are not held back. A CNN's weights have no scale before a batch norm."""
 _REPORTS = 20
 
 
@@ -66,12 +69,18 @@ def _run(network: nn.Sequential, plan: Plan, rows: Dataset, draws: Iterator[torc
         drawn = next(draws)
         batch = vary(inputs[drawn]).contiguous(memory_format=_layout(plan))
         loss = functional.cross_entropy(network(batch), labels[drawn], label_smoothing=_LABEL_SMOOTHING)
+        if plan.recipe == "vector-mlp":
+            loss = loss + _PRIOR / len(rows) * _squares(network)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
         if (step + 1) % every == 0:
             _report(step + 1, plan.steps, loss.item(), progress)
+
+
+def _squares(network: nn.Sequential) -> torch.Tensor:
+    return sum(weights.square().sum() for weights in network.parameters() if weights.ndim > 1)
 
 
 def _report(step: int, steps: int, loss: float, progress: Progress) -> None:

@@ -18,6 +18,7 @@ from model_tools.errors import BadData, BadInput, Failed
 from model_tools.sections import Augment, ImageShape, Retraining, Training
 from model_tools.task import Task, load_task
 from model_tools.train import networks, pictures
+from model_tools.train.fit import fit
 from model_tools.train.plan import plan_retraining, plan_training
 
 HEAD = '[task]\nname = "t"\n[data]\n{data}\n[input]\n{input}\n'
@@ -96,6 +97,16 @@ class TestVectors:
         int8 = workbench.quantize_int8(fp32, workbench.calibration(task, splits))
         assert workbench.evaluate(fp32, splits.train).accuracy >= 0.95
         assert workbench.evaluate(int8, splits.train).accuracy >= 0.95
+
+    def test_few_noisy_rows_are_not_learnt_by_heart(self, tmp_path: Path) -> None:
+        rng = np.random.default_rng(2)
+        inputs = rng.normal(size=(1_040, 12)).astype(np.float32)
+        labels = (inputs[:, 0] + inputs[:, 1] + rng.normal(0, 0.3, 1_040) > 0).astype(np.int64)
+        rows = Dataset(inputs, labels, ("no", "yes"), tuple(map(str, range(1_040))))
+        plan = plan_training(make_task(tmp_path, VECTORS), 40)
+        network = fit(plan, rows.select(range(40)), None, quiet)
+        answers = network(torch.from_numpy(inputs[40:])).argmax(dim=1).numpy()
+        assert (answers == labels[40:]).mean() >= 0.81
 
     def test_a_training_that_diverges_says_so(self, tmp_path: Path) -> None:
         task, splits = make_task(tmp_path, VECTORS + BRIEF), wine()
