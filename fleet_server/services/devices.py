@@ -58,12 +58,6 @@ def observe(engine: Engine, device: str, status: Status, at: datetime) -> None:
             streams.report(connection, device, status.epoch, status.ledger, at)
 
 
-def all_offline(engine: Engine) -> None:
-    """Nobody can be heard (the broker is gone)."""
-    with writing(engine) as connection:
-        connection.execute(update(Device).values(online=False))
-
-
 def rows_of_task(connection: Connection, task: str) -> list[Row]:
     return list(connection.execute(select(Device).where(Device.task == task).order_by(Device.id)))
 

@@ -10,7 +10,7 @@ from fleet_server.domain.retraining import Campaign, FindingState, JobState
 from fleet_server.domain.rollout import RolloutState
 from fleet_server.services import audit, bundles, rollouts
 from fleet_server.services.orders import campaign_id
-from fleet_server.tables.database import reading, writing
+from fleet_server.tables.database import read_page, reading, writing
 from fleet_server.tables.device import Device
 from fleet_server.tables.event import Event
 from fleet_server.tables.finding import Finding
@@ -32,13 +32,7 @@ def advance(engine: Engine, now: datetime) -> int:
 
 
 def page(engine: Engine, *, device: str | None, state: str | None, after: int, limit: int) -> list[Row]:
-    wanted = select(Finding).where(Finding.id > after).order_by(Finding.id).limit(limit)
-    if device is not None:
-        wanted = wanted.where(Finding.device == device)
-    if state is not None:
-        wanted = wanted.where(Finding.state == state)
-    with reading(engine) as connection:
-        return list(connection.execute(wanted))
+    return read_page(engine, select(Finding), Finding.id, after=after, limit=limit, equal={Finding.device: device, Finding.state: state})
 
 
 def open_on(connection: Connection, bundle: str) -> list[Row]:

@@ -2,7 +2,7 @@
 
 from sqlalchemy import Engine, Row, func, select
 
-from fleet_server.tables.database import reading
+from fleet_server.tables.database import read_page, reading
 from fleet_server.tables.event import Event
 from fleet_server.tables.result import Result, Tally
 from fleet_server.tables.stream import Stream
@@ -12,13 +12,7 @@ def results(engine: Engine, *, device: str | None, bundle: str | None, after: in
     """Inferences in the order they were stored."""
     columns = [column for column in Result.__table__.columns if column.name != "stream"]
     wanted = select(*columns, Stream.device, Stream.epoch).join(Stream, Stream.id == Result.stream)
-    wanted = wanted.where(Result.id > after).order_by(Result.id).limit(limit)
-    if device is not None:
-        wanted = wanted.where(Stream.device == device)
-    if bundle is not None:
-        wanted = wanted.where(Result.bundle == bundle)
-    with reading(engine) as connection:
-        return list(connection.execute(wanted))
+    return read_page(engine, wanted, Result.id, after=after, limit=limit, equal={Stream.device: device, Result.bundle: bundle})
 
 
 def tallies(engine: Engine) -> list[Row]:
@@ -36,10 +30,4 @@ def bytes_stored(engine: Engine) -> list[Row]:
 
 
 def events(engine: Engine, *, device: str | None, kind: str | None, after: int, limit: int) -> list[Row]:
-    wanted = select(Event).where(Event.id > after).order_by(Event.id).limit(limit)
-    if device is not None:
-        wanted = wanted.where(Event.device == device)
-    if kind is not None:
-        wanted = wanted.where(Event.kind == kind)
-    with reading(engine) as connection:
-        return list(connection.execute(wanted))
+    return read_page(engine, select(Event), Event.id, after=after, limit=limit, equal={Event.device: device, Event.kind: kind})

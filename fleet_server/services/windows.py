@@ -15,7 +15,7 @@ from fleet_server.domain.drift import Judgement, Verdict
 from fleet_server.domain.retraining import FindingState
 from fleet_server.services import audit, bundles
 from fleet_server.tables.bundle import Bundle
-from fleet_server.tables.database import reading, writing
+from fleet_server.tables.database import read_page, reading, writing
 from fleet_server.tables.device import Device
 from fleet_server.tables.finding import Finding
 from fleet_server.tables.window import Window
@@ -34,9 +34,7 @@ def judge_new(engine: Engine, now: datetime) -> int:
 
 
 def page(engine: Engine, *, device: str | None, after: int, limit: int) -> list[Row]:
-    wanted = select(Window).where(Window.id > after).order_by(Window.id).limit(limit)
-    with reading(engine) as connection:
-        return list(connection.execute(wanted if device is None else wanted.where(Window.device == device)))
+    return read_page(engine, select(Window), Window.id, after=after, limit=limit, equal={Window.device: device})
 
 
 def drifted_condition(connection: Connection, finding: Row) -> Condition:

@@ -1,6 +1,6 @@
 """Opening the database, its two kinds of transaction, and its migrations."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event, select
+from sqlalchemy import Connection, Engine, Row, Select, create_engine, event, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 BUSY_TIMEOUT_MS = 10_000
@@ -37,6 +37,13 @@ def reading(engine: Engine) -> Iterator[Connection]:
     options = {} if engine.dialect.name == "sqlite" else {"isolation_level": "REPEATABLE READ"}
     with engine.connect().execution_options(**options) as connection, connection.begin():
         yield connection
+
+
+def read_page(engine: Engine, wanted: Select, key: Any, *, after: int, limit: int, equal: Mapping[Any, Any]) -> list[Row]:
+    """At most `limit` rows whose column `key` is above `after`, in its order. A column of `equal` with the value None is not asked for."""
+    conditions = [column == value for column, value in equal.items() if value is not None]
+    with reading(engine) as connection:
+        return list(connection.execute(wanted.where(key > after, *conditions).order_by(key).limit(limit)))
 
 
 @contextmanager

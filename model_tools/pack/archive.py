@@ -1,6 +1,6 @@
 """Puts one bundle together: the same contents give the same bytes, on the same machine and versions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -147,8 +147,3 @@ def _manifest(contents: Contents, answered: Sequence[answers.Answered]) -> Manif
 
 def _file(model: Model) -> str:
     return f"{model.precision}.onnx"
-
-
-def models_of(bundle: Bundle) -> Mapping[str, bytes]:
-    """The ONNX bytes of each variant by its precision, the preferred one first."""
-    return {v.precision: bundle.read(v.entry) for v in bundle.manifest.variants}

@@ -13,7 +13,7 @@ from fleet_contract import bundle, features, limits, sketch
 from fleet_contract.errors import BadBundle
 from model_tools.errors import BadData, BadInput, GateFailed
 from model_tools.pack import answers, reference
-from model_tools.pack.archive import Contents, Evidence, Model, make_bundle, models_of
+from model_tools.pack.archive import Contents, Evidence, Model, make_bundle
 from model_tools.running import logits
 
 COLUMNS = ["a", "b", "c"]
@@ -77,7 +77,7 @@ class TestTheBundle:
 
     def test_holds_the_models_as_they_were_preferred_first(self):
         made, _ = opened(make_bundle(CONTENTS, EVIDENCE))
-        assert list(models_of(made).items()) == [("int8", linear(COARSE)), ("fp32", linear(WEIGHTS))]
+        assert [(v.precision, made.read(v.entry)) for v in made.manifest.variants] == [("int8", linear(COARSE)), ("fp32", linear(WEIGHTS))]
         assert made.manifest.lineage == CONTENTS.lineage
 
     def test_a_flipped_byte_anywhere_is_found(self):
