@@ -1,13 +1,14 @@
 """What the agent needs from the world. app.py alone names the classes behind these; tests/fakes hold another set."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
+from fleet_contract.blocks import BlockIndex
 from fleet_contract.bundle import ImageInput, Manifest, VectorInput
 from fleet_contract.messages import Batch, FromDevice, Lane, LaneLedger, Record
 from fleet_contract.sketch import Reference
@@ -76,6 +77,54 @@ class Link(Protocol):
 
     def send(self, message: FromDevice) -> None:
         """Raises Retry when offline."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A signed target. `fetch_path` is where its bytes lie in the repository.
+    `deltas`: digest of a base bundle -> target path of a delta that makes this one from it."""
+
+    path: str
+    sha256: str
+    length: int
+    index: BlockIndex
+    deltas: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def fetch_path(self) -> str:
+        folder, _, name = self.path.rpartition("/")
+        return f"targets/{folder}/{self.sha256}.{name}"
+
+
+@dataclass(frozen=True)
+class Held:
+    """A file on this device that had the digest `sha256` when it was stored; the disk may have forgotten since."""
+
+    path: Path
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Wish:
+    """How a download may go: what the order prefers, and whether it is still wanted (asked often, must be cheap)."""
+
+    transport: Literal["mqtt", "http"] | None = None
+    wanted: Callable[[], bool] = lambda: True
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """Bytes of the file that came over the network (a delta counts with its own), bytes that were here already, and the way that was taken."""
+
+    fetched_bytes: int
+    reused_bytes: int
+    way: Literal["nothing", "mqtt", "http", "delta"] = "mqtt"
+
+
+class Delivery(Protocol):
+    def bring(self, target: Target, part: Path, held: Sequence[Held], wish: Wish) -> Fetched:
+        """`part` holds the whole target afterwards, durably, every block checked; if not, what it holds is used the next time.
+        Raises Retry (network, disk, outside the download window, `superseded` when it is not wanted any more) or Reject (no such file)."""
 
 
 class FileFetcher(Protocol):

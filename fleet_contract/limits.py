@@ -35,6 +35,16 @@ MIN_BLOCK_BYTES = 4 * KIB
 MAX_BLOCK_BYTES = 32 * KIB
 """A block and its envelope must fit in MAX_MESSAGE_BYTES."""
 MAX_BLOCKS_PER_REQUEST = 32
+"""Of one that is answered one to one: what is in flight to a device at once."""
+MAX_PACKET_BYTES = 60 * KIB
+"""Of blocks in one packet, before compression: it fits in a message even when nothing can be compressed."""
+MAX_BLOCKS_PER_PACKET = MAX_PACKET_BYTES // MIN_BLOCK_BYTES
+CREDIT_PACKETS = 16
+"""A device in a shared pass says how far it is after so many packets (about 1 MiB)."""
+MAX_AHEAD_PACKETS = 2 * CREDIT_PACKETS
+MAX_URL_CHARS = 2_000
+MAX_DELTA_BYTES = 512 * MIB
+MAX_DELTAS_PER_RELEASE = 8
 MAX_METADATA_BYTES = 5 * MIB
 
 MAX_SKETCH_FEATURES = 1_024

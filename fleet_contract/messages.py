@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -116,18 +116,38 @@ class Status(Struct, tag="status"):
     refused: dict[str, int] = {}
     ledger: dict[Lane, LaneLedger] = {}
     error: str | None = None
+    instance: str | msgspec.UnsetType = msgspec.UNSET
+    """Random, new with each start of the agent: two that take turns are two holders of one key."""
 
 
 class Want(Struct, tag="want"):
     """Ask for a repository file. `block_bytes` sets the grid; `need` is a bitmap of wanted block numbers (see blocks.to_bitmap).
 
-    The server answers each wanted block that exists with one Block, or the whole request with one Refusal.
+    Answered one to one with Packets of the wanted blocks that exist (at most MAX_BLOCKS_PER_REQUEST may be asked), or with one Refusal.
+    With `shared` the device listens on topics.shared(path, block_bytes), and `need` may name every block: each is published there once for all
+    who want it. Leftovers are asked for one to one.
     """
 
     request: str
     path: str
     block_bytes: int
     need: bytes
+    shared: bool | msgspec.UnsetType = msgspec.UNSET
+
+
+class Progress(Struct, tag="progress"):
+    """Credit for a shared pass: this device has taken the packets up to number `sequence` of the pass `request`.
+    Sent once for each full CREDIT_PACKETS; the server runs at most MAX_AHEAD_PACKETS before the slowest that keeps up."""
+
+    request: str
+    sequence: Count
+
+
+class WantUrl(Struct, tag="want-url"):
+    """Ask for a short-lived HTTPS address of a repository file. Answered with one Url or one Refusal."""
+
+    request: str
+    path: str
 
 
 class Ack(Struct, tag="ack"):
@@ -151,16 +171,38 @@ class Block(Struct, tag="block"):
     data: bytes
 
 
+class Packet(Struct, tag="packet"):
+    """Some blocks of a file, compressed together; made and opened by fleet_contract.packets alone. `length` is that of the whole file.
+    `request` is that of the Want, or names the shared pass; `sequence` counts the packets of one answer or pass from 0."""
+
+    request: str
+    sequence: Count
+    length: Count
+    block_bytes: int
+    numbers: list[Count]
+    codec: Literal["none", "zstd"]
+    data: bytes
+
+
+class Url(Struct, tag="url"):
+    """Where the file of a WantUrl may be had by HTTPS GET, ranges included, until `expires_at`. The address is the permission: it is a secret."""
+
+    request: str
+    url: str
+    expires_at: Moment
+
+
 class Refusal(Struct, tag="refusal"):
-    """Why a Want was not answered: `code` is not-found, bad-request or too-large."""
+    """Why a request was not answered: `code` is not-found, bad-request, too-large, quarantined, no-http, or pass-left: the device is too slow for
+    the shared pass and goes on one to one."""
 
     request: str
     code: str
     reason: str
 
 
-FromDevice = Status | Batch | Want
-ToDevice = Ack | Block | Refusal
+FromDevice = Status | Batch | Want | Progress | WantUrl
+ToDevice = Ack | Block | Packet | Url | Refusal
 Message = FromDevice | ToDevice
 
 _encoder = msgspec.msgpack.Encoder()

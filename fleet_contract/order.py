@@ -4,6 +4,7 @@ import base64
 import hashlib
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from typing import Literal
 
 import msgspec
 from cryptography.exceptions import InvalidSignature
@@ -48,6 +49,8 @@ class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     length: int
     rollout: str | None = None
     sampling: SamplingCampaign | None = None
+    transport: Literal["mqtt", "http"] | msgspec.UnsetType = msgspec.UNSET
+    """How the bundle is better fetched; the device's own setting goes before it."""
 
 
 class _VersionOnly(msgspec.Struct, frozen=True):

@@ -1,11 +1,16 @@
 """The only place where an MQTT topic is spelt. A device may publish below `up/` and read below `down/` of its own id alone."""
 
+import hashlib
 from enum import StrEnum
 
 from fleet_contract import names
 from fleet_contract.errors import BadName, BadTopic
 
 ROOT = "edgefleet/v1"
+SHARED = "_shared"
+"""Stands where a device id stands; no device id has an underscore."""
+_SHARED_CHARS = 32
+_SHARED_BLOCKS = f"{ROOT}/{SHARED}/blocks/"
 
 
 class Up(StrEnum):
@@ -30,6 +35,12 @@ def up(device: str, kind: Up) -> str:
 
 def down(device: str, kind: Down) -> str:
     return f"{ROOT}/{names.device_id(device)}/down/{kind.value}"
+
+
+def shared(path: str, block_bytes: int) -> str:
+    """Where the blocks of one repository file go for every device that wants them. Devices may read here, the server alone writes."""
+    grid = f"{path}|{block_bytes}".encode()
+    return f"{_SHARED_BLOCKS}{hashlib.sha256(grid).hexdigest()[:_SHARED_CHARS]}"
 
 
 def all_up(kind: Up | None = None) -> str:
@@ -63,14 +74,22 @@ def parse_down(topic: str) -> tuple[str, Down]:
 def device_may(device: str, topic: str, *, write: bool) -> bool:
     """The ACL: may the identity `device` publish to (write) or subscribe to / receive from `topic`?"""
     mine = f"{ROOT}/{device}/"
+    if is_shared(topic):
+        return not write
     if write:
         return topic.startswith(mine + "up/") and topic.removeprefix(mine + "up/") in set(Up)
     return topic == mine + "down/+" or (topic.startswith(mine + "down/") and topic.removeprefix(mine + "down/") in set(Down))
 
 
+def is_shared(topic: str) -> bool:
+    """Whether this is one topic of `shared`; a filter with a wildcard is not."""
+    rest = topic.removeprefix(_SHARED_BLOCKS)
+    return topic.startswith(_SHARED_BLOCKS) and len(rest) == _SHARED_CHARS and all(c in "0123456789abcdef" for c in rest)
+
+
 def mosquitto_patterns() -> tuple[str, ...]:
     """The same ACL in Mosquitto's acl_file syntax; %u is the certificate's CN."""
-    return (f"pattern write {ROOT}/%u/up/+", f"pattern read {ROOT}/%u/down/+")
+    return (f"pattern write {ROOT}/%u/up/+", f"pattern read {ROOT}/%u/down/+", f"pattern read {_SHARED_BLOCKS}+")
 
 
 def _parse(topic: str, direction: str) -> tuple[str, str]:

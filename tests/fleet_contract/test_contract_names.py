@@ -138,6 +138,19 @@ def test_a_device_may_not_listen_widely(topic: str) -> None:
     assert not topics.device_may("a", topic, write=True)
 
 
+def test_every_device_may_read_a_shared_topic_and_none_may_write_or_guess_there() -> None:
+    topic = topics.shared("targets/bundles/x.bundle", 4096)
+    assert topics.device_may("a", topic, write=False) and not topics.device_may("a", topic, write=True)
+    assert topic != topics.shared("targets/bundles/x.bundle", 8192)
+    for other in ("edgefleet/v1/_shared/blocks/+", "edgefleet/v1/_shared/#", topic + "/x", "edgefleet/v1/_shared/up/status"):
+        assert not topics.device_may("a", other, write=False)
+        assert not topics.device_may("_shared", other, write=True)
+
+
 def test_mosquitto_is_told_the_same() -> None:
-    assert topics.mosquitto_patterns() == ("pattern write edgefleet/v1/%u/up/+", "pattern read edgefleet/v1/%u/down/+")
+    assert topics.mosquitto_patterns() == (
+        "pattern write edgefleet/v1/%u/up/+",
+        "pattern read edgefleet/v1/%u/down/+",
+        "pattern read edgefleet/v1/_shared/blocks/+",
+    )
     assert (topics.all_up(), topics.all_up(Up.WANT)) == ("edgefleet/v1/+/up/+", "edgefleet/v1/+/up/want")
