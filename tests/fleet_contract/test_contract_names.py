@@ -144,7 +144,6 @@ def test_every_device_may_read_a_shared_topic_and_none_may_write_or_guess_there(
     assert topic != topics.shared("targets/bundles/x.bundle", 8192)
     for other in ("edgefleet/v1/_shared/blocks/+", "edgefleet/v1/_shared/#", topic + "/x", "edgefleet/v1/_shared/up/status"):
         assert not topics.device_may("a", other, write=False)
-        assert not topics.device_may("_shared", other, write=True)
 
 
 def test_mosquitto_is_told_the_same() -> None:

@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from fleet_contract import blocks, bundle, enrolment, job, messages, order, packets, sketch
+from fleet_contract import blocks, bundle, enrolment, job, messages, order, sketch
 
 AT = datetime(2026, 11, 20, 12, 30, 15, 250_000, tzinfo=UTC)
 LATER = datetime(2026, 11, 21, 12, 30, 15, tzinfo=UTC)
@@ -118,7 +118,7 @@ def to_device() -> dict[str, messages.ToDevice]:
     return {
         "ack": messages.Ack(epoch="0190a1", lane=messages.Lane.TELEMETRY, ranges=[(0, 39), (41, 41)]),
         "block": messages.Block(request="w1", index=9, length=300_000, data=b"\x00\x01block"),
-        "packet": next(packets.pack("w1", 300_000, 32_768, [(0, bytes(32_768)), (9, b"\x01" * 5_088)])),
+        "packet": messages.Packet("w1", 1, 5_000, 4_096, [1], "none", b"\x01" * 904),
         "url": messages.Url(request="w3", url="https://fleet:8443/v1/files/x?permit=y", expires_at=LATER),
         "refusal": messages.Refusal(request="w1", code="not-found", reason="no such file"),
     }
