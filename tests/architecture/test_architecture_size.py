@@ -17,7 +17,23 @@ MAX_BROAD_EXCEPTS = 1
 
 UNITS = {
     *("BYTES", "CHARS", "S", "COUNT", "EDGE"),
-    *("RECORDS", "ENTRIES", "FEATURES", "BINS", "PIXELS", "VALUES", "ROWS", "REQUEST", "COLUMNS", "CLASSES", "RANK", "CONDITIONS"),
+    *(
+        "RECORDS",
+        "ENTRIES",
+        "FEATURES",
+        "BINS",
+        "PIXELS",
+        "VALUES",
+        "ROWS",
+        "REQUEST",
+        "COLUMNS",
+        "CLASSES",
+        "RANK",
+        "CONDITIONS",
+        "PACKETS",
+        "PACKET",
+        "RELEASE",
+    ),
 }
 
 
