@@ -1,29 +1,52 @@
-"""`python -m bench` lists the benchmarks, `python -m bench NAME` runs one: exit 0 when its aims hold, 1 when one does not, 2 for an unknown name."""
+"""`python -m bench` lists the benchmarks, `python -m bench NAME [OPTION...]` runs one.
 
+Exit 0 when its aims hold or it says why it cannot run here, 1 when an aim does not hold, 2 for an unknown name or option.
+"""
+
+import argparse
 import importlib
 import json
 import pkgutil
 import sys
 
 import bench
+from bench.measure import Report
+
+_NO_BENCH = ("__main__", "measure")
 
 
 def main(arguments: list[str]) -> int:
-    names = sorted(module.name for module in pkgutil.iter_modules(bench.__path__) if module.name not in ("__main__", "measure"))
-    if not arguments:
+    names = sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(bench.__path__) if module.name not in _NO_BENCH)
+    if not arguments or arguments[0] in ("-h", "--help"):
         for name in names:
-            print(f"{name:12} {(importlib.import_module(f'bench.{name}').__doc__ or '').splitlines()[0]}")
+            print(f"{name:14} {_first_line(_module(name))}")
         return 0
-    if len(arguments) > 1 or arguments[0] not in names:
-        print(f"no benchmark {' '.join(arguments)!r}; there are: {', '.join(names)}", file=sys.stderr)
+    name, *options = arguments
+    if name not in names:
+        print(f"no benchmark {name!r}; there are: {', '.join(names)}", file=sys.stderr)
         return 2
-    return _show(importlib.import_module(f"bench.{arguments[0]}").run())
+    module = _module(name)
+    parser = argparse.ArgumentParser(f"python -m bench {name}", description=_first_line(module))
+    if hasattr(module, "add_options"):
+        module.add_options(parser)
+    return _show(module.run(**vars(parser.parse_args(options))))
 
 
-def _show(report: "bench.measure.Report") -> int:
-    widths = [max(len(row[column]) for row in report.table) for column in range(len(report.table[0]))]
-    for first, *rest in report.table:
-        print(first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True)), sep="   ")
+def _module(name: str):
+    return importlib.import_module(f"bench.{name.replace('-', '_')}")
+
+
+def _first_line(module) -> str:
+    return (module.__doc__ or "").splitlines()[0]
+
+
+def _show(report: Report) -> int:
+    if report.skipped is not None:
+        print(f"skipped: {report.skipped}")
+    elif report.table:
+        widths = [max(len(row[column]) for row in report.table) for column in range(len(report.table[0]))]
+        for first, *rest in report.table:
+            print(first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True)), sep="   ")
     print(json.dumps(report.as_json()))
     return 0 if report.holds else 1
 

@@ -16,22 +16,28 @@ class Contender:
 
 @dataclass(frozen=True)
 class Aim:
-    """A ratio that has to be at least `aim`. `value` is None when it could not be measured here."""
+    """A figure that has to be at least `aim`, or at most it. `value` is None when it could not be measured here."""
 
     name: str
     value: float | None
     aim: float
+    at_most: bool = False
 
     @property
     def holds(self) -> bool | None:
-        return None if self.value is None else self.value >= self.aim
+        if self.value is None:
+            return None
+        return self.value <= self.aim if self.at_most else self.value >= self.aim
 
 
 @dataclass(frozen=True)
 class Report:
+    """`skipped` says why the benchmark cannot run here; then there is nothing else."""
+
     bench: str
     table: list[tuple[str, ...]]
     aims: list[Aim]
+    skipped: str | None = None
 
     @property
     def holds(self) -> bool:
@@ -39,7 +45,12 @@ class Report:
         return all(aim.holds is not False for aim in self.aims)
 
     def as_json(self) -> dict:
-        return {"bench": self.bench, "holds": self.holds, "aims": [{**asdict(aim), "holds": aim.holds} for aim in self.aims]}
+        told = {} if self.skipped is None else {"skipped": self.skipped}
+        return {"bench": self.bench, "holds": self.holds, **told, "aims": [{**asdict(aim), "holds": aim.holds} for aim in self.aims]}
+
+
+def skip(bench: str, reason: str) -> Report:
+    return Report(bench, [], [], reason)
 
 
 def interleave(contenders: Mapping[str, Contender], rounds: int) -> dict[str, list[float]]:
