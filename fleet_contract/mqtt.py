@@ -98,6 +98,22 @@ def parse_url(url: str) -> tuple[str, int]:
     return host, port
 
 
+class Handover:
+    """A message that was handed to one connection; a later connection knows nothing of it."""
+
+    def __init__(self, info: paho.MQTTMessageInfo, alive: Callable[[], bool]) -> None:
+        self._info, self._alive = info, alive
+
+    def taken(self, timeout_s: float = 0.0) -> bool:
+        """Wait until the broker has acknowledged it, at most `timeout_s`. Raises Offline when its connection is gone without that."""
+        if not self._info.is_published():
+            if not self._alive():
+                raise Offline("the connection was lost before the broker took the message")
+            if timeout_s > 0:
+                self._info.wait_for_publish(timeout_s)
+        return self._info.is_published()
+
+
 class _Client(paho.Client):
     """Says when its network thread ends. The thread must be paho's own: only then do publish and ack from other threads leave the socket to it;
     without one they write themselves, and two threads in one TLS connection break its records."""
@@ -165,7 +181,7 @@ class Session:
     def wait_connected(self, timeout_s: float) -> bool:
         return self._connected.wait(timeout_s)
 
-    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> Handover:
         """Hand a QoS 1 message to the connection. Raises Offline; what was handed over may still be lost with the connection."""
         client = self._client
         if client is None or not self._connected.is_set():
@@ -174,6 +190,7 @@ class Session:
         if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
             raise Offline(f"the broker connection did not take the message: {paho.error_string(info.rc)}")
         self.bytes_out += len(payload) + len(topic)
+        return Handover(info, lambda: self._client is client and self._connected.is_set())
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Disconnect in good order (no last will is sent) and end the thread."""
