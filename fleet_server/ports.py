@@ -31,6 +31,9 @@ class DeviceAuthority(Protocol):
     def issue(self, csr_pem: str, device_id: str) -> str:
         """A client certificate (PEM) with CN = device id and the SPIFFE URI. Raises BadRequest when the CSR is malformed or for another CN."""
 
+    def serial(self, certificate_pem: str) -> int:
+        """Of a certificate that `issue` gave."""
+
 
 class Repository(Protocol):
     """The TUF repository. Root, targets and releases keys are not here; snapshot and timestamp are."""

@@ -6,9 +6,9 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from fleet_contract import limits
-from fleet_server.api.deps import DEFAULT_PAGE_ROWS, InFleet, Viewer, following
+from fleet_server.api.deps import DEFAULT_PAGE_ROWS, Admin, InFleet, Operator, Viewer, following
 from fleet_server.api.schema import Answer, Page, Word
-from fleet_server.services import devices, streams
+from fleet_server.services import devices, quarantine, streams
 
 router = APIRouter(tags=["devices"])
 
@@ -37,7 +37,8 @@ class LedgerItem(LaneBalance):
 
 
 class Device(Answer):
-    """`bundle` is what it reports to run, `desired_bundle` what its order says."""
+    """`bundle` is what it reports to run, `desired_bundle` what its order says. A quarantined device takes no part until it is released;
+    what it recorded waits on it."""
 
     id: str
     profile: str
@@ -56,6 +57,8 @@ class Device(Answer):
     error: str | None
     agent_version: str
     epoch: str | None
+    quarantined_at: datetime | None
+    quarantine_reason: str | None
     ledger: dict[str, LaneBalance]
 
 
@@ -72,6 +75,20 @@ def list_devices(
 
 @router.get("/devices/{device}", summary="Show one device")
 def show_device(device: Word, fleet: InFleet, _who: Viewer) -> Device:
+    return devices.get(fleet.engine, device, fleet.now())
+
+
+@router.post("/devices/{device}/quarantine", summary="Set a device apart: no orders, no acknowledgements, no files")
+def quarantine_device(device: Word, fleet: InFleet, who: Operator) -> Device:
+    quarantine.impose(fleet.engine, device, by=who.id, now=fleet.now())
+    fleet.wake()
+    return devices.get(fleet.engine, device, fleet.now())
+
+
+@router.post("/devices/{device}/release", summary="Let a quarantined device take part again")
+def release_device(device: Word, fleet: InFleet, who: Admin) -> Device:
+    quarantine.release(fleet.engine, device, by=who.id, now=fleet.now())
+    fleet.wake()
     return devices.get(fleet.engine, device, fleet.now())
 
 

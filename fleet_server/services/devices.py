@@ -3,15 +3,16 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+import msgspec
 from sqlalchemy import Connection, Engine, Row, select, update
 
-from fleet_contract import names
+from fleet_contract import limits, names
 from fleet_contract.errors import BadName
 from fleet_contract.messages import LaneLedger, Status
 from fleet_server.domain import presence
 from fleet_server.domain.records import is_count, is_word
-from fleet_server.errors import BadRequest, NotFound
-from fleet_server.services import streams
+from fleet_server.errors import BadRequest, Conflict, NotFound
+from fleet_server.services import quarantine, streams
 from fleet_server.services.streams import LedgerLine
 from fleet_server.tables.database import reading, writing
 from fleet_server.tables.device import Device
@@ -38,23 +39,30 @@ class DeviceView:
     error: str | None
     agent_version: str
     epoch: str | None
+    quarantined_at: datetime | None
+    quarantine_reason: str | None
     ledger: dict[str, LedgerLine]
 
 
 def observe(engine: Engine, device: str, status: Status, at: datetime) -> None:
-    """Take in a device's status, or its last will. Raises NotFound for a device that is not enrolled, BadRequest for impossible values.
+    """Take in a device's status, or its last will. Raises NotFound for a device that is not enrolled, BadRequest for impossible values,
+    Conflict (code quarantined) for one that is set apart.
 
     A will says only that the device is gone: it was written when the device connected, and overwrites nothing else.
     """
     _check(status)
     with writing(engine) as connection:
-        if not status.online:
-            changed = connection.execute(update(Device).where(Device.id == device).values(online=False))
-        else:
-            changed = connection.execute(update(Device).where(Device.id == device).values(**_observed(status, at)))
-        if not changed.rowcount:
+        mine = Device.id == device
+        held = select(Device.id, Device.instance, Device.quarantined_at).where(mine).with_for_update()
+        row = connection.execute(held).one_or_none()
+        if row is None:
             raise NotFound(f"device {device!r} is not enrolled", field="device")
-        if status.online:
+        if row.quarantined_at is not None:
+            raise Conflict(f"device {device!r} is quarantined", field="device", code="quarantined")
+        if not status.online:
+            connection.execute(update(Device).where(mine).values(online=False))
+        elif not quarantine.look(connection, row, _instance(status), at):
+            connection.execute(update(Device).where(mine).values(**_observed(status, at)))
             streams.report(connection, device, status.epoch, status.ledger, at)
 
 
@@ -101,6 +109,10 @@ def _observed(status: Status, at: datetime) -> dict:
     }
 
 
+def _instance(status: Status) -> str:
+    return "" if status.instance is msgspec.UNSET else status.instance
+
+
 def _check(status: Status) -> None:
     try:
         names.name(status.epoch, "epoch")
@@ -110,7 +122,9 @@ def _check(status: Status) -> None:
     counts = [status.order_counter, status.inputs, *status.refused.values()]
     for said in status.ledger.values():
         counts += _counts(said)
-    words = [status.agent_version, status.phase, status.bundle or "", status.bundle_version or "", status.error or ""]
+    if len(_instance(status)) > limits.MAX_NAME_CHARS:
+        raise BadRequest("the instance of the status is too long", field="instance", limit=limits.MAX_NAME_CHARS)
+    words = [_instance(status), status.agent_version, status.phase, status.bundle or "", status.bundle_version or "", status.error or ""]
     for said in status.ledger.values():
         words += [*said.dropped]
     if not all(map(is_count, counts)):

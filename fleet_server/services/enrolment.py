@@ -14,7 +14,7 @@ from fleet_contract.enrolment import EnrolAnswer, EnrolmentToken, EnrolRequest
 from fleet_contract.errors import BadName
 from fleet_server.errors import BadRequest, Conflict, Gone, Unauthorised
 from fleet_server.fleet import Fleet
-from fleet_server.services import audit
+from fleet_server.services import audit, quarantine
 from fleet_server.services.tokens import SECRET_BYTES, digest
 from fleet_server.tables.database import upsert, writing
 from fleet_server.tables.device import Device
@@ -52,12 +52,14 @@ def create_token(fleet: Fleet, *, device_id: str, profile: str, task: str, lifet
 def enrol(fleet: Fleet, request: EnrolRequest, now: datetime) -> EnrolAnswer:
     """Turn a token into a certificate. Raises Unauthorised (unknown), Conflict (used), Gone (expired), BadRequest (the CSR).
 
-    The token is used and the device stored in one transaction: a refused CSR leaves the token unused, and of two racing requests one wins.
+    Certificates that the device had before are revoked. The token is used and the device stored in one transaction: a refused CSR leaves
+    the token unused, and of two racing requests one wins.
     """
     with writing(fleet.engine) as connection:
         token = _use(connection, request, now)
         certificate = fleet.authority.issue(request.csr_pem, token.device_id)
         _store_device(connection, token, now)
+        quarantine.replace_certificate(connection, token.device_id, fleet.authority.serial(certificate), now)
         detail = {"token": token.id, "profile": token.profile, "task": token.task}
         audit.append(connection, f"device:{token.device_id}", "device.enrol", token.device_id, detail, now)
     fleet.wake()

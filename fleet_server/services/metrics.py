@@ -47,10 +47,12 @@ class _FleetCollector(Collector):
 
 
 def _devices(connection: Connection, fleet: Fleet) -> Iterator[Metric]:
-    rows = list(connection.execute(select(Device.online, Device.last_seen)))
+    rows = list(connection.execute(select(Device.online, Device.last_seen, Device.quarantined_at)))
     online = sum(presence.is_online(row.online, row.last_seen, fleet.now()) for row in rows)
     yield GaugeMetricFamily("edgefleet_devices", "Devices enrolled", value=len(rows))
     yield GaugeMetricFamily("edgefleet_devices_online", "Devices online", value=online)
+    apart = sum(row.quarantined_at is not None for row in rows)
+    yield GaugeMetricFamily("edgefleet_devices_quarantined", "Devices set apart, for a cloned key or by hand", value=apart)
 
 
 def _records(connection: Connection) -> Iterator[Metric]:

@@ -17,6 +17,7 @@ from fleet_server.tables.rollout import Rollout
 
 LIFETIME = timedelta(days=30)
 RENEW_BEFORE = timedelta(days=10)
+_TAKES_PART = Device.quarantined_at.is_(None)
 
 
 def current(engine: Engine) -> dict[str, bytes]:
@@ -24,7 +25,8 @@ def current(engine: Engine) -> dict[str, bytes]:
     newest = and_(IssuedOrder.device == Device.id, IssuedOrder.counter == Device.issued_counter)
     with reading(engine) as connection:
         return {
-            row.device: row.envelope for row in connection.execute(select(IssuedOrder.device, IssuedOrder.envelope).join(Device, newest))
+            row.device: row.envelope
+            for row in connection.execute(select(IssuedOrder.device, IssuedOrder.envelope).join(Device, newest).where(_TAKES_PART))
         }
 
 
@@ -83,7 +85,7 @@ def _desired() -> Select:
         Finding.id.label("finding"),
     )
     joined = select(*columns).outerjoin(IssuedOrder, last).outerjoin(Finding, drifted)
-    return joined.where(Device.desired_bundle.is_not(None)).order_by(Device.id)
+    return joined.where(Device.desired_bundle.is_not(None), _TAKES_PART).order_by(Device.id)
 
 
 def _is_stale(row: Row, now: datetime) -> bool:

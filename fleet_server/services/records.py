@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -60,14 +60,15 @@ def store(engine: Engine, batches: Iterable[tuple[str, Batch]], received_at: dat
     """Store the batches of authenticated devices in one transaction; on return they are durable.
 
     A record that was stored before is left alone and acknowledged again. A malformed record is counted as such and acknowledged. A batch
-    of a device that is not enrolled, with an illegal epoch or an impossible sequence number gets no Ack. Raises OSError and SQLAlchemyError:
+    of a device that is not enrolled or is quarantined, with an illegal epoch or an impossible sequence number gets no Ack. Raises OSError and SQLAlchemyError:
     then nothing was stored. Sample bytes go to `samples` first: a file without a row does no harm, a row without a file would.
     """
     opened = [_open(device, batch) for device, batch in batches]
     _write_samples(opened, samples)
     done = Stored([])
     with writing(engine) as connection:
-        known = {row.id for row in connection.execute(select(Device.id).where(Device.id.in_({each.device for each in opened})))}
+        named = select(Device.id, Device.quarantined_at).where(Device.id.in_({each.device for each in opened}))
+        known = {row.id: row.quarantined_at is not None for row in connection.execute(named)}
         for each in opened:
             reason = _why_not(each, known)
             if reason:
@@ -90,9 +91,12 @@ def _read(wire: bytes, lane: Lane) -> Record | Malformed:
         return error
 
 
-def _why_not(each: _Opened, known: set[str]) -> str | None:
+def _why_not(each: _Opened, known: Mapping[str, bool]) -> str | None:
+    """`known` maps each enrolled device to whether it is quarantined."""
     if each.device not in known:
         return "unknown-device"
+    if known[each.device]:
+        return "quarantined"
     try:
         names.name(each.batch.epoch, "epoch")
     except BadName:

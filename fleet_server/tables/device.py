@@ -10,7 +10,8 @@ from fleet_server.tables.columns import Instant
 
 
 class Device(SQLModel, table=True):
-    """`desired_*` and `issued_counter` are the server's; from `online` on, the device's last status."""
+    """`desired_*` and `issued_counter` are the server's; from `online` on, the device's last status.
+    `instance` is which start of its agent spoke last; None before any has. While `quarantined_at` is set the device takes no part."""
 
     __tablename__ = "devices"
 
@@ -32,3 +33,6 @@ class Device(SQLModel, table=True):
     inputs: int = Field(default=0, sa_type=BigInteger)
     refused: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
     error: str | None = None
+    instance: str | None = None
+    quarantined_at: datetime | None = Field(default=None, sa_type=Instant)
+    quarantine_reason: str | None = None

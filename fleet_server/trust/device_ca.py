@@ -2,7 +2,7 @@
 
 import hashlib
 import ipaddress
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -57,6 +57,23 @@ class DeviceCa:
         csr = _check_csr(csr_pem, device_id)
         uri = x509.UniformResourceIdentifier(names.spiffe_id(self._fleet, device_id))
         return self._sign(csr.public_key(), device_id, [uri], ExtendedKeyUsageOID.CLIENT_AUTH, _DEVICE_DAYS).decode()
+
+    def serial(self, certificate_pem: str) -> int:
+        return x509.load_pem_x509_certificate(certificate_pem.encode()).serial_number
+
+    def revocation_list(self, serials: Iterable[int]) -> bytes:
+        """A CRL (PEM) good for as long as the CA itself: it is made anew when something changes, and a broker with an outdated one lets nobody in."""
+        now = self._clock()
+        builder = (
+            x509.CertificateRevocationListBuilder(issuer_name=self._certificate.subject)
+            .last_update(now - _BACKDATE)
+            .next_update(self._certificate.not_valid_after_utc)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
+        )
+        for serial in sorted(serials):
+            revoked = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now - _BACKDATE).build()
+            builder = builder.add_revoked_certificate(revoked)
+        return builder.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM)
 
     def renew_own(self, hosts: Sequence[str]) -> None:
         """Make server.pem (TLS listeners; SANs are `hosts`) and fleet-server.pem (MQTT client) unless they are good for another month."""

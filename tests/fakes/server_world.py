@@ -41,7 +41,10 @@ class FakeClock:
 
 
 class FakeAuthority:
-    """A DeviceAuthority: a CSR is the text `CSR <device id>`."""
+    """A DeviceAuthority: a CSR is the text `CSR <device id>`, a certificate ends with its serial number."""
+
+    def __init__(self) -> None:
+        self._issued = 0
 
     def ca_pem(self) -> str:
         return "-----BEGIN CERTIFICATE-----\nca\n-----END CERTIFICATE-----\n"
@@ -52,7 +55,11 @@ class FakeAuthority:
     def issue(self, csr_pem: str, device_id: str) -> str:
         if csr_pem != f"CSR {device_id}":
             raise BadRequest("the CSR is not for this device id", field="csr_pem")
-        return f"CERTIFICATE {device_id}"
+        self._issued += 1
+        return f"CERTIFICATE {device_id} {self._issued}"
+
+    def serial(self, certificate_pem: str) -> int:
+        return int(certificate_pem.rsplit(" ", 1)[1])
 
 
 class MemoryRepository:

@@ -33,7 +33,7 @@ def test_a_token_becomes_a_device(api: Api) -> None:
     answer = enrol(api, made["token"])
     assert answer.status_code == 200
     body = answer.json()
-    assert (body["device_id"], body["fleet"], body["certificate_pem"]) == ("cam-1", "testing", "CERTIFICATE cam-1")
+    assert (body["device_id"], body["fleet"], body["certificate_pem"]) == ("cam-1", "testing", "CERTIFICATE cam-1 1")
     assert body["broker_url"] == "mqtts://localhost:8883"
     token = parse_token(made["token"])
     assert hashlib.sha256(base64.b64decode(body["root_base64"])).hexdigest() == token.root_sha256
