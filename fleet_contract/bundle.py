@@ -11,7 +11,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from fleet_contract import archive, blocks, limits, names
+from fleet_contract import archive, blocks, content, limits, names
+from fleet_contract.content import Content
 from fleet_contract.errors import BadBundle, ContractError, UnknownVersion
 
 VERSION = 1
@@ -188,25 +189,29 @@ def pack(manifest: Manifest, files: Mapping[str, bytes]) -> bytes:
 
 
 class Bundle:
-    """A verified archive in memory or on disk. Constructing it checks everything but the signature: canonical form, every digest, every reference."""
+    """A verified archive in memory or on disk. Constructing it checks everything but the signature: canonical form, every digest, every reference.
 
-    def __init__(self, source: bytes | Path) -> None:
-        """Raises BadBundle or UnknownVersion. A path is read whole and checked once; nothing is extracted."""
-        data = source if isinstance(source, bytes) else _read_file(source)
-        self.sha256 = hashlib.sha256(data).hexdigest()
-        self.length = len(data)
-        self._data = data
-        self._spans = archive.spans(data, MANIFEST)
-        self.manifest = _parse_manifest(self._slice(MANIFEST, limits.MAX_MANIFEST_BYTES))
+    Of a file one piece at a time is in memory. It may be edited at any moment: `sha256` is of an archive with just this manifest,
+    and `read` checks what it returns against it once more.
+    """
+
+    def __init__(self, source: bytes | Path | Content) -> None:
+        """Raises BadBundle, UnknownVersion, or OSError for a file that cannot be read. Nothing is extracted."""
+        self._content = content.of(source)
+        self.length = self._content.length
+        self._spans = archive.spans(self._content, MANIFEST)
+        raw = self._slice(MANIFEST, limits.MAX_MANIFEST_BYTES)
+        self.manifest = _parse_manifest(raw)
+        self.sha256 = self._digest(raw)
         self._check_entries()
 
     def read(self, entry: str) -> bytes:
-        """The bytes of one entry, already checked against the manifest. Raises BadBundle if there is none."""
-        return self._slice(entry, limits.MAX_BUNDLE_BYTES)
+        """The bytes of one entry of the manifest, with the digest that it says. Raises BadBundle if there is none, or OSError."""
+        return self._checked(entry, limits.MAX_BUNDLE_BYTES)
 
     def known_answers(self) -> KnownAnswers:
         """Raises BadBundle."""
-        data = self._slice(self.manifest.known_answers, limits.MAX_KNOWN_ANSWERS_BYTES)
+        data = self._checked(self.manifest.known_answers, limits.MAX_KNOWN_ANSWERS_BYTES)
         try:
             answers = msgspec.msgpack.decode(data, type=KnownAnswers)
         except (ValueError, RecursionError) as error:
@@ -221,14 +226,42 @@ class Bundle:
         start, length = self._spans[entry]
         if length > max_bytes:
             raise BadBundle(f"entry {entry!r} has {length} bytes, at most {max_bytes}", field=entry, limit=max_bytes)
-        return self._data[start : start + length]
+        return self._content.read(start, length)
+
+    def _checked(self, entry: str, max_bytes: int) -> bytes:
+        data = self._slice(entry, max_bytes)
+        if hashlib.sha256(data).hexdigest() != self._wanted(entry):
+            raise BadBundle(f"entry {entry!r} does not have its digest", field=entry)
+        return data
+
+    def _wanted(self, entry: str) -> str:
+        if entry not in self.manifest.entries:
+            raise BadBundle(f"the manifest lists no entry {entry!r}", field=entry)
+        return self.manifest.entries[entry].sha256
+
+    def _digest(self, manifest: bytes) -> str:
+        """Of the archive, with the manifest's bytes as they were parsed."""
+        digest = hashlib.sha256()
+        start, length = self._spans[MANIFEST]
+        for piece in content.pieces(self._content, 0, start):
+            digest.update(piece)
+        digest.update(manifest)
+        for piece in content.pieces(self._content, start + length, self.length):
+            digest.update(piece)
+        return digest.hexdigest()
+
+    def _entry_digest(self, entry: str) -> str:
+        digest = hashlib.sha256()
+        for piece in content.pieces(self._content, *self._spans[entry]):
+            digest.update(piece)
+        return digest.hexdigest()
 
     def _check_entries(self) -> None:
         manifest = self.manifest
         if {*self._spans} != {MANIFEST, *manifest.entries}:
             raise BadBundle("the archive's entries are not those of its manifest", field="entries")
         for entry, wanted in manifest.entries.items():
-            if hashlib.sha256(self.read(entry)).hexdigest() != wanted.sha256:
+            if self._entry_digest(entry) != wanted.sha256:
                 raise BadBundle(f"entry {entry!r} does not have its digest", field=entry)
         for entry in (manifest.known_answers, manifest.reference, manifest.card, *(v.entry for v in manifest.variants)):
             if entry not in manifest.entries:
@@ -247,13 +280,6 @@ def _check_tensor(tensor: Tensor) -> None:
         raise BadBundle(f"a known tensor of shape {tensor.shape}", field="known_answers", limit=limits.MAX_TENSOR_RANK)
     if prod(tensor.shape) * _ITEM_BYTES[tensor.dtype] != len(tensor.data):
         raise BadBundle(f"{len(tensor.data)} bytes for a {tensor.dtype} tensor of shape {tensor.shape}", field="known_answers")
-
-
-def _read_file(path: Path) -> bytes:
-    size = path.stat().st_size
-    if size > limits.MAX_BUNDLE_BYTES:
-        raise BadBundle(f"bundle of {size} bytes, at most {limits.MAX_BUNDLE_BYTES}", field="length", limit=limits.MAX_BUNDLE_BYTES)
-    return path.read_bytes()
 
 
 def _parse_manifest(data: bytes) -> Manifest:

@@ -2,7 +2,10 @@
 
 import hashlib
 import io
+import os
 import struct
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleet_contract import archive, blocks, bundle, limits
+from fleet_contract import archive, blocks, bundle, content, limits
 from fleet_contract.bundle import Bundle, Classification, Entry, ImageInput, Manifest, Tensor, VectorInput
 from fleet_contract.errors import BadBundle, BadName, UnknownVersion
 from tests.golden.specimens import a_manifest, bundle_files
@@ -270,3 +273,52 @@ def test_packing_fills_in_the_entries() -> None:
     data = bundle_files()["card.md"]
     manifest: Manifest = Bundle(ARCHIVE).manifest
     assert manifest.entries["card.md"] == Entry(sha256=hashlib.sha256(data).hexdigest(), length=len(data))
+
+
+class TestOnDisk:
+    """A file may change after it was checked; what is read later is checked again."""
+
+    @pytest.fixture
+    def path(self, tmp_path: Path) -> Path:
+        path = tmp_path / "x.bundle"
+        path.write_bytes(ARCHIVE)
+        return path
+
+    @pytest.mark.parametrize(
+        "spoil",
+        [lambda data: data.replace(b"card", b"CARD"), lambda data: data[:5_000], lambda data: b""],
+        ids=["edited", "cut", "emptied"],
+    )
+    def test_an_edited_file_is_refused_when_it_is_read(self, path: Path, spoil: Callable[[bytes], bytes]) -> None:
+        opened = Bundle(path)
+        body = opened.read("models/int8.onnx")
+        start = ARCHIVE.index(body)
+        path.write_bytes(spoil(ARCHIVE[:start] + bytes(len(body)) + ARCHIVE[start + len(body) :]))
+        with pytest.raises(BadBundle):
+            opened.read("models/int8.onnx")
+
+    def test_a_file_of_other_kinds_is_refused(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "pipe")
+        for path in (tmp_path, tmp_path / "pipe"):
+            with pytest.raises(BadBundle):
+                Bundle(path)
+
+    def test_a_link_is_followed_only_where_one_may_be(self, path: Path, tmp_path: Path) -> None:
+        link = tmp_path / "link"
+        link.symlink_to(path)
+        assert Bundle(link).sha256 == Bundle(path).sha256
+        with pytest.raises(OSError, match="link"):
+            Bundle(content.Stored(link, follow=False))
+
+    def test_a_large_archive_needs_little_memory(self, tmp_path: Path) -> None:
+        """The peak of a fresh process that checks 64 MB of model is less than the model."""
+        path, weights = tmp_path / "large.bundle", bytes(64_000_000)
+        files = {**bundle_files(), "models/fp32.onnx": weights}
+        entries = {name: Entry(sha256=hashlib.sha256(data).hexdigest(), length=len(data)) for name, data in sorted(files.items())}
+        manifest = msgspec.json.encode(msgspec.structs.replace(a_manifest(), entries=entries))
+        path.write_bytes(canonical({bundle.MANIFEST: manifest, **files}))
+        script = "import sys; from pathlib import Path; from fleet_contract.bundle import Bundle; Bundle(Path(sys.argv[1]))"
+        script += "; print(Path('/proc/self/status').read_text())"
+        done = subprocess.run([sys.executable, "-c", script, str(path)], check=True, capture_output=True, text=True)
+        peak_kib = int(done.stdout.partition("VmHWM:")[2].split()[0])
+        assert peak_kib * limits.KIB < len(weights)
