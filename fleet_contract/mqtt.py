@@ -18,6 +18,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from fleet_contract import limits
+from fleet_contract.backoff import Backoff
 from fleet_contract.errors import ContractError
 
 log = logging.getLogger(__name__)
@@ -72,17 +73,6 @@ class Tls:
 class Will:
     topic: str
     payload: bytes
-
-
-@dataclass(frozen=True)
-class Backoff:
-    """Full jitter: the n-th wait is uniform in (0, min(longest_s, first_s * 2^n))."""
-
-    first_s: float = 0.5
-    longest_s: float = 15.0
-
-    def wait_s(self, attempt: int, uniform: Callable[[], float]) -> float:
-        return uniform() * min(self.longest_s, self.first_s * 2 ** min(attempt, 16))
 
 
 def parse_url(url: str) -> tuple[str, int]:
@@ -154,7 +144,8 @@ class Session:
         self._host, self._port = parse_url(url)
         tls.context()
         self._client_id, self._tls, self._will = client_id, tls, will
-        self._subscriptions = subscriptions
+        self._subscriptions = list(subscriptions)
+        self._subscribing = threading.Lock()
         self._on_message, self._on_connected, self._on_disconnected = on_message, on_connected, on_disconnected
         self._backoff, self._uniform = backoff, uniform
         self._protocol = MQTTProtocolVersion.MQTTv5
@@ -183,14 +174,31 @@ class Session:
 
     def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> Handover:
         """Hand a QoS 1 message to the connection. Raises Offline; what was handed over may still be lost with the connection."""
-        client = self._client
-        if client is None or not self._connected.is_set():
+        client = self._online()
+        if client is None:
             raise Offline("not connected to the broker")
         info = client.publish(topic, payload, qos=1, retain=retain)
         if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
             raise Offline(f"the broker connection did not take the message: {paho.error_string(info.rc)}")
         self.bytes_out += len(payload) + len(topic)
         return Handover(info, lambda: self._client is client and self._connected.is_set())
+
+    def subscribe(self, topic: str) -> None:
+        """Listen to one more topic, on this connection and those that follow; the broker knows before it gets what is published afterwards.
+        From any thread: paho only queues, its own thread writes."""
+        with self._subscribing:
+            if topic not in self._subscriptions:
+                self._subscriptions.append(topic)
+                if client := self._online():
+                    client.subscribe(topic, 1)
+
+    def unsubscribe(self, topic: str) -> None:
+        """Nothing happens when nobody listens to it."""
+        with self._subscribing:
+            if topic in self._subscriptions:
+                self._subscriptions.remove(topic)
+                if client := self._online():
+                    client.unsubscribe(topic)
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Disconnect in good order (no last will is sent) and end the thread."""
@@ -200,6 +208,9 @@ class Session:
             client.disconnect()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
+
+    def _online(self) -> paho.Client | None:
+        return self._client if self._connected.is_set() else None
 
     def _run(self) -> None:
         while not self._closing.is_set():
@@ -264,8 +275,9 @@ class Session:
                 log.warning("the broker refused %s: %s", self._client_id, reason)
             return
         self._attempt = 0
-        client.subscribe([(topic, 1) for topic in self._subscriptions])
-        self._connected.set()
+        with self._subscribing:
+            client.subscribe([(topic, 1) for topic in self._subscriptions])
+            self._connected.set()
         log.info("%s connected, MQTT %s", self._client_id, self.protocol)
         self._on_connected()
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from fleet_contract import mqtt
-from fleet_contract.mqtt import Backoff, BadIdentity, BadUrl, Session, Tls
+from fleet_contract.backoff import Backoff
+from fleet_contract.mqtt import BadIdentity, BadUrl, Session, Tls
 from fleet_server.trust import device_ca
 
 AT_ONCE = Backoff(first_s=0.01, longest_s=0.01)

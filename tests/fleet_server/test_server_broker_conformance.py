@@ -18,7 +18,8 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from fleet_contract import limits, topics
-from fleet_contract.mqtt import Backoff, Session, Tls
+from fleet_contract.backoff import Backoff
+from fleet_contract.mqtt import Session, Tls
 from fleet_contract.topics import Down, Up
 from fleet_server.errors import Unavailable
 from fleet_server.mqtt import mosquitto
@@ -366,7 +367,7 @@ def test_session_falls_back_to_what_the_broker_speaks(place: Place) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_sessions_come_back_after_the_broker_was_killed(kind: str, tmp_path: Path) -> None:
+def test_sessions_come_back_after_the_broker_was_killed_with_all_they_listen_to(kind: str, tmp_path: Path) -> None:
     place = new_place(kind, tmp_path)
     place.child.start()
     received: queue.Queue[tuple[str, bytes]] = queue.Queue()
@@ -381,10 +382,19 @@ def test_sessions_come_back_after_the_broker_was_killed(kind: str, tmp_path: Pat
     for session in (server, device):
         session.start()
         assert session.wait_connected(PATIENCE_S)
+    kept, left = (topics.shared(f"targets/{name}", limits.MIN_BLOCK_BYTES) for name in ("kept", "left"))
+    device.subscribe(kept)
+    device.subscribe(left)
+    server.publish(kept, b"before")
+    assert received.get(timeout=PATIENCE_S) == (kept, b"before")
+    device.unsubscribe(left)
     killed = place.child.pid
     os.kill(killed, signal.SIGKILL)
     until(lambda: not server.connected and not device.connected)
     until(lambda: server.connected and device.connected)
+    for topic in (left, kept):
+        server.publish(topic, b"after")
+    assert received.get(timeout=PATIENCE_S) == (kept, b"after")
     server.publish(topics.down("cam", Down.ORDER), b"order", retain=True)
     assert received.get(timeout=PATIENCE_S) == (topics.down("cam", Down.ORDER), b"order")
     assert place.child.pid not in (None, killed)
