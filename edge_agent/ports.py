@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 from fleet_contract.blocks import BlockIndex
-from fleet_contract.bundle import ImageInput, Manifest, VectorInput
+from fleet_contract.bundle import Bundle, ImageInput, Manifest, VectorInput
 from fleet_contract.messages import Batch, FromDevice, Lane, LaneLedger, Record
 from fleet_contract.sketch import Reference
 
@@ -139,7 +139,8 @@ class FileFetcher(Protocol):
 
 @dataclass(frozen=True)
 class Proof:
-    """A bundle gave its known answers in a sandboxed child on this board. Times are of one input."""
+    """A bundle gave its known answers in a sandboxed child on this board. Times are of one input.
+    `walls` are what the kernel granted the sandbox: network, writing, files, calls."""
 
     sha256: str
     variant: str
@@ -148,6 +149,7 @@ class Proof:
     latency_max_us: float
     load_ms: float
     max_difference: float
+    walls: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -170,15 +172,45 @@ class Inference:
     reference: Reference
 
 
+@dataclass(frozen=True)
+class Conduct:
+    """What one bundle has done since it was activated in this process. `answered` counts inputs; the others requests: `requests` were answered, of
+    them `slow` later than the manifest's latency limit grants their rows. No usable answer: lost workers (`crashes` ended, `hangs` met their
+    deadline), answers that were not finite, of another shape or refused by the engine (`wrong`), allocations beyond the memory limit.
+    `busy_us` is the time of the answers."""
+
+    answered: int = 0
+    requests: int = 0
+    crashes: int = 0
+    hangs: int = 0
+    non_finite: int = 0
+    wrong: int = 0
+    over_memory: int = 0
+    slow: int = 0
+    busy_us: int = 0
+
+    @property
+    def errors(self) -> int:
+        """Requests without a usable answer."""
+        return self.crashes + self.hangs + self.non_finite + self.wrong + self.over_memory
+
+
 class Host(Protocol):
-    """Runs models in child processes; the supervisor never opens one."""
+    """Runs models in child processes; the supervisor never opens one. A bundle is handed over opened and checked, never as a path: what was
+    verified is what runs, whatever happens to the file."""
 
-    def prove(self, path: Path) -> Proof:
+    def prove(self, bundle: Bundle) -> Proof:
         """Open the bundle in a new sandboxed child and hold it to its known answers and limits; the active model serves on.
-        Raises Reject with codes bundle, no-variant, child-crash, child-timeout, memory, wrong-answer, non-finite, too-slow."""
+        Raises Reject with codes bundle, bad-model, no-variant, child-crash, child-timeout, memory, wrong-answer, non-finite, too-slow."""
 
-    def activate(self, path: Path) -> None:
+    def activate(self, bundle: Bundle) -> None:
         """Start (or swap to) the worker of this proven bundle without dropping a request. Raises Reject or Retry."""
+
+    def examine(self) -> None:
+        """Ask the worker that serves its bundle's known answers once more. Raises Reject with the codes of `prove`, or Retry with those of `infer`."""
+
+    def conduct(self, sha256: str) -> Conduct:
+        """Of this bundle in this process; of the active one and the one before it, zeros for any other."""
 
     def deactivate(self) -> None:
         """Run no model: `infer` raises Retry (no-model) until the next activation."""

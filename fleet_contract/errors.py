@@ -68,9 +68,19 @@ class BadBundle(ContractError):
     code = "bad-bundle"
 
 
+class BadModel(ContractError):
+    """A model file that refers to other files, to operators that nobody here knows, or that is no model."""
+
+    code = "bad-model"
+
+
 class BadSketch(ContractError):
     code = "bad-sketch"
 
 
 class BadBlocks(ContractError):
     code = "bad-blocks"
+
+
+class BadOnlineKeys(ContractError):
+    code = "bad-online-keys"

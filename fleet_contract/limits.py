@@ -31,6 +31,11 @@ MAX_INPUT_VALUES = 64 * MIB
 """Elements of one model input, all axes multiplied."""
 MAX_TENSOR_RANK = 8
 
+MAX_MODEL_DEPTH_COUNT = 16
+"""Graphs within graphs (If, Loop, Scan) of one model."""
+MAX_MODEL_FIELDS_COUNT = 2_000_000
+"""Protobuf fields of one model file, weights counting one a tensor."""
+
 MIN_BLOCK_BYTES = 4 * KIB
 MAX_BLOCK_BYTES = 32 * KIB
 """A block and its envelope must fit in MAX_MESSAGE_BYTES."""
@@ -46,6 +51,19 @@ MAX_URL_CHARS = 2_000
 MAX_DELTA_BYTES = 512 * MIB
 MAX_DELTAS_PER_RELEASE = 8
 MAX_METADATA_BYTES = 5 * MIB
+"""Of targets and of every role below it."""
+MAX_ROOT_METADATA_BYTES = 512 * KIB
+MAX_TIMESTAMP_METADATA_BYTES = 16 * KIB
+MAX_SNAPSHOT_METADATA_BYTES = 2 * MIB
+MAX_TRUST_UPLOAD_BYTES = 16 * MIB
+"""Of root, targets and releases metadata that are installed together."""
+MAX_TRUST_UPLOAD_ENTRIES = 300
+MAX_ROLE_KEYS_COUNT = 16
+MAX_METADATA_LIFETIME_S = 10 * 365 * 24 * 3600
+MAX_ONLINE_KEYS_BYTES = 4 * KIB
+MAX_KEY_FILE_BYTES = 16 * KIB
+MIN_PASSPHRASE_CHARS = 12
+MAX_PASSPHRASE_CHARS = 1_000
 
 MAX_SKETCH_FEATURES = 1_024
 MAX_SKETCH_EDGE = 1e30

@@ -65,7 +65,7 @@ class Child:
             theirs.close()
         ready, _ = self._receive(deadlines.start_s, 0)
         try:
-            self.network_denied = self._expect(ready, protocol.Ready).network_denied
+            self.walls = tuple(self._expect(ready, protocol.Ready).walls)
         except Reject:
             self.close()
             raise

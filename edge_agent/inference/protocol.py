@@ -44,9 +44,9 @@ class Unload(_Struct, tag="unload"):
 
 
 class Ready(_Struct, tag="ready"):
-    """The worker is sandboxed and waits. `network_denied` is whether the kernel allowed a network namespace of its own."""
+    """The worker is sandboxed and waits. `walls` are those of sandbox.py that this kernel granted."""
 
-    network_denied: bool
+    walls: list[str]
 
 
 class Loaded(_Struct, tag="loaded"):

@@ -10,7 +10,7 @@ from edge_agent.inference.child import Child
 from edge_agent.inference.validation import shape_of
 from edge_agent.ports import Clock
 from firmware_profiles.catalog import Profile
-from fleet_contract.bundle import KnownAnswers, Manifest, Tensor, Variant
+from fleet_contract.bundle import KnownAnswers, Limits, Manifest, Tensor, Variant
 
 _MAX_RUNS = 30
 _MIN_RUNS = 3
@@ -38,6 +38,25 @@ class Trial:
     latency_max_us: float
     load_ms: float
     max_difference: float
+    walls: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Exam:
+    """The known inputs (rows, ...), at least one, and what one variant must answer (rows, classes) within its tolerance."""
+
+    inputs: np.ndarray
+    answers: np.ndarray
+    tolerance: float
+
+    def judge(self, answers: np.ndarray) -> float:
+        """The largest absolute difference. Raises Reject (non-finite, wrong-answer)."""
+        return difference(answers, self.answers, self.tolerance)
+
+
+def exam_of(known: KnownAnswers, variant: Variant, manifest: Manifest) -> Exam:
+    """Raises Reject (bundle)."""
+    return Exam(inputs_of(known, manifest), answers_of(known, variant, manifest), variant.tolerance)
 
 
 def candidates(manifest: Manifest, profile: Profile) -> list[Candidate]:
@@ -103,30 +122,32 @@ def fast_enough(latency_p50_us: float, latency_ms: float) -> None:
         raise Reject(f"one input takes {latency_p50_us / 1000:.3g} ms, at most {latency_ms:g} ms is allowed", code="too-slow")
 
 
-def try_variant(child: Child, candidate: Candidate, model: bytes, manifest: Manifest, known: KnownAnswers, clock: Clock) -> Trial:
+def try_variant(child: Child, candidate: Candidate, model: bytes, exam: Exam, limits: Limits, clock: Clock) -> Trial:
     """Load the model and hold it to everything. Raises Reject or ChildLost."""
-    inputs = inputs_of(known, manifest)
-    wanted = answers_of(known, candidate.variant, manifest)
     began_s = clock.monotonic_s()
     child.load(model)
     load_ms = 1000 * (clock.monotonic_s() - began_s)
-    row_s = manifest.limits.latency_ms / 1000
-    answers = child.infer(inputs, row_s * len(inputs), wanted.size)
-    largest = difference(answers, wanted, candidate.variant.tolerance)
-    latencies_us = _time(child, inputs, wanted, row_s, clock)
+    row_s = limits.latency_ms / 1000
+    first = _ask(child, exam, row_s)
+    latencies_us = _time(child, exam, row_s, clock)
     median_us = float(np.median(latencies_us))
-    fast_enough(median_us, manifest.limits.latency_ms)
-    return Trial(candidate, median_us, max(latencies_us), load_ms, largest)
+    fast_enough(median_us, limits.latency_ms)
+    largest = max(first, _ask(child, exam, row_s))  # a model may keep state: it must still be right
+    return Trial(candidate, median_us, max(latencies_us), load_ms, largest, child.walls)
 
 
-def _time(child: Child, inputs: np.ndarray, wanted: np.ndarray, row_s: float, clock: Clock) -> list[float]:
+def _ask(child: Child, exam: Exam, row_s: float) -> float:
+    return exam.judge(child.infer(exam.inputs, row_s * len(exam.inputs), exam.answers.size))
+
+
+def _time(child: Child, exam: Exam, row_s: float, clock: Clock) -> list[float]:
     """Microseconds of single-input runs, warm, until the runs or the time budget are used up."""
     latencies_us: list[float] = []
     end_s = clock.monotonic_s() + _BUDGET_S
     for run in range(_WARM_RUNS + _MAX_RUNS):
-        row = inputs[run % len(inputs)][None]
+        at = run % len(exam.inputs)
         began_s = clock.monotonic_s()
-        child.infer(row, row_s, wanted.shape[1])
+        child.infer(exam.inputs[at : at + 1], row_s, exam.answers.shape[1])
         now_s = clock.monotonic_s()
         if run >= _WARM_RUNS:
             latencies_us.append(1e6 * (now_s - began_s))

@@ -20,12 +20,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--memory-mb", type=int, required=True)
     parser.add_argument("--runtime", required=True)
     given = parser.parse_args(arguments)
-    network_denied = sandbox.isolate(given.parent)
+    walls = sandbox.isolate(given.parent)
     with socket.socket(fileno=given.fd) as sock:
-        return _serve(sock, given.runtime, given.memory_mb, network_denied)
+        return _serve(sock, given.runtime, given.memory_mb, walls)
 
 
-def _serve(sock: socket.socket, runtime_name: str, memory_mb: int, network_denied: bool) -> int:
+def _serve(sock: socket.socket, runtime_name: str, memory_mb: int, walls: list[str]) -> int:
     from edge_agent.errors import Reject  # numpy and the engine start threads, so not before the sandbox
     from edge_agent.inference import protocol, runtimes
 
@@ -34,8 +34,8 @@ def _serve(sock: socket.socket, runtime_name: str, memory_mb: int, network_denie
     except Reject as error:
         protocol.send(sock, protocol.Failed(code=error.code, message=str(error)))
         return 1
-    sandbox.limit(memory_mb)
-    protocol.send(sock, protocol.Ready(network_denied=network_denied))
+    walls += sandbox.limit(memory_mb)
+    protocol.send(sock, protocol.Ready(walls=walls))
     while True:
         try:
             request, payload = protocol.receive(sock, protocol.requests, _MAX_PAYLOAD_BYTES)

@@ -123,7 +123,7 @@ class Executor:
         active = self._state.active
         try:
             if active is not None:
-                self._parts.host.activate(self._parts.slots.check(active))
+                self._parts.host.activate(self._parts.slots.open(active))
         except Reject as error:
             self._failed_boots += 1
             if error.code != "bad-digest" and self._failed_boots < _MAX_FAILED_BOOTS:
@@ -220,13 +220,13 @@ class Executor:
 
     def _prove(self) -> None:
         candidate = self._candidate()
-        proof = self._parts.host.prove(self._parts.slots.bundle(candidate.slot))
+        proof = self._parts.host.prove(self._parts.slots.open(candidate))
         proven = msgspec.structs.replace(candidate, variant=proof.variant, backend=proof.backend, latency_p50_us=proof.latency_p50_us)
         self._step(Step.PROVEN, candidate=proven)
 
     def _switch(self) -> None:
         candidate = self._candidate()
-        self._parts.host.activate(self._parts.slots.check(candidate))
+        self._parts.host.activate(self._parts.slots.open(candidate))
         self._probation_since_s = self._parts.clock.monotonic_s()
         self._step(Step.SWITCHED, active=candidate, previous=self._state.active)
 
@@ -244,7 +244,7 @@ class Executor:
         back = state.previous
         try:
             if back is not None:
-                self._parts.host.activate(self._parts.slots.check(back))
+                self._parts.host.activate(self._parts.slots.open(back))
         except Reject as error:
             log.error("the previous bundle does not start either: %s", error)
             back = None

@@ -16,6 +16,7 @@ from edge_agent.inference.host import InferenceHost
 from edge_agent.pipeline import Pace, Pipeline
 from edge_agent.sources.factory import open_source
 from firmware_profiles import catalog
+from fleet_contract.bundle import Bundle
 from fleet_contract.messages import Event, Result, Sample, SketchWindow
 from fleet_contract.order import SamplingCampaign
 from tests.fakes import agent_run_models as models
@@ -323,7 +324,7 @@ class TestRealParts:
         (tmp_path / "b").write_bytes(
             models.bundle({"fp32": models.flat_image()}, spec=models.IMAGE, inputs=known, answers=answers, window_inputs=19)
         )
-        host.activate(tmp_path / "b")
+        host.activate(Bundle(tmp_path / "b"))
         store = FakeStore()
         pipeline = Pipeline(open_source(f"camera:{frames}", SystemClock()), host, store, SystemClock(), PACE)
         with running(pipeline):
@@ -337,7 +338,7 @@ class TestRealParts:
         rows = "".join(f"{number % 9},{number % 5}\n" for number in range(400))
         (tmp_path / "s.csv").write_text("a,b\n" + rows)
         (tmp_path / "b").write_bytes(models.bundle())
-        host.activate(tmp_path / "b")
+        host.activate(Bundle(tmp_path / "b"))
         store = FakeStore()
         source = open_source(f"csv:{tmp_path}/s.csv", SystemClock())
         with running(Pipeline(source, host, store, SystemClock(), PACE)):

@@ -138,10 +138,10 @@ class FakeHost:
         flat = batch.reshape(len(batch), -1)[:, :2]
         return Inference(self.model.sha256, self.model.manifest, flat @ self.weight, 100, self.model.reference)
 
-    def prove(self, path):
+    def prove(self, bundle):
         raise NotImplementedError
 
-    def activate(self, path) -> None:
+    def activate(self, bundle) -> None:
         raise NotImplementedError
 
     def deactivate(self) -> None:

@@ -1,10 +1,9 @@
 """The agent's ports in memory, as updates and the uplink need them."""
 
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 from edge_agent.errors import Missing, Reject, Retry
-from edge_agent.ports import Proof
+from edge_agent.ports import Conduct, Proof
 from fleet_contract.bundle import Bundle
 from fleet_contract.messages import Ack, Batch, FromDevice, Status
 
@@ -54,16 +53,16 @@ class ScriptedHost:
         self.activated: list[str] = []
         self.refuse_proof: dict[str, Exception] = {}
         self.refuse_activation: dict[str, Exception] = {}
+        self.refuse_examination: Exception | None = None
+        self.conducts: dict[str, Conduct] = {}
 
-    def prove(self, path: Path) -> Proof:
-        bundle = Bundle(path)
+    def prove(self, bundle: Bundle) -> Proof:
         self.proven.append(bundle.manifest.version)
         if bundle.manifest.version in self.refuse_proof:
             raise self.refuse_proof[bundle.manifest.version]
         return Proof(bundle.sha256, "fp32", "onnxruntime:CPUExecutionProvider", 10.0, 20.0, 5.0, 0.0)
 
-    def activate(self, path: Path) -> None:
-        bundle = Bundle(path)
+    def activate(self, bundle: Bundle) -> None:
         if bundle.manifest.version in self.refuse_activation:
             raise self.refuse_activation[bundle.manifest.version]
         self.activated.append(bundle.manifest.version)
@@ -71,6 +70,13 @@ class ScriptedHost:
 
     def deactivate(self) -> None:
         self.active_sha256 = None
+
+    def examine(self) -> None:
+        if self.refuse_examination is not None:
+            raise self.refuse_examination
+
+    def conduct(self, sha256: str) -> Conduct:
+        return self.conducts.get(sha256, Conduct())
 
 
 class FakeLink:

@@ -1,0 +1,73 @@
+"""A checked bundle as the supervisor uses it: tables are parsed here, models only walked; nothing is run."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from edge_agent.errors import Reject, Retry
+from fleet_contract import features, graph
+from fleet_contract.bundle import Bundle, KnownAnswers, Manifest, Variant
+from fleet_contract.errors import BadModel, ContractError
+from fleet_contract.messages import SketchWindow, encode_record
+from fleet_contract.sketch import Reference, Sketcher, decode_reference
+
+
+@dataclass(frozen=True)
+class Opened:
+    """Model files stay in the archive until they are wanted: one at a time fits a small board."""
+
+    bundle: Bundle
+    reference: Reference
+    known: KnownAnswers
+
+    @property
+    def sha256(self) -> str:
+        return self.bundle.sha256
+
+    @property
+    def manifest(self) -> Manifest:
+        return self.bundle.manifest
+
+    def model(self, variant: Variant) -> bytes:
+        """The very bytes whose digest and structure were checked. Raises Reject or Retry as `open_bundle` does."""
+        with _translated():
+            data = self.bundle.read(variant.entry)
+            if variant.runtime == "onnxruntime":
+                graph.check(data)
+        return data
+
+
+def open_bundle(bundle: Bundle) -> Opened:
+    """Raises Reject: `bad-model` for a model file that no worker shall see, `bundle` for anything else; or Retry (disk)."""
+    with _translated():
+        reference = decode_reference(bundle.read(bundle.manifest.reference))
+        known = bundle.known_answers()
+        _check_grid(bundle, reference)
+    opened = Opened(bundle, reference, known)
+    for variant in bundle.manifest.variants:
+        opened.model(variant)
+    return opened
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except BadModel as error:
+        raise Reject(str(error), code=error.code) from error
+    except ContractError as error:
+        raise Reject(f"the bundle cannot be opened: {error}", code="bundle") from error
+    except OSError as error:
+        raise Retry(f"the bundle cannot be read: {error}", code="disk") from error
+
+
+def _check_grid(bundle: Bundle, reference: Reference) -> None:
+    """What the agent could not sketch, or not send, is found before the bundle serves. Raises Reject, or TooLarge for a window that fits no record."""
+    named = {("input", name) for name in features.input_names(bundle.manifest.input)} | {("output", name) for name in features.OUTPUT}
+    unknown = [feature.name for feature in reference.grid.features if (feature.role, feature.name) not in named]
+    if unknown:
+        raise Reject(f"the reference follows features that this agent does not make: {', '.join(unknown)}", code="bundle")
+    epoch = datetime.fromtimestamp(0, UTC)
+    empty = Sketcher(reference.grid).sketch()
+    encode_record(SketchWindow(start=epoch, end=epoch, bundle=bundle.sha256, first_input=2**53, inputs=2**32, sketch=empty))
