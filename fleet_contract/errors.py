@@ -82,5 +82,11 @@ class BadBlocks(ContractError):
     code = "bad-blocks"
 
 
+class BadDelta(ContractError):
+    """Malformed, or it does not make what it says from this base."""
+
+    code = "bad-delta"
+
+
 class BadOnlineKeys(ContractError):
     code = "bad-online-keys"

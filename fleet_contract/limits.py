@@ -50,6 +50,10 @@ MAX_AHEAD_PACKETS = 2 * CREDIT_PACKETS
 MAX_URL_CHARS = 2_000
 MAX_DELTA_BYTES = 512 * MIB
 MAX_DELTAS_PER_RELEASE = 8
+MAX_DELTA_OPERATIONS = 65_536
+"""A few bytes can hold millions that each copy one byte."""
+MAX_DELTA_MEMORY_BYTES = 4 * MIB
+"""What its decompressor may set aside."""
 MAX_METADATA_BYTES = 5 * MIB
 """Of targets and of every role below it."""
 MAX_ROOT_METADATA_BYTES = 512 * KIB
@@ -59,7 +63,6 @@ MAX_TRUST_UPLOAD_BYTES = 16 * MIB
 """Of root, targets and releases metadata that are installed together."""
 MAX_TRUST_UPLOAD_ENTRIES = 300
 MAX_ROLE_KEYS_COUNT = 16
-MAX_METADATA_LIFETIME_S = 10 * 365 * 24 * 3600
 MAX_ONLINE_KEYS_BYTES = 4 * KIB
 MAX_KEY_FILE_BYTES = 16 * KIB
 MIN_PASSPHRASE_CHARS = 12

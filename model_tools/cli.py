@@ -19,9 +19,11 @@ from fleet_contract.errors import ContractError
 from fleet_contract.job import Progress
 from model_tools.errors import BadInput, Failed, GateFailed, ToolError
 from model_tools.gates import judge, reason
+from model_tools.keys import cli as keys_cli
 from model_tools.storage import write_whole
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app.add_typer(keys_cli.app, name="keys")
 
 
 def _reachable(out: Path) -> Path:

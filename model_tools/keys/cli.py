@@ -1,0 +1,299 @@
+"""`model-tools keys`: what the holders of the offline keys do. Answers on stdout; prompts and what to do next on stderr."""
+
+import getpass
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+import typer
+
+from model_tools.errors import BadInput
+from model_tools.keys import passphrases
+from model_tools.keys.passphrases import Passphrase
+
+if TYPE_CHECKING:
+    from model_tools.keys.chain import Chain, Draft
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="The fleet's offline keys: ceremony, rotation, revocation, signatures. See docs/keys.md.",
+)
+
+Keys = Annotated[Path, typer.Option("--keys", help="The folder of key files.")]
+Current = Annotated[list[Path], typer.Option("--current", help="Folder of the newest metadata; may be repeated.", exists=True)]
+Out = Annotated[Path, typer.Option("--out", help="Folder for the new metadata files.")]
+Days = Annotated[int, typer.Option("--days", help="How long the new metadata is valid.", min=1, max=3650)]
+Plain = Annotated[bool, typer.Option("--plain", help="Leave new keys unencrypted. For trying out only.")]
+PassphraseFile = Annotated[
+    Path | None,
+    typer.Option("--passphrase-file", help="Passphrase or PIN: a file for all keys, or a folder of files called as the keys.", exists=True),
+]
+Json = Annotated[bool, typer.Option("--json", help="Answer with one JSON object.")]
+_YEAR_DAYS = 365
+
+
+@app.command()
+def create(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="As root-2, targets, releases.")],
+    keys: Keys,
+    hsm: Annotated[str | None, typer.Option("--hsm", help="Use the key hsm:ID?label=TOKEN (PYKCS11LIB names the library).")] = None,
+    plain: Plain = False,
+    passphrase_file: PassphraseFile = None,
+    as_json: Json = False,
+) -> None:
+    """Make keys, NAME.pem with the key and NAME.pub that says what it is; with --hsm the key stays in its token.
+
+    \b
+    Examples:
+      model-tools keys create root-2 --keys /media/usb/keys
+      model-tools keys create root-1 --keys keys --hsm 'hsm:2?label=fleet-root'
+    """
+    from model_tools.keys.store import KeyStore
+
+    if hsm and len(names) != 1:
+        raise BadInput("one key of a token at a time", field="hsm", limit=1)
+    store, passphrase = KeyStore(keys), _passphrase(plain, passphrase_file)
+    made = [store.adopt(name, hsm, passphrase) if hsm else store.create(name, passphrase) for name in names]
+    _answer({"keys": {key.name: key.key.keyid for key in made}}, as_json)
+    _advise("Give the .pub files to whoever holds the ceremony; keep the .pem files to yourself.")
+
+
+@app.command()
+def ceremony(
+    online: Annotated[Path, typer.Option("--online", help="online.json of the server.", exists=True, dir_okay=False)],
+    keys: Keys,
+    out: Out,
+    root_keys: Annotated[int, typer.Option("--root-keys", min=1, max=16)] = 3,
+    root_threshold: Annotated[int, typer.Option("--root-threshold", min=1, max=16)] = 2,
+    releases: Annotated[int, typer.Option("--releases", help="Number of releases keys.", min=1, max=16)] = 1,
+    releases_threshold: Annotated[int, typer.Option("--releases-threshold", min=1, max=16)] = 1,
+    days: Days = _YEAR_DAYS,
+    plain: Plain = False,
+    passphrase_file: PassphraseFile = None,
+    as_json: Json = False,
+) -> None:
+    """Begin a fleet: root, targets and releases metadata, with the keys in --keys; those that are not there yet are made.
+
+    \b
+    Example:
+      model-tools keys ceremony --online online.json --keys keys --out genesis
+    """
+    from fleet_contract import online_keys
+    from model_tools.keys import changing
+    from model_tools.keys.store import KeyStore
+
+    store, passphrase = KeyStore(keys), _passphrase(plain, passphrase_file)
+    if out.exists() and any(out.glob("*.json")):
+        raise BadInput(f"{out} already holds metadata; nothing is ever overwritten", field="out")
+
+    def make(name: str):
+        return (store.load(name) if name in store else store.create(name, passphrase)).key
+
+    shape = changing.Shape(root_keys, root_threshold, releases, releases_threshold)
+    draft = changing.ceremony(shape, online_keys.decode(online.read_bytes()), make, _expiry(days))
+    _finish(draft, None, out, store.folder, passphrase, as_json)
+
+
+@app.command()
+def rotate(
+    role: Annotated[str, typer.Argument(help="root, targets, releases, snapshot, timestamp or orders.")],
+    current: Current,
+    keys: Keys,
+    out: Out,
+    key: Annotated[str | None, typer.Option("--key", help="The key that goes, where the role has more than one.")] = None,
+    new: Annotated[str | None, typer.Option("--new", help="Name of the new key; made unless it is in --keys.")] = None,
+    threshold: Annotated[int | None, typer.Option("--threshold", help="Signatures that the role needs from now on.", min=1)] = None,
+    online: Annotated[Path | None, typer.Option("--online", help="online.json, for a key of the server's.", exists=True)] = None,
+    drop: Annotated[list[str] | None, typer.Option("--drop", help="Target that the new releases no longer have.")] = None,
+    days: Days = _YEAR_DAYS,
+    plain: Plain = False,
+    passphrase_file: PassphraseFile = None,
+    as_json: Json = False,
+) -> None:
+    """Put a new key in the place of an old one, which is worth nothing once devices have seen the new metadata.
+
+    \b
+    Examples:
+      model-tools keys rotate root --key root-2 --current current --keys keys --out next
+      model-tools keys rotate timestamp --online online.json --current current --keys keys --out next
+    """
+    from fleet_contract import online_keys
+    from model_tools.keys import changing, metadata
+    from model_tools.keys.store import KeyStore
+
+    store, passphrase, before = KeyStore(keys), _passphrase(plain, passphrase_file), _trusted(current, keys)
+    if online:
+        draft = changing.rotate_online(before, metadata.online_role(role), online_keys.decode(online.read_bytes()), _expiry(days))
+    else:
+        metadata.offline_role(role)
+        name = new or changing.fresh_name(role, before, store)
+        stored = store.load(name) if name in store else store.create(name, passphrase)
+        draft = changing.rotate_offline(before, role, key, stored.key, threshold, _expiry(days))
+    _finish(metadata.without_targets(draft, drop or ()), before, out, keys, passphrase, as_json)
+
+
+@app.command()
+def revoke(
+    key: Annotated[str, typer.Argument(help="The key's name or the beginning of its id.")],
+    current: Current,
+    keys: Keys,
+    out: Out,
+    days: Days = _YEAR_DAYS,
+    passphrase_file: PassphraseFile = None,
+    as_json: Json = False,
+) -> None:
+    """Take a key away without a new one; refused where too few would be left (then: rotate).
+
+    \b
+    Example:
+      model-tools keys revoke root-2 --current current --keys keys --out next
+    """
+    from model_tools.keys import changing
+
+    before = _trusted(current, keys)
+    _finish(changing.revoke(before, key, _expiry(days)), before, out, keys, _passphrase(False, passphrase_file), as_json)
+
+
+@app.command()
+def renew(
+    roles: Annotated[list[str], typer.Argument(metavar="ROLE...", help="root, targets, releases.")],
+    current: Current,
+    keys: Keys,
+    out: Out,
+    days: Days = _YEAR_DAYS,
+    passphrase_file: PassphraseFile = None,
+    as_json: Json = False,
+) -> None:
+    """Sign the same again with a later expiry.
+
+    \b
+    Example:
+      model-tools keys renew root targets --current current --keys keys --out next
+    """
+    from model_tools.keys import metadata
+
+    before = _trusted(current, keys)
+    _finish(metadata.renew(before, roles, _expiry(days)), before, out, keys, _passphrase(False, passphrase_file), as_json)
+
+
+@app.command()
+def sign(
+    file: Annotated[Path, typer.Argument(help="N.root.json, N.targets.json or N.releases.json.", exists=True, dir_okay=False)],
+    key: Annotated[Path, typer.Option("--key", help="NAME.pem or NAME.pub of the key that signs.")],
+    current: Annotated[list[Path] | None, typer.Option("--current", help="Folder of the metadata before it.", exists=True)] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask whether the changes are wanted.")] = False,
+    passphrase_file: PassphraseFile = None,
+    as_json: Json = False,
+) -> None:
+    """Add one more signature to a file that others have signed, after showing what it changes.
+
+    \b
+    Example:
+      model-tools keys sign next/2.root.json --key keys/root-3.pem --current current
+    """
+    from model_tools.keys import anchor, chain, picture, signing, store
+
+    role, holder = chain.role_of(file), store.load(key)
+    before = _trusted(current, holder.folder) if current else None
+    after = chain.read(*(current or ()), file.parent)
+    _advise(*picture.changes(before, after))
+    if not yes and not typer.confirm(f"Sign {file.name} with {holder.name}?", err=True):
+        raise BadInput("nothing was signed", field="key", code="declined")
+    signing.add_signature(after, role, holder, _passphrase(False, passphrase_file))
+    chain.write(file, after.newest(role))
+    lacks = signing.lacking(file.name, after.needs(role))
+    if role == chain.ROOT and not lacks:
+        anchor.advance(holder.folder, after.root)
+    _answer({"file": str(file), "signed_by": holder.name, "lacks": lacks}, as_json)
+    _next_step(lacks, file.parent)
+
+
+@app.command()
+def show(
+    place: Annotated[Path, typer.Argument(help="A folder of metadata, or one file in it.", exists=True)],
+    current: Annotated[list[Path] | None, typer.Option("--current", help="Folder of the metadata before it.", exists=True)] = None,
+    as_json: Json = False,
+) -> None:
+    """Show who signs what: roles, keys, thresholds, expiries, and the signatures that are there.
+
+    \b
+    Example:
+      model-tools keys show genesis
+    """
+    from model_tools.keys import chain, picture
+
+    found = chain.read(*(current or ()), place if place.is_dir() else place.parent)
+    typer.echo(msgspec.json.encode(picture.views(found)) if as_json else picture.tree(found, datetime.now(UTC)))
+
+
+def _trusted(folders: Sequence[Path], keys: Path) -> "Chain":
+    """The current metadata, which is signed and follows from what the key folder has seen."""
+    from model_tools.keys import anchor, chain
+
+    found = chain.read(*folders)
+    anchor.check(found, keys)
+    return found
+
+
+def _finish(draft: "Draft", before: "Chain | None", out: Path, keys: Path, passphrase: Passphrase, as_json: bool) -> None:
+    """Sign with the keys that are at hand, write, and say what to do next."""
+    from model_tools.keys import anchor, picture, signing
+    from model_tools.keys.store import KeyStore
+
+    lacks = signing.sign_draft(draft, before, KeyStore(keys).everything(), passphrase)
+    written, after = draft.write(out), draft.after(before)
+    if not lacks:
+        anchor.advance(keys, after.root)
+    changes = picture.changes(before, after)
+    _answer({"files": [str(path) for path in written], "changes": changes, "lacks": lacks}, as_json)
+    _next_step(lacks, out)
+
+
+def _next_step(lacks: Sequence, out: Path) -> None:
+    if not lacks:
+        _advise(f"Complete. Next, on the server: fleet-server trust install --home HOME {out}")
+    for lack in lacks:
+        _advise(
+            f"{lack.file} still needs {lack.missing} of: {', '.join(lack.names)}. Take {out} to a holder, who runs "
+            f"`model-tools keys sign {out / lack.file} --key NAME.pem --current FOLDER`."
+        )
+
+
+def _passphrase(plain: bool, file: Path | None) -> Passphrase:
+    if file:
+        return passphrases.from_file(file)
+    return passphrases.unencrypted if plain else passphrases.prompted(_prompt)
+
+
+def _prompt(question: str, twice: bool) -> str:
+    if not sys.stdin.isatty():
+        raise BadInput(f"{question}: there is no terminal to ask at; give --passphrase-file", field="passphrase")
+    first = getpass.getpass(f"{question}: ")
+    if twice and getpass.getpass("Once more: ") != first:
+        raise BadInput("the two are not the same", field="passphrase")
+    return first
+
+
+def _expiry(days: int) -> datetime:
+    return datetime.now(UTC).replace(microsecond=0) + timedelta(days=days)
+
+
+def _answer(told: dict[str, object], as_json: bool) -> None:
+    if as_json:
+        typer.echo(msgspec.json.encode(told))
+        return
+    for name, value in told.items():
+        if isinstance(value, dict):
+            value = [f"{key} {item}" for key, item in value.items()]
+        for line in value if isinstance(value, list) else [value]:
+            typer.echo(f"{name}: {line}")
+
+
+def _advise(*lines: str) -> None:
+    for line in lines:
+        typer.echo(line, err=True)
