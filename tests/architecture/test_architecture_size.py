@@ -33,6 +33,7 @@ UNITS = {
         "PACKETS",
         "PACKET",
         "RELEASE",
+        "OPERATIONS",
     ),
 }
 

@@ -1,5 +1,6 @@
 """One of each thing that crosses a wire or outlives a program, with fixed contents: what tests/golden/v1 holds the frozen bytes of."""
 
+import base64
 from datetime import UTC, datetime
 
 import msgspec
@@ -124,6 +125,22 @@ def to_device() -> dict[str, messages.ToDevice]:
     }
 
 
+def delta_base() -> bytes:
+    return bytes(range(256)) * 2
+
+
+def delta_result() -> bytes:
+    return b"a head of its own" + bytes((value + value % 3) % 256 for value in range(250)) + delta_base()[100:300]
+
+
+def a_delta() -> bytes:
+    """As one liblzma wrote it: another may compress otherwise, all must read it."""
+    return base64.b64decode(
+        "RURMVAEAAAARAAnc7iFiCxZvOr/ste/3qHO+cp0cLVOCLnrMXzTrmx8614gvffYD/xZyWcrYxSlHKBd0fmiisboIi+fPzjau0wEAAAAAAAAEAAAQAP//////"
+        "////AAEAO1+E0/jyKCGilhdrfutrDA1jnonaFmoYtzNl9z/8wKQAbAAAEAD//////////wAAgDIeb5QLeRw6yKKuQHE8RZ4lb//+ssgA"
+    )
+
+
 def specimens() -> dict[str, bytes]:
     """File name below tests/golden/v1 -> its bytes."""
     found = {f"record-{name}.bin": messages.encode_record(record) for name, record in records().items()}
@@ -145,6 +162,7 @@ def specimens() -> dict[str, bytes]:
         "order.json": order.sign(an_order(), KEY),
         "reference.bin": sketch.encode_reference(a_reference()),
         "bundle.bin": bundle.pack(a_manifest(), bundle_files()),
+        "delta.bin": a_delta(),
         "blocks.json": msgspec.json.encode(custom),
         "job-spec.json": msgspec.json.encode(spec),
         "job-result.json": msgspec.json.encode(result),
