@@ -85,7 +85,15 @@ def build(me: Identity, state: StateFolder, source: str, settings: Settings, clo
     )
     executor = Executor(parts, _first_state(parts, was_damaged=store.was_damaged))
     updates = UpdateLoop(executor)
-    observer = Observer(profile.name, store, clock, state=lambda: executor.state, work=pipeline.observe, trouble=lambda: updates.trouble)
+    observer = Observer(
+        profile.name,
+        store,
+        clock,
+        instance=secrets.token_hex(_ID_BYTES),
+        state=lambda: executor.state,
+        work=pipeline.observe,
+        trouble=lambda: updates.trouble,
+    )
     uplink = Uplink(store, link, clock, observer.observe, UplinkPace(heartbeat_s=settings.heartbeat_s))
     return Agent(
         link=link,

@@ -25,11 +25,13 @@ class Observer:
         store: Store,
         clock: Clock,
         *,
+        instance: str,
         state: Callable[[], State],
         work: Callable[[], Observation],
         trouble: Callable[[], str | None],
     ) -> None:
         self._profile, self._store, self._clock = profile, store, clock
+        self._instance = instance
         self._state, self._work, self._trouble = state, work, trouble
 
     def observe(self) -> Status:
@@ -49,6 +51,7 @@ class Observer:
             refused=dict(work.refused),
             ledger=self._store.ledger(),
             error=self._trouble() or state.error,
+            instance=self._instance,
         )
 
 

@@ -21,6 +21,7 @@ from fleet_server.errors import BadRequest, Conflict
 from fleet_server.fleet import Fleet
 from fleet_server.founding import database_url
 from fleet_server.jobs.local import LocalRunner
+from fleet_server.mqtt.admission import CRL_FILE, Admission
 from fleet_server.mqtt.counts import Counts
 from fleet_server.mqtt.files import FileService
 from fleet_server.mqtt.ingest import Ingest
@@ -29,7 +30,7 @@ from fleet_server.mqtt.listener import Listener
 from fleet_server.mqtt.supervisor import BrokerChild, choose
 from fleet_server.ports import BrokerState
 from fleet_server.running import Ports, RunState
-from fleet_server.services import devices, orders, records
+from fleet_server.services import devices, orders, quarantine, records
 from fleet_server.services.control import Control
 from fleet_server.settings import BROKERS, Settings
 from fleet_server.tables import database
@@ -55,6 +56,11 @@ class LiveBroker:
     url: str
     link: FleetLink
     child: BrokerChild | None
+
+    def exclude(self, devices: frozenset[str]) -> None:
+        """A broker that somebody else runs is not ours to tell. Raises OSError."""
+        if self.child:
+            self.child.exclude(devices)
 
     def state(self) -> BrokerState:
         bytes_in, bytes_out = self.link.bytes_in_out
@@ -83,7 +89,8 @@ class _Places:
     def listener(self) -> Listener:
         ca = self.home / "ca"
         files = (str(ca / name) for name in ("ca.pem", "server.pem", "server.key"))
-        return Listener(self.settings.bind_address, self.ports.mqtt, *files, str(self.home / "broker"))
+        crl = str(self.home / "broker" / CRL_FILE)
+        return Listener(self.settings.bind_address, self.ports.mqtt, *files, str(self.home / "broker"), crl=crl)
 
 
 def serve(home: Path, settings: Settings, environment: Mapping[str, str], announce: Callable[[RunState], None]) -> None:
@@ -104,15 +111,16 @@ def serve(home: Path, settings: Settings, environment: Mapping[str, str], announ
         places = _Places(home, settings, Ports(https_listener.getsockname()[1], mqtt_port))
         running.remember_ports(home, places.ports)
         link = FleetLink(Counts())
-        broker = _start_broker(places, environment, link, stack)
-        fleet = _assemble(places, engine, authority, link, broker, stack)
+        admission = Admission(lambda: quarantine.excluded(engine), authority, home / "broker")
+        broker = _start_broker(places, environment, link, admission, stack)
+        fleet = _assemble(places, engine, authority, link, broker, admission, stack)
         _connect(fleet, places, link, broker, stack)
         tls = https.TlsFiles(home / "ca" / "server.pem", home / "ca" / "server.key")
         https.serve(create_app(fleet), https_listener, tls, lambda: _ready(places, broker, announce))
         log.info("stopping")
 
 
-def _start_broker(places: _Places, environment: Mapping[str, str], link: FleetLink, stack: ExitStack) -> LiveBroker:
+def _start_broker(places: _Places, environment: Mapping[str, str], link: FleetLink, admission: Admission, stack: ExitStack) -> LiveBroker:
     settings = places.settings
     if settings.broker not in BROKERS:
         return LiveBroker("external", settings.broker, link, None)
@@ -126,11 +134,14 @@ def _start_broker(places: _Places, environment: Mapping[str, str], link: FleetLi
 
     child = BrokerChild(kind, places.listener, places.identity, search_path=search_path, on_started=renew_state)
     stack.callback(child.close)
+    admission.renew(child.exclude)
     child.start()
     return LiveBroker(kind, url, link, child)
 
 
-def _assemble(places: _Places, engine, authority: DeviceCa, link: FleetLink, broker: LiveBroker, stack: ExitStack) -> Fleet:
+def _assemble(
+    places: _Places, engine, authority: DeviceCa, link: FleetLink, broker: LiveBroker, admission: Admission, stack: ExitStack
+) -> Fleet:
     home, settings = places.home, places.settings
     runner = LocalRunner(python=settings.job_python or sys.executable)
     stack.callback(runner.close)
@@ -153,14 +164,15 @@ def _assemble(places: _Places, engine, authority: DeviceCa, link: FleetLink, bro
         ingest_counts=link.counts.snapshot,
     )
     stack.callback(loop.close)
-    loop.start(_ticker(fleet, link))
+    loop.start(_ticker(fleet, link, lambda: admission.renew(broker.exclude)))
     return fleet
 
 
-def _ticker(fleet: Fleet, link: FleetLink) -> Callable[[], None]:
+def _ticker(fleet: Fleet, link: FleetLink, admit: Callable[[], None]) -> Callable[[], None]:
     control, refresh = Control(fleet), Every(_REFRESH_S)
 
     def tick() -> None:
+        admit()
         if refresh.due():
             fleet.repository.refresh()
         if link.stale.is_set() and link.connected:

@@ -1,5 +1,6 @@
 """What services need from the edges of the server; app.py alone names the classes behind these."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -33,6 +34,9 @@ class DeviceAuthority(Protocol):
 
     def serial(self, certificate_pem: str) -> int:
         """Of a certificate that `issue` gave."""
+
+    def revocation_list(self, serials: Iterable[int]) -> bytes:
+        """A CRL (PEM) that names these certificates, for brokers."""
 
 
 class Repository(Protocol):

@@ -22,7 +22,7 @@ from amqtt.errors import AMQTTError, BrokerError, MQTTError, NoDataError
 from amqtt.mqtt.connack import NOT_AUTHORIZED, UNACCEPTABLE_PROTOCOL_VERSION, ConnackPacket
 from amqtt.session import Session
 
-from fleet_server.mqtt.embedded_access import BoundedReader, FleetHandler, identity, may
+from fleet_server.mqtt.embedded_access import BoundedReader, FleetHandler, Gate, gate_of, identity, may
 from fleet_server.mqtt.listener import Listener
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,16 @@ _NO_CONNECT = (MQTTError, AMQTTError, NoDataError, EOFError, OSError, TimeoutErr
 
 
 class FleetBroker(Broker):
-    """amqtt's broker, where a session is named by its certificate alone."""
+    """amqtt's broker, where a session is named by its certificate alone, and the gate decides which certificates open one."""
+
+    gate = Gate()
+
+    async def shut(self, gate: Gate) -> None:
+        """From now on `gate` decides; sessions that it would not have opened end."""
+        self.gate = gate
+        for name, (session, _) in [*self._sessions.items()]:
+            if not gate.admits(session.ssl_object):
+                await self._take_over(name)
 
     @staticmethod
     def _create_ssl_context(listener: ListenerConfig) -> ssl.SSLContext:
@@ -56,8 +65,17 @@ class FleetBroker(Broker):
         try:
             handler, session = await asyncio.wait_for(self._read_connect(reader, writer), _HANDSHAKE_TIMEOUT_S)
             name = identity(session.ssl_object)
-            if name is None or (session.will_flag and not may(name, session.will_topic or "", write=True)):
-                log.warning("%s at %s:%d is refused: no identity, or a last will on a topic of others", name, remote_address, remote_port)
+            if (
+                name is None
+                or not self.gate.admits(session.ssl_object)
+                or (session.will_flag and not may(name, session.will_topic or "", write=True))
+            ):
+                log.warning(
+                    "%s at %s:%d is refused: no identity, an excluded one, or a last will on a topic of others",
+                    name,
+                    remote_address,
+                    remote_port,
+                )
                 await ConnackPacket.build(0, NOT_AUTHORIZED).to_stream(writer)
                 raise MQTTError("not authorised")
         except _NO_CONNECT as error:
@@ -96,26 +114,45 @@ class FleetBroker(Broker):
             await super()._publish_retained_messages_for_subscription(subscription, session)
 
 
-async def serve(listener: Listener) -> None:
-    """Run until SIGTERM or SIGINT. Raises amqtt.errors.BrokerError when it cannot listen."""
+async def serve(file: Path, listener: Listener) -> None:
+    """Run until SIGTERM or SIGINT; SIGHUP reads whom to keep out from the file anew. Raises amqtt.errors.BrokerError when it cannot listen."""
     tls = {"cafile": listener.ca, "certfile": listener.certificate, "keyfile": listener.key}
     bind = {"type": "tcp", "bind": f"{listener.address}:{listener.port}", "ssl": True, "max_connections": 10_000, **tls}
     broker = FleetBroker({"listeners": {"default": bind}, "plugins": _PLUGINS})
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    changed = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, changed.set)
+    await broker.shut(gate_of(listener))
     await broker.start()
+    following = asyncio.create_task(_follow(broker, file, changed))
     await stop.wait()
+    following.cancel()
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(broker.shutdown(), 5)
+
+
+async def _follow(broker: FleetBroker, file: Path, changed: asyncio.Event) -> None:
+    while await changed.wait():
+        changed.clear()
+        try:
+            await broker.shut(gate_of(_read(file)))
+        except (OSError, ValueError) as error:
+            log.error("%s: whom to keep out is as it was: %s", file, error)
+
+
+def _read(file: Path) -> Listener:
+    return msgspec.json.decode(file.read_bytes(), type=Listener)
 
 
 def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("amqtt").setLevel(logging.ERROR)
-    listener = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Listener)
+    file = Path(sys.argv[1])
+    listener = _read(file)
     try:
-        asyncio.run(serve(listener))
+        asyncio.run(serve(file, listener))
     except BrokerError as error:
         sys.exit(
             f"cannot listen on {listener.address}:{listener.port} with the certificate {listener.certificate} and the key {listener.key}: {error}"

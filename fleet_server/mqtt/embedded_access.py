@@ -4,6 +4,8 @@ import asyncio
 import logging
 import math
 import ssl
+from dataclasses import dataclass
+from pathlib import Path
 
 from amqtt.adapters import StreamReaderAdapter
 from amqtt.contexts import Action
@@ -11,8 +13,10 @@ from amqtt.mqtt.packet import CONNECT
 from amqtt.mqtt.protocol.broker_handler import BrokerProtocolHandler
 from amqtt.plugins.base import BaseAuthPlugin, BaseTopicPlugin
 from amqtt.session import OutgoingApplicationMessage, Session
+from cryptography import x509
 
 from fleet_contract import limits, topics
+from fleet_server.mqtt.listener import Listener
 from fleet_server.trust.device_ca import SERVER_IDENTITY
 
 log = logging.getLogger(__name__)
@@ -37,6 +41,26 @@ def identity(tls: ssl.SSLObject | None) -> str | None:
     subject = (certificate or {}).get("subject", ())
     common_names = [value for rdn in subject for key, value in rdn if key == "commonName"]
     return common_names[0] if len(common_names) == 1 else None
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Which certificates of the fleet open no connection: those of excluded devices, and the revoked ones by serial number."""
+
+    excluded: frozenset[str] = frozenset()
+    revoked: frozenset[int] = frozenset()
+
+    def admits(self, tls: ssl.SSLObject | None) -> bool:
+        certificate = tls.getpeercert() if tls else None
+        return bool(certificate) and identity(tls) not in self.excluded and int(certificate["serialNumber"], 16) not in self.revoked
+
+
+def gate_of(listener: Listener) -> Gate:
+    """Raises OSError and ValueError for a list of revoked certificates that cannot be read."""
+    if listener.crl is None:
+        return Gate(frozenset(listener.excluded))
+    crl = x509.load_pem_x509_crl(Path(listener.crl).read_bytes())
+    return Gate(frozenset(listener.excluded), frozenset(revoked.serial_number for revoked in crl))
 
 
 def may(name: str | None, topic: str, *, write: bool) -> bool:

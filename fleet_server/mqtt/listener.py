@@ -6,7 +6,7 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class Listener:
     """`address` is the IP address to bind. Paths are absolute: the CA that clients must be certified by, the broker's certificate and its key,
-    and the folder for the broker's own files."""
+    and the folder for the broker's own files. `excluded` are devices that are denied every topic; `crl` is a file of revoked certificates (PEM)."""
 
     address: str
     port: int
@@ -14,3 +14,5 @@ class Listener:
     certificate: str
     key: str
     folder: str
+    excluded: tuple[str, ...] = ()
+    crl: str | None = None

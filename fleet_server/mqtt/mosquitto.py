@@ -26,14 +26,16 @@ def configure(listener: Listener, user_id: int) -> Path:
     folder = Path(listener.folder)
     store = make_folder(folder / "store", 0o700)
     acl, configuration = folder / "acl.conf", folder / "mosquitto.conf"
-    write_atomic(acl, _acl().encode(), 0o600)
+    write_atomic(acl, _acl(listener.excluded).encode(), 0o600)
     write_atomic(configuration, _settings(listener, acl, store, user_id).encode(), 0o600)
     return configuration
 
 
-def _acl() -> str:
+def _acl(excluded: tuple[str, ...]) -> str:
+    """Mosquitto looks at a user's own lines before the patterns."""
     everything = (f"user {SERVER_IDENTITY}", f"topic readwrite {topics.ROOT}/#", "")
-    return "\n".join((*everything, *topics.mosquitto_patterns(), ""))
+    denied = [line for device in excluded for line in (f"user {device}", "topic deny #", "")]
+    return "\n".join((*everything, *denied, *topics.mosquitto_patterns(), ""))
 
 
 def _settings(listener: Listener, acl: Path, store: Path, user_id: int) -> str:
@@ -64,6 +66,8 @@ def _settings(listener: Listener, acl: Path, store: Path, user_id: int) -> str:
         *(f"log_type {kind}" for kind in ("error", "warning", "notice")),
         "connection_messages false",
     ]
+    if listener.crl is not None:
+        lines.insert(lines.index("require_certificate true"), f"crlfile {listener.crl}")
     if user_id == 0:
         lines.append("user root")
     return "\n".join((*lines, ""))

@@ -3,13 +3,15 @@
 import logging
 import os
 import random
+import signal
 import socket
 import ssl
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -83,6 +85,14 @@ class BrokerChild:
         if self._failure:
             self._thread.join()
             raise Unavailable(self._failure, field="broker")
+
+    def exclude(self, devices: Iterable[str]) -> None:
+        """Deny these devices every topic from now on, and look at the file of revoked certificates again. Raises OSError."""
+        self._listener = replace(self._listener, excluded=tuple(sorted(devices)))
+        program(self.kind, self._listener, self._search_path)
+        process = self._process
+        if process is not None:
+            process.send_signal(signal.SIGHUP)
 
     def close(self) -> None:
         self._closing.set()

@@ -3,7 +3,7 @@
 import hashlib
 import ipaddress
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
@@ -40,6 +40,7 @@ class DeviceCa:
     def __init__(self, folder: Path, fleet: str, clock: Clock) -> None:
         """Raises NotFound when the folder holds no CA."""
         self.folder, self._fleet, self._clock = folder, fleet, clock
+        self._listed_at = datetime.fromtimestamp(0, UTC)
         try:
             self._pem = (folder / "ca.pem").read_bytes()
             self._certificate = x509.load_pem_x509_certificate(self._pem)
@@ -62,16 +63,19 @@ class DeviceCa:
         return x509.load_pem_x509_certificate(certificate_pem.encode()).serial_number
 
     def revocation_list(self, serials: Iterable[int]) -> bytes:
-        """A CRL (PEM) good for as long as the CA itself: it is made anew when something changes, and a broker with an outdated one lets nobody in."""
-        now = self._clock()
+        """A CRL (PEM) good for as long as the CA itself: it is made anew when something changes, and a broker with an outdated one lets nobody in.
+
+        Each is dated at least a second after the one before: of two with one date, OpenSSL goes on with the older.
+        """
+        self._listed_at = max(self._clock().replace(microsecond=0) - _BACKDATE, self._listed_at + timedelta(seconds=1))
         builder = (
             x509.CertificateRevocationListBuilder(issuer_name=self._certificate.subject)
-            .last_update(now - _BACKDATE)
+            .last_update(self._listed_at)
             .next_update(self._certificate.not_valid_after_utc)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
         )
         for serial in sorted(serials):
-            revoked = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now - _BACKDATE).build()
+            revoked = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(self._listed_at).build()
             builder = builder.add_revoked_certificate(revoked)
         return builder.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM)
 
