@@ -34,7 +34,7 @@ KNOWN_LOGITS = KNOWN_INPUTS @ WEIGHT
 
 def linear(weight: np.ndarray = WEIGHT, *, name: str = "input") -> bytes:
     """logits = input @ weight."""
-    return _model([helper.make_node("MatMul", [name, "w"], ["logits"])], {"w": weight.astype(np.float32)}, name=name)
+    return graph([helper.make_node("MatMul", [name, "w"], ["logits"])], {"w": weight.astype(np.float32)}, name=name)
 
 
 def flat_image(spec: ImageInput = IMAGE, classes: int = 2) -> bytes:
@@ -42,13 +42,13 @@ def flat_image(spec: ImageInput = IMAGE, classes: int = 2) -> bytes:
     weight = np.linspace(-1, 1, classes, dtype=np.float32)[None] / (spec.channels * spec.height * spec.width)
     weight = np.repeat(weight, spec.channels * spec.height * spec.width, axis=0)
     nodes = [helper.make_node("Flatten", ["input"], ["flat"]), helper.make_node("MatMul", ["flat", "w"], ["logits"])]
-    return _model(nodes, {"w": weight}, shape=("n", spec.channels, spec.height, spec.width), classes=classes)
+    return graph(nodes, {"w": weight}, shape=("n", spec.channels, spec.height, spec.width), classes=classes)
 
 
 def not_a_number() -> bytes:
     """Answers sqrt of the logits: NaN for negative ones."""
     nodes = [helper.make_node("MatMul", ["input", "w"], ["m"]), helper.make_node("Sqrt", ["m"], ["logits"])]
-    return _model(nodes, {"w": WEIGHT})
+    return graph(nodes, {"w": WEIGHT})
 
 
 def memory_bomb(gib: int = 8) -> bytes:
@@ -63,7 +63,7 @@ def memory_bomb(gib: int = 8) -> bytes:
         helper.make_node("MatMul", ["input", "w"], ["m"]),
         helper.make_node("Add", ["m", "sum"], ["logits"]),
     ]
-    return _model(nodes, {"w": WEIGHT, "zero": np.float32(0), "rows": np.array([gib * 2**28], np.int64)})
+    return graph(nodes, {"w": WEIGHT, "zero": np.float32(0), "rows": np.array([gib * 2**28], np.int64)})
 
 
 def endless() -> bytes:
@@ -82,7 +82,7 @@ def endless() -> bytes:
         helper.make_node("MatMul", ["input", "w"], ["m"]),
         helper.make_node("Loop", ["", "yes", "m"], ["logits"], body=body),
     ]
-    return _model(nodes, {"w": WEIGHT, "yes": np.bool_(True)})
+    return graph(nodes, {"w": WEIGHT, "yes": np.bool_(True)})
 
 
 def endless_when_first_is_ten() -> bytes:
@@ -103,7 +103,7 @@ def endless_when_first_is_ten() -> bytes:
         helper.make_node("Equal", ["top", "ten"], ["poison"]),
         helper.make_node("Loop", ["", "poison", "m"], ["logits"], body=body),
     ]
-    return _model(nodes, {"w": WEIGHT, "ten": np.float32(10)})
+    return graph(nodes, {"w": WEIGHT, "ten": np.float32(10)})
 
 
 def external_data(location: str) -> bytes:
@@ -119,12 +119,12 @@ def external_data(location: str) -> bytes:
 
 def foreign_operator() -> bytes:
     nodes = [helper.make_node("Wizardry", ["input", "w"], ["logits"], domain="com.example")]
-    return _model(nodes, {"w": WEIGHT}, opsets=[helper.make_opsetid("", 17), helper.make_opsetid("com.example", 1)])
+    return graph(nodes, {"w": WEIGHT}, opsets=[helper.make_opsetid("", 17), helper.make_opsetid("com.example", 1)])
 
 
 def double_output() -> bytes:
     nodes = [helper.make_node("MatMul", ["input", "w"], ["m"]), helper.make_node("Cast", ["m"], ["logits"], to=TensorProto.DOUBLE)]
-    return _model(nodes, {"w": WEIGHT}, output_type=TensorProto.DOUBLE)
+    return graph(nodes, {"w": WEIGHT}, output_type=TensorProto.DOUBLE)
 
 
 def bundle(
@@ -181,12 +181,12 @@ def tensor_of(values: np.ndarray) -> Tensor:
     return Tensor(dtype=dtype, shape=list(values.shape), data=np.ascontiguousarray(values, np.dtype(dtype).newbyteorder("<")).tobytes())
 
 
-def _model(nodes, weights, *, name="input", shape=("n", 2), classes=2, output_type=TensorProto.FLOAT, opsets=None) -> bytes:
-    graph = helper.make_graph(
+def graph(nodes, weights, *, name="input", shape=("n", 2), classes=2, output_type=TensorProto.FLOAT, opsets=None) -> bytes:
+    made = helper.make_graph(
         nodes,
         "toy",
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)],
         [helper.make_tensor_value_info("logits", output_type, ["n", classes])],
         [numpy_helper.from_array(np.asarray(value), key) for key, value in weights.items()],
     )
-    return helper.make_model(graph, opset_imports=opsets or [helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+    return helper.make_model(made, opset_imports=opsets or [helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
