@@ -17,9 +17,9 @@ _MAX_WINDOW_LOG = 20
 """zstd could otherwise make the reader set aside 128 MiB for 60 KiB."""
 
 
-def pack(request: str, length: int, block_bytes: int, blocks: Iterable[tuple[int, bytes]]) -> Iterator[Packet]:
-    """The blocks (number, bytes) of a file of `length` bytes in as few packets as may be, in their order."""
-    sequence, numbers, group, size = 0, [], [], 0
+def pack(request: str, length: int, block_bytes: int, blocks: Iterable[tuple[int, bytes]], *, first: int = 0) -> Iterator[Packet]:
+    """The blocks (number, bytes) of a file of `length` bytes in as few packets as may be, in their order; `first` numbers the first packet."""
+    sequence, numbers, group, size = first, [], [], 0
     for number, data in blocks:
         if group and (size + len(data) > limits.MAX_PACKET_BYTES or len(numbers) == limits.MAX_BLOCKS_PER_PACKET):
             yield _packet(request, sequence, length, block_bytes, numbers, b"".join(group))

@@ -27,6 +27,7 @@ from fleet_server.mqtt.files import FileService
 from fleet_server.mqtt.ingest import Ingest
 from fleet_server.mqtt.link import FleetLink
 from fleet_server.mqtt.listener import Listener
+from fleet_server.mqtt.passes import PassRules
 from fleet_server.mqtt.supervisor import BrokerChild, choose
 from fleet_server.ports import BrokerState
 from fleet_server.running import Ports, RunState
@@ -36,12 +37,14 @@ from fleet_server.settings import BROKERS, Settings
 from fleet_server.tables import database
 from fleet_server.trust.device_ca import SERVER_IDENTITY, DeviceCa
 from fleet_server.trust.orders import Ed25519OrderSigner
+from fleet_server.trust.permits import Permits
 from fleet_server.trust.repository import TufRepository
 
 log = logging.getLogger(__name__)
 
 _REFRESH_S = 60.0
 _FIRST_CONNECTION_S = 15.0
+_PERMIT_SECRET_BYTES = 32
 
 
 def utc_now() -> datetime:
@@ -162,6 +165,9 @@ def _assemble(
         version=importlib.metadata.version("edgefleet"),
         wake=loop.wake,
         ingest_counts=link.counts.snapshot,
+        permits=Permits(places.https_url, os.urandom(_PERMIT_SECRET_BYTES), utc_now),
+        may_receive=admission.may,
+        transport=settings.delivery_transport,
     )
     stack.callback(loop.close)
     loop.start(_ticker(fleet, link, lambda: admission.renew(broker.exclude)))
@@ -189,7 +195,9 @@ def _connect(fleet: Fleet, places: _Places, link: FleetLink, broker: LiveBroker,
         link.send_ack,
         link.counts,
     )
-    files = FileService(fleet.repository, link.send_block, link.counts)
+    chosen = places.settings
+    rules = PassRules(chosen.pass_gather_s, chosen.pass_patience_s, chosen.pass_max_bytes_per_s)
+    files = FileService(fleet.repository, link, link.counts, may=fleet.may_receive, addresses=fleet.permits, rules=rules)
     for part in (ingest, files):
         stack.callback(part.close)
         part.start()

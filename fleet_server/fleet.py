@@ -5,13 +5,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Literal
 
 from sqlalchemy import Engine
 
-from fleet_server.ports import Broker, DeviceAuthority, JobRunner, OrderLink, OrderSigner, Repository
+from fleet_server.ports import Broker, DeviceAuthority, FilePermits, JobRunner, OrderLink, OrderSigner, Repository
 
 
 def _nothing() -> None: ...
+
+
+def _everybody(_device: str) -> bool:
+    return True
 
 
 def _no_counts() -> Mapping[str, int]:
@@ -21,6 +26,7 @@ def _no_counts() -> Mapping[str, int]:
 @dataclass(frozen=True)
 class Fleet:
     """`tasks` maps a task's name to its file; without `releases_key` a challenger cannot be signed and no job starts.
+    `permits` are the addresses of files by HTTPS, `may_receive` says whether a device may have any, `transport` is what new orders prefer.
     `wake` asks the control loop to look now; `ingest_counts` are the MQTT side's counters by name."""
 
     name: str
@@ -36,6 +42,9 @@ class Fleet:
     releases_key: Path | None
     now: Callable[[], datetime]
     version: str
+    permits: FilePermits
+    may_receive: Callable[[str], bool] = _everybody
+    transport: Literal["mqtt", "http"] | None = None
     new_secret: Callable[[int], str] = secrets.token_urlsafe
     wake: Callable[[], None] = _nothing
     ingest_counts: Callable[[], Mapping[str, int]] = _no_counts

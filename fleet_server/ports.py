@@ -60,6 +60,16 @@ class Repository(Protocol):
         """Re-sign snapshot and timestamp when they near their expiry."""
 
 
+class FilePermits(Protocol):
+    """Addresses of repository files by HTTPS, each for one device."""
+
+    def url(self, device: str, path: str) -> tuple[str, datetime]:
+        """The address, a secret, and when it expires."""
+
+    def check(self, device: str, path: str, expires: int, permit: str) -> None:
+        """Raises Forbidden unless `url` gave exactly this, in time."""
+
+
 class OrderSigner(Protocol):
     def sign(self, order: Order) -> bytes:
         """DSSE envelope."""

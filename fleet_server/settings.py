@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -15,6 +15,13 @@ from fleet_server.storage import write_atomic
 FILE = "server.json"
 BROKERS = ("auto", "mosquitto", "embedded")
 _HOST = re.compile(r"[A-Za-z0-9.:-]{1,253}")
+_RANGES = {
+    "https_port": (0, 65_535),
+    "mqtt_port": (0, 65_535),
+    "pass_gather_s": (0, 60),
+    "pass_patience_s": (0.5, 60),
+    "pass_max_bytes_per_s": (64_000, 10**12),
+}
 _LOOPBACK = ("localhost", "127.0.0.1")
 _VARIABLES = {
     "EDGEFLEET_BROKER": "broker",
@@ -24,13 +31,20 @@ _VARIABLES = {
     "EDGEFLEET_RELEASES_KEY": "releases_key",
     "EDGEFLEET_ADDRESS": "address",
     "EDGEFLEET_JOB_PYTHON": "job_python",
+    "EDGEFLEET_DELIVERY_TRANSPORT": "delivery_transport",
+    "EDGEFLEET_PASS_GATHER_S": "pass_gather_s",
+    "EDGEFLEET_PASS_PATIENCE_S": "pass_patience_s",
+    "EDGEFLEET_PASS_MAX_BYTES_PER_S": "pass_max_bytes_per_s",
 }
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`host` is the name by which devices reach the server; `address` the IP address to listen on, by default loopback for a local host, else all.
     A port of 0 means any free one. `broker` is auto, mosquitto, embedded or the mqtts:// URL of one that runs already.
-    `database_url` of None is SQLite in the home. Without `releases_key` (a PEM file) no retraining job can start."""
+    `database_url` of None is SQLite in the home. Without `releases_key` (a PEM file) no retraining job can start.
+    `delivery_transport`, mqtt or http, goes into every new order; devices may have a setting of their own, which goes before it.
+    `pass_*` are of the shared passes over MQTT: how long one waits for more devices before it begins, how long for a device that says nothing
+    until it goes on without, and how fast all of them together may send (None: as fast as the broker takes it)."""
 
     fleet: str = "demo"
     host: str = "localhost"
@@ -42,6 +56,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tasks: tuple[str, ...] = ()
     releases_key: str | None = None
     job_python: str | None = None
+    delivery_transport: Literal["mqtt", "http"] | None = None
+    pass_gather_s: float = 0.5
+    pass_patience_s: float = 3.0
+    pass_max_bytes_per_s: float | None = None
 
     @property
     def bind_address(self) -> str:
@@ -67,9 +85,10 @@ def check(settings: Settings) -> Settings:
         raise BadRequest(str(error), field="broker" if error.field == "broker" else "fleet", limit=error.limit) from error
     if not _HOST.fullmatch(settings.host):
         raise BadRequest(f"host {settings.host!r} is neither a host name nor an IP address", field="host")
-    for field in ("https_port", "mqtt_port"):
-        if not 0 <= getattr(settings, field) <= 65_535:
-            raise BadRequest(f"{field} {getattr(settings, field)} must be 0 to 65535", field=field, limit=65_535)
+    for field, (least, most) in _RANGES.items():
+        value = getattr(settings, field)
+        if value is not None and not least <= value <= most:
+            raise BadRequest(f"{field} {value} must be {least} to {most}", field=field, limit=most if value > most else least)
     return settings
 
 

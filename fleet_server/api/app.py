@@ -2,7 +2,7 @@
 
 from fastapi import FastAPI
 
-from fleet_server.api import audit, bundles, devices, drift, enrolment, errors, health, jobs, rollouts, samples, telemetry, tokens
+from fleet_server.api import audit, bundles, devices, drift, enrolment, errors, files, health, jobs, rollouts, samples, telemetry, tokens
 from fleet_server.api.limiting import BodyLimit
 from fleet_server.fleet import Fleet
 from fleet_server.services.metrics import registry_for
@@ -13,6 +13,7 @@ _ROUTERS = (
     enrolment.router,
     devices.router,
     bundles.router,
+    files.router,
     rollouts.router,
     telemetry.router,
     drift.router,

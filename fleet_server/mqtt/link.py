@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 
 from fleet_contract import messages, topics
 from fleet_contract.errors import BadTopic, ContractError, UnknownVersion
-from fleet_contract.messages import Ack, Batch, Block, Refusal, Status, Want
-from fleet_contract.mqtt import Acknowledge, Offline, Session, Tls
+from fleet_contract.messages import Ack, Batch, Packet, Progress, Refusal, Status, Url, Want, WantUrl
+from fleet_contract.mqtt import Acknowledge, Handover, Offline, Session, Tls
 from fleet_contract.topics import Down, Up
 from fleet_server.mqtt.counts import Count, Counts
 from fleet_server.mqtt.ingest import Arrival
@@ -15,7 +15,9 @@ from fleet_server.trust.device_ca import SERVER_IDENTITY
 
 log = logging.getLogger(__name__)
 
-_KIND_OF: dict[type, Up] = {Status: Up.STATUS, Batch: Up.RECORDS, Want: Up.WANT}
+_KIND_OF: dict[type, Up] = {Status: Up.STATUS, Batch: Up.RECORDS, Want: Up.WANT, WantUrl: Up.WANT, Progress: Up.WANT}
+
+OnRequest = Callable[[str, Want | WantUrl | Progress], None]
 
 
 class FleetLink:
@@ -28,12 +30,12 @@ class FleetLink:
         self._session: Session | None = None
         self._retained: set[str] = set()
         self._on_arrival: Callable[[Arrival], None] = lambda _: None
-        self._on_want: Callable[[str, Want], None] = lambda *_: None
+        self._on_request: OnRequest = lambda *_: None
         self._wake: Callable[[], None] = lambda: None
 
-    def hand_to(self, on_arrival: Callable[[Arrival], None], on_want: Callable[[str, Want], None]) -> None:
+    def hand_to(self, on_arrival: Callable[[Arrival], None], on_request: OnRequest) -> None:
         """Who gets what devices send. The callbacks run in the MQTT thread and must not block."""
-        self._on_arrival, self._on_want = on_arrival, on_want
+        self._on_arrival, self._on_request = on_arrival, on_request
 
     def start(self, url: str, tls: Tls, wake: Callable[[], None]) -> None:
         """Connect, and stay connected. `wake` is called when there are orders to publish again."""
@@ -84,9 +86,14 @@ class FleetLink:
         except Offline:
             log.debug("an Ack for %s was not sent: offline", device)
 
-    def send_block(self, device: str, answer: Block | Refusal) -> None:
+    def send_answer(self, device: str, answer: Packet | Url | Refusal) -> Handover:
         """Raises Offline."""
-        self._publish(topics.down(device, Down.BLOCKS), messages.encode(answer))
+        return self._publish(topics.down(device, Down.BLOCKS), messages.encode(answer))
+
+    def send_shared(self, topic: str, packet: Packet) -> tuple[Handover, int]:
+        """To every device that listens to one of topics.shared; also the message's length in bytes. Raises Offline."""
+        wire = messages.encode(packet)
+        return self._publish(topic, wire), len(wire)
 
     def route(self, topic: str, payload: bytes, puback: Acknowledge) -> None:
         """Runs in the MQTT thread. What cannot be used is counted and let go, without an Ack."""
@@ -106,9 +113,9 @@ class FleetLink:
     def _hand_over(self, device: str, kind: Up, message: messages.FromDevice, size: int, puback: Acknowledge) -> None:
         if _KIND_OF[type(message)] != kind:
             self._drop(Count.WRONG_KIND, f"{device} sent a {type(message).__name__} as {kind.value}", puback)
-        elif isinstance(message, Want):
-            self.counts.add(Count.WANTS)
-            self._on_want(device, message)
+        elif kind is Up.WANT:
+            self.counts.add(Count.PROGRESS if isinstance(message, Progress) else Count.WANTS)
+            self._on_request(device, message)
             puback()
         else:
             self.counts.add(Count.BATCHES if isinstance(message, Batch) else Count.STATUSES)
@@ -118,10 +125,10 @@ class FleetLink:
         self.counts.trouble(count, reason)
         puback()
 
-    def _publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+    def _publish(self, topic: str, payload: bytes, *, retain: bool = False) -> Handover:
         if self._session is None:
             raise Offline("the session has not been started")
-        self._session.publish(topic, payload, retain=retain)
+        return self._session.publish(topic, payload, retain=retain)
 
     def _connected(self) -> None:
         """The broker may be a new one, or have lost what it held."""

@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 
+import msgspec
 from sqlalchemy import Connection, Engine, Row, Select, and_, insert, select, update
 
 from fleet_contract.order import Order, SamplingCampaign
@@ -102,13 +103,14 @@ def _campaign(row: Row) -> str | None:
 
 
 def _renew(connection: Connection, fleet: Fleet, device: Row, now: datetime) -> bytes:
-    order = _order(connection, device, _campaign(device), max(device.issued_counter, device.order_counter) + 1, now)
+    order = _order(connection, fleet, device, max(device.issued_counter, device.order_counter) + 1, now)
     envelope = fleet.signer.sign(order)
     _store(connection, order, envelope, device.desired_rollout, now)
     return envelope
 
 
-def _order(connection: Connection, device: Row, campaign: str | None, counter: int, now: datetime) -> Order:
+def _order(connection: Connection, fleet: Fleet, device: Row, counter: int, now: datetime) -> Order:
+    campaign = _campaign(device)
     bundle = bundles.find(connection, device.desired_bundle)
     sampling = None
     if campaign is not None:
@@ -125,6 +127,7 @@ def _order(connection: Connection, device: Row, campaign: str | None, counter: i
         length=bundle.length,
         rollout=None if device.desired_rollout is None else str(device.desired_rollout),
         sampling=sampling,
+        transport=fleet.transport or msgspec.UNSET,
     )
 
 

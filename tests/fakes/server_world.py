@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -24,6 +25,7 @@ from fleet_server.services import bundles, enrolment
 from fleet_server.services.control import Control, Outcome
 from fleet_server.services.devices import observe
 from fleet_server.services.records import store_batches
+from fleet_server.trust.permits import Permits
 
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -104,6 +106,9 @@ class MemoryRepository:
         self._newest = wanted
         return target
 
+    def add_file(self, path: str, kept: Path) -> None:
+        self._files[path] = kept
+
     def file(self, path: str) -> Path:
         if path not in self._files:
             raise NotFound(f"no file {path!r}", field="path")
@@ -177,7 +182,7 @@ class FakeRunner:
 class World:
     """A fleet of devices that the test plays, over a migrated database."""
 
-    def __init__(self, folder: Path, engine: Engine) -> None:
+    def __init__(self, folder: Path, engine: Engine, *, transport: Literal["mqtt", "http"] | None = None) -> None:
         self.clock, self.signer, self.link, self.runner, self.broker = (
             FakeClock(),
             RealSigner(),
@@ -190,6 +195,7 @@ class World:
         task_file.write_text("")
         key.write_text("")
         self._secrets = 0
+        self.excluded: set[str] = set()
         self.fleet = Fleet(
             name="testing",
             home=folder,
@@ -206,6 +212,9 @@ class World:
             version="0",
             new_secret=self.new_secret,
             ingest_counts=lambda: {"malformed": 2},
+            may_receive=lambda device: device not in self.excluded,
+            transport=transport,
+            permits=Permits("https://fleet.example:8443", b"s" * 32, self.clock),
         )
         self.control = Control(self.fleet)
         self._next: dict[tuple[str, Lane], int] = {}

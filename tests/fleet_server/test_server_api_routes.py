@@ -11,6 +11,7 @@ NEEDS = {
     "GET /v1/ca.pem": ANYBODY,
     "GET /v1/tuf/{name}": ANYBODY,
     "POST /v1/enrol": ANYBODY,
+    "GET /v1/files/{path}": ANYBODY,
     "GET /metrics": VIEWER,
     "GET /v1/devices": VIEWER,
     "GET /v1/devices/{device}": VIEWER,

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from fleet_contract import limits, messages, topics
-from fleet_contract.messages import Ack, Batch, Block, Lane, Status, Want
+from fleet_contract.messages import Ack, Batch, Lane, Progress, Refusal, Status, Want, WantUrl
 from fleet_contract.mqtt import Offline
 from fleet_contract.topics import Up
 from fleet_server.mqtt.counts import Count, Counts
@@ -24,7 +24,7 @@ class Routed:
     def __init__(self) -> None:
         self.link = FleetLink(Counts())
         self.arrivals: list[Arrival] = []
-        self.wants: list[tuple[str, Want]] = []
+        self.wants: list[tuple[str, Want | WantUrl | Progress]] = []
         self.pubacks = 0
         self.link.hand_to(self.arrivals.append, lambda device, want: self.wants.append((device, want)))
 
@@ -43,10 +43,15 @@ def test_records_and_statuses_go_to_the_ingest_unacknowledged(message: Status | 
     assert routed.pubacks == 0
 
 
-def test_want_goes_to_the_files_and_is_acknowledged_at_once() -> None:
+@pytest.mark.parametrize(
+    "request_",
+    [WANT, WantUrl(request="r1", path="targets/model"), Progress(request="pass", sequence=16)],
+    ids=["blocks", "address", "progress"],
+)
+def test_what_is_about_files_goes_to_the_files_and_is_acknowledged_at_once(request_: Want | WantUrl | Progress) -> None:
     routed = Routed()
-    routed.receive(topics.up("cam-1", Up.WANT), messages.encode(WANT))
-    assert (routed.wants, routed.pubacks) == ([("cam-1", WANT)], 1)
+    routed.receive(topics.up("cam-1", Up.WANT), messages.encode(request_))
+    assert (routed.wants, routed.pubacks) == ([("cam-1", request_)], 1)
 
 
 @pytest.mark.parametrize(
@@ -72,13 +77,13 @@ def test_unusable_message_is_counted_and_let_go(topic: str, payload: bytes, coun
     assert (routed.pubacks, len(routed.arrivals), routed.wants) == (1, 1, [])
 
 
-def test_offline_link_keeps_orders_for_later_and_says_so_for_blocks() -> None:
+def test_offline_link_keeps_orders_for_later_and_says_so_for_answers() -> None:
     link = FleetLink(Counts())
     link.publish_order("cam-1", b"order")
     assert link.stale.is_set()
     link.send_ack("cam-1", Ack(epoch="e1", lane=Lane.EVENTS, ranges=[(0, 0)]))
     with pytest.raises(Offline):
-        link.send_block("cam-1", Block(request="r1", index=0, length=1, data=b"x"))
+        link.send_answer("cam-1", Refusal(request="r1", code="not-found", reason="no file"))
 
 
 class SmallQueue:

@@ -1,7 +1,11 @@
 """The loop, played end to end: drift, samples, labels, a job, its rollout, and what goes wrong on the way."""
 
+from pathlib import Path
+
+import msgspec
 import numpy as np
 import pytest
+from sqlalchemy import Engine
 
 from fleet_contract.bundle import Policy, RetrainPolicy
 from fleet_contract.messages import Event, Result, Sample, SketchWindow
@@ -121,6 +125,15 @@ def test_a_rollout_to_nobody_is_done_and_serves_who_comes_later(world: World) ->
     world.enrol("late")
     world.settle()
     assert world.order("late").sha256 == bundle
+
+
+@pytest.mark.parametrize(("transport", "carried"), [(None, msgspec.UNSET), ("http", "http"), ("mqtt", "mqtt")])
+def test_an_order_says_which_way_the_server_prefers(tmp_path: Path, sqlite_engine: Engine, transport: str | None, carried: object) -> None:
+    world = World(tmp_path, sqlite_engine, transport=transport)
+    world.enrol("cam-1")
+    rollouts.create(world.engine, rollouts.Plan(world.publish(make_bundle())), by="test", now=world.clock())
+    world.settle()
+    assert world.order("cam-1").transport == carried
 
 
 def test_the_whole_loop_closes(play: Play) -> None:

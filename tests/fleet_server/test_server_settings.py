@@ -32,6 +32,10 @@ def test_command_line_wins_over_environment_over_file() -> None:
         pytest.param({"fleet": "My Fleet"}, "fleet", id="fleet-outside-the-charset"),
         pytest.param({"host": "a b"}, "host", id="host-with-a-space"),
         pytest.param({"host": ""}, "host", id="no-host"),
+        pytest.param({"delivery_transport": "pigeon"}, "settings", id="unknown-transport"),
+        pytest.param({"pass_patience_s": 0}, "pass_patience_s", id="no-patience"),
+        pytest.param({"pass_gather_s": "nan"}, "pass_gather_s", id="not-a-time"),
+        pytest.param({"pass_max_bytes_per_s": 10}, "pass_max_bytes_per_s", id="less-than-one-packet-a-second"),
     ],
 )
 def test_bad_setting_is_refused_by_name(given: dict, field: str) -> None:

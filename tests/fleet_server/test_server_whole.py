@@ -2,6 +2,7 @@
 
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import threading
@@ -9,10 +10,11 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+import httpx
 import pytest
 
-from fleet_contract import messages, topics
-from fleet_contract.messages import Ack, Block, Lane, Status, Want
+from fleet_contract import messages, packets, topics
+from fleet_contract.messages import Ack, Lane, Packet, Status, Url, Want, WantUrl
 from fleet_contract.topics import Up
 from fleet_server.mqtt import mosquitto
 from tests.fakes.server_process import DEVICE, PATIENCE_S, enrol, serving, started
@@ -47,9 +49,15 @@ def test_device_enrols_records_fetches_and_outlives_the_broker(broker: str, tmp_
         assert device.came.get(timeout=PATIENCE_S) == Ack(epoch="e1", lane=Lane.EVENTS, ranges=[(0, 0)])
         want = Want(request="r1", path="metadata/timestamp.json", block_bytes=32_768, need=b"\x01")
         session.publish(topics.up(DEVICE, Up.WANT), messages.encode(want))
-        block = device.came.get(timeout=PATIENCE_S)
-        assert isinstance(block, Block)
-        assert block.data == (server.home / "tuf" / "metadata" / "timestamp.json").read_bytes()
+        packet = device.came.get(timeout=PATIENCE_S)
+        assert isinstance(packet, Packet)
+        content = (server.home / "tuf" / "metadata" / "timestamp.json").read_bytes()
+        assert packets.unpack(packet, 32_768) == [(0, content)]
+        session.publish(topics.up(DEVICE, Up.WANT), messages.encode(WantUrl(request="r2", path="metadata/timestamp.json")))
+        address = device.came.get(timeout=PATIENCE_S)
+        assert isinstance(address, Url)
+        with httpx.Client(verify=ssl.create_default_context(cafile=device.tls.ca)) as anybody:
+            assert anybody.get(address.url, headers={"Range": "bytes=10-99"}).content == content[10:100]
         server.until(lambda: server.http.get(f"/v1/devices/{DEVICE}").json()["online"])
 
         killed = server.state["broker_pid"]
