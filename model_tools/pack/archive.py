@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from fleet_contract import features
+from fleet_contract import features, graph
 from fleet_contract.bundle import (
     Bundle,
     Classification,
@@ -68,10 +68,13 @@ def make_bundle(contents: Contents, evidence: Evidence, parent: Bundle | None = 
     grid, is added: devices in the old state of the world and in the new one both fit.
 
     Raises BadInput (a model that does not run or gives no finite answers, another input than the parent's), BadData (features that cannot
-    be followed), GateFailed (known answers that would not tell a wrong model), BadSketch (a condition on another grid) and BadBundle.
+    be followed), GateFailed (known answers that would not tell a wrong model), BadModel (a file that no
+    device would open), BadSketch (a condition on another grid) and BadBundle.
     """
     if not contents.models:
         raise BadInput("a bundle needs at least one model", field="models")
+    for model in contents.models:
+        graph.check(model.onnx)
     held_out = _answered(contents.models[0], evidence.held_out)
     rows = answers.choose(evidence.held_out, held_out)
     answered = _answer_all(contents.models, evidence.held_out[rows])

@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from fleet_contract import bundle, features, limits, sketch
-from fleet_contract.errors import BadBundle
+from fleet_contract.errors import BadBundle, BadModel
 from model_tools.errors import BadData, BadInput, GateFailed
 from model_tools.pack import answers, reference
 from model_tools.pack.archive import Contents, Evidence, Model, make_bundle
@@ -31,6 +31,13 @@ def linear(weights: np.ndarray) -> bytes:
         [numpy_helper.from_array(weights.astype(np.float32), "w")],
     )
     return helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=9).SerializeToString()
+
+
+def elsewhere() -> bytes:
+    """The same with its weights in another file."""
+    model = onnx.load_from_string(linear(WEIGHTS))
+    model.graph.initializer[0].data_location = TensorProto.EXTERNAL
+    return model.SerializeToString()
 
 
 def rows(seed: int, count: int, shift: float = 0.0) -> np.ndarray:
@@ -107,11 +114,12 @@ class TestTheBundle:
         [
             pytest.param({"models": []}, "models", id="no model"),
             pytest.param({"models": [Model("fp32", b"no model")]}, "model", id="not a model"),
+            pytest.param({"models": [Model("fp32", elsewhere())]}, "data_location", id="a model with its weights in another file"),
             pytest.param({"models": [Model("fp32", linear(WEIGHTS * np.nan))]}, "fp32", id="a model that answers NaN"),
         ],
     )
     def test_what_cannot_be_packed_is_named(self, change, field):
-        with pytest.raises(BadInput) as refused:
+        with pytest.raises((BadInput, BadModel)) as refused:
             make_bundle(dataclasses.replace(CONTENTS, **change), EVIDENCE)
         assert refused.value.field == field
 
