@@ -4,8 +4,9 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from edge_agent.delivery.downloads import Downloads
+from edge_agent.delivery.exchange import Exchange
 from edge_agent.errors import Fatal
-from edge_agent.link.files import MqttFiles
 from edge_agent.link.ignored import Ignored
 from edge_agent.link.mqtt import Handlers, MqttLink
 from edge_agent.link.uplink import Uplink
@@ -24,7 +25,8 @@ class Agent:
     an event."""
 
     link: MqttLink
-    files: MqttFiles
+    exchange: Exchange
+    downloads: Downloads
     uplink: Uplink
     updates: UpdateLoop
     pipeline: Pipeline
@@ -39,7 +41,8 @@ class Agent:
         Raises Fatal when the source can never feed the model; the server is told first, if it can be reached."""
         ended = threading.Event()
         watch = threading.Thread(target=self._watch, args=(ended,), name="watch", daemon=True)
-        handlers = Handlers(order=self._take, ack=self.uplink.on_ack, file=self.files.receive, connected=self._greet)
+        files = self.exchange
+        handlers = Handlers(self._take, self.uplink.on_ack, file=files.receive, shared=files.receive_shared, connected=self._greet)
         try:
             self.updates.start()
             self.uplink.start()
@@ -52,7 +55,8 @@ class Agent:
             raise
         finally:
             ended.set()
-            self.files.close()
+            self.downloads.close()
+            self.exchange.close()
             self.updates.close()
             self.ignored.tell(last=True)
             self.uplink.close()

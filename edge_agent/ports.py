@@ -78,6 +78,11 @@ class Link(Protocol):
     def send(self, message: FromDevice) -> None:
         """Raises Retry when offline."""
 
+    def subscribe(self, topic: str) -> None:
+        """Hear one shared topic too, on later connections as well; the server knows before it gets what is sent afterwards."""
+
+    def unsubscribe(self, topic: str) -> None: ...
+
 
 @dataclass(frozen=True)
 class Target:

@@ -7,21 +7,23 @@ from datetime import datetime
 
 from edge_agent.errors import Reject, Retry
 from fleet_contract import mqtt, topics
-from fleet_contract.errors import ContractError
-from fleet_contract.messages import Ack, Batch, Block, FromDevice, Refusal, Status, Want, decode_to_device, encode
+from fleet_contract.errors import ContractError, MalformedMessage
+from fleet_contract.messages import Ack, Batch, FromDevice, Packet, Refusal, Status, Url, decode_to_device, encode
 
 log = logging.getLogger(__name__)
 
-_KIND: dict[type, topics.Up] = {Status: topics.Up.STATUS, Batch: topics.Up.RECORDS, Want: topics.Up.WANT}
+_KIND: dict[type, topics.Up] = {Status: topics.Up.STATUS, Batch: topics.Up.RECORDS}
+"""The rest is about files."""
 
 
 @dataclass(frozen=True)
 class Handlers:
-    """Called in the session's thread; none may block. `order` gets the envelope unverified."""
+    """Called in the session's thread; none may block. `order` gets the envelope unverified, `shared` the topic of a shared pass too."""
 
     order: Callable[[bytes], None]
     ack: Callable[[Ack], None]
-    file: Callable[[Block | Refusal], None]
+    file: Callable[[Packet | Url | Refusal], None]
+    shared: Callable[[str, Packet], None]
     connected: Callable[[], None]
 
 
@@ -59,13 +61,19 @@ class MqttLink:
 
     def send(self, message: FromDevice) -> None:
         """Raises Retry when offline, Reject when the message is too large for the wire."""
-        kind = _KIND[type(message)]
+        kind = _KIND.get(type(message), topics.Up.WANT)
         try:
             self._session.publish(topics.up(self._device_id, kind), encode(message), retain=kind is topics.Up.STATUS)
         except mqtt.Offline as error:
             raise Retry(str(error), code="offline") from error
         except ContractError as error:
             raise Reject(str(error), code=error.code) from error
+
+    def subscribe(self, topic: str) -> None:
+        self._session.subscribe(topic)
+
+    def unsubscribe(self, topic: str) -> None:
+        self._session.unsubscribe(topic)
 
     def close(self) -> None:
         """No last will is sent: say goodbye with a Status first."""
@@ -85,6 +93,12 @@ class MqttLink:
         acknowledge()
 
     def _dispatch(self, handlers: Handlers, topic: str, payload: bytes) -> None:
+        if topics.is_shared(topic):
+            message = decode_to_device(payload)
+            if not isinstance(message, Packet):
+                raise MalformedMessage(f"{topic!r} carries a {type(message).__name__}", field="message")
+            handlers.shared(topic, message)
+            return
         device, kind = topics.parse_down(topic)
         if device != self._device_id:
             raise topics.BadTopic(f"{topic!r} is another device's", field="topic")
@@ -94,5 +108,5 @@ class MqttLink:
         message = decode_to_device(payload)
         if isinstance(message, Ack):
             handlers.ack(message)
-        else:
+        elif isinstance(message, Packet | Url | Refusal):
             handlers.file(message)

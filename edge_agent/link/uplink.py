@@ -16,6 +16,8 @@ log = logging.getLogger(__name__)
 
 _MAX_WAITING_ACKS = 1_000
 _DRAIN_POLL_S = 0.05
+_BEHIND_S = 2.0
+"""Well within Pace.patience_s: downloads give way before anything is sent again."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,10 @@ class Uplink:
                 return False
             self._wake.set()
         return True
+
+    def is_behind(self) -> bool:
+        """Whether records that were sent have waited long for an acknowledgement; from any thread."""
+        return bool(self._flying) and self._clock.monotonic_s() - self._progress_s > _BEHIND_S
 
     def on_connected(self) -> None:
         self._reconnected.set()

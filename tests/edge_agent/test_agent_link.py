@@ -10,7 +10,21 @@ from edge_agent.errors import Reject, Retry
 from edge_agent.link import mqtt as link_module
 from edge_agent.link.mqtt import Handlers, MqttLink
 from fleet_contract import limits, topics
-from fleet_contract.messages import Ack, Batch, Block, Lane, Refusal, Status, Want, decode_from_device, encode
+from fleet_contract.messages import (
+    Ack,
+    Batch,
+    FromDevice,
+    Lane,
+    Packet,
+    Progress,
+    Refusal,
+    Status,
+    Url,
+    Want,
+    WantUrl,
+    decode_from_device,
+    encode,
+)
 from fleet_contract.mqtt import Offline, Tls, Will
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -60,7 +74,15 @@ class World:
         self.link = MqttLink("mqtts://localhost", "dev-1", tls, epoch="e1", at=AT, on_ignored=self.ignored.append)
         self.session: FakeSession = self.link._session  # type: ignore[assignment]
         self.came: list[tuple[str, object]] = []
-        self.link.start(Handlers(self._note("order"), self._note("ack"), self._note("file"), lambda: self.came.append(("connected", None))))
+        self.link.start(
+            Handlers(
+                self._note("order"),
+                self._note("ack"),
+                self._note("file"),
+                lambda topic, packet: self.came.append((topic, packet)),
+                lambda: self.came.append(("connected", None)),
+            )
+        )
 
     def _note(self, kind: str) -> Callable[[object], None]:
         return lambda message: self.came.append((kind, message))
@@ -76,7 +98,9 @@ def down(kind: topics.Down, device: str = "dev-1") -> str:
     return topics.down(device, kind)
 
 
-ACK, BLOCK, REFUSAL = Ack("e1", Lane.EVENTS, [(0, 1)]), Block("r", 0, 1, b"x"), Refusal("r", "not-found", "no")
+ACK, REFUSAL = Ack("e1", Lane.EVENTS, [(0, 1)]), Refusal("r", "not-found", "no")
+PACKET, URL = Packet("r", 0, 1, 4096, [0], "none", b"x"), Url("r", "https://fleet.example/v1/files/x?permit=p", AT)
+SHARED = topics.shared("targets/x", 4096)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +108,9 @@ ACK, BLOCK, REFUSAL = Ack("e1", Lane.EVENTS, [(0, 1)]), Block("r", 0, 1, b"x"), 
     [
         pytest.param(down(topics.Down.ORDER), b"an envelope, unverified", ("order", b"an envelope, unverified"), id="order"),
         pytest.param(down(topics.Down.ACK), encode(ACK), ("ack", ACK), id="ack"),
-        pytest.param(down(topics.Down.BLOCKS), encode(BLOCK), ("file", BLOCK), id="block"),
+        pytest.param(down(topics.Down.BLOCKS), encode(PACKET), ("file", PACKET), id="packet"),
+        pytest.param(down(topics.Down.BLOCKS), encode(URL), ("file", URL), id="address"),
+        pytest.param(SHARED, encode(PACKET), (SHARED, PACKET), id="packet of a shared pass"),
         pytest.param(down(topics.Down.BLOCKS), encode(REFUSAL), ("file", REFUSAL), id="refusal"),
     ],
 )
@@ -101,6 +127,8 @@ def test_each_message_finds_its_reader(world: World, topic: str, payload: bytes,
         pytest.param(down(topics.Down.ACK), bytes(limits.MAX_MESSAGE_BYTES + 1), "too-large", id="too large"),
         pytest.param(down(topics.Down.ORDER, "dev-2"), b"x", "bad-topic", id="another device's order"),
         pytest.param("edgefleet/v1/dev-1/down/other", b"x", "bad-topic", id="an unknown kind"),
+        pytest.param(SHARED, encode(ACK), "malformed-message", id="on a shared topic anything but packets"),
+        pytest.param(SHARED[:-1] + "+", encode(PACKET), "bad-topic", id="a shared topic that is none"),
         pytest.param("somewhere/else", b"x", "bad-topic", id="a foreign topic"),
     ],
 )
@@ -121,9 +149,11 @@ def test_one_subscription_and_a_last_will_that_says_offline(world: World) -> Non
         pytest.param(Status(at=AT, online=True, epoch="e1"), "status", True, id="status is retained"),
         pytest.param(Batch("e1", Lane.EVENTS, 0, [b"x"]), "records", False, id="records"),
         pytest.param(Want("r", "metadata/timestamp.json", 4096, b"\x01"), "want", False, id="want"),
+        pytest.param(WantUrl("r", "targets/x"), "want", False, id="the wish for an address"),
+        pytest.param(Progress("p", 15), "want", False, id="credit for a pass"),
     ],
 )
-def test_each_message_has_its_topic(world: World, message: Status | Batch | Want, kind: str, retained: bool) -> None:
+def test_each_message_has_its_topic(world: World, message: FromDevice, kind: str, retained: bool) -> None:
     world.link.send(message)
     assert world.session.published == [(f"edgefleet/v1/dev-1/up/{kind}", encode(message), retained)]
 

@@ -55,6 +55,7 @@ class ScriptedHost:
         self.refuse_activation: dict[str, Exception] = {}
         self.refuse_examination: Exception | None = None
         self.conducts: dict[str, Conduct] = {}
+        self._known: set[str] = set()
 
     def prove(self, bundle: Bundle) -> Proof:
         self.proven.append(bundle.manifest.version)
@@ -67,6 +68,7 @@ class ScriptedHost:
             raise self.refuse_activation[bundle.manifest.version]
         self.activated.append(bundle.manifest.version)
         self.active_sha256 = bundle.sha256
+        self._known.add(bundle.sha256)
 
     def deactivate(self) -> None:
         self.active_sha256 = None
@@ -76,7 +78,8 @@ class ScriptedHost:
             raise self.refuse_examination
 
     def conduct(self, sha256: str) -> Conduct:
-        return self.conducts.get(sha256, Conduct())
+        """Zeros until the bundle is active for the first time."""
+        return self.conducts.get(sha256, Conduct()) if sha256 in self._known else Conduct()
 
 
 class FakeLink:
@@ -87,6 +90,13 @@ class FakeLink:
         self.accept: int | None = None
         self.sent: list[FromDevice] = []
         self.on_send: Callable[[FromDevice], None] = lambda message: None
+        self.subscribed: list[str] = []
+
+    def subscribe(self, topic: str) -> None:
+        self.subscribed.append(topic)
+
+    def unsubscribe(self, topic: str) -> None:
+        self.subscribed.remove(topic)
 
     def send(self, message: FromDevice) -> None:
         if self.accept is not None:
