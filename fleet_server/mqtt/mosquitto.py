@@ -32,7 +32,8 @@ def configure(listener: Listener, user_id: int) -> Path:
 
 
 def _acl(excluded: tuple[str, ...]) -> str:
-    """Mosquitto looks at a user's own lines before the patterns."""
+    """Mosquitto looks at a user's own lines before the patterns, and at a topic when it delivers, not at the filter of a subscription: a device can
+    listen to every shared pass with a wildcard, and so to nothing but files that it may ask for anyhow."""
     everything = (f"user {SERVER_IDENTITY}", f"topic readwrite {topics.ROOT}/#", "")
     denied = [line for device in excluded for line in (f"user {device}", "topic deny #", "")]
     return "\n".join((*everything, *denied, *topics.mosquitto_patterns(), ""))

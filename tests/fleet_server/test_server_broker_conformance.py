@@ -24,6 +24,7 @@ from tests.fakes.device_keys import identity
 from tests.fakes.server_broker import KINDS, PATIENCE_S, Client, Place, connected, new_place, until
 
 FLEET = topics.ROOT + "/#"
+SHARED = topics.shared("targets/model", 4096)
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -51,6 +52,7 @@ def test_device_publishes_on_its_own_topics_and_reads_its_own(place: Place) -> N
         pytest.param(topics.up("victim", Up.STATUS), id="another-device's-status"),
         pytest.param(topics.down("victim", Down.ORDER), id="another-device's-order"),
         pytest.param(topics.down("rogue", Down.ORDER), id="its-own-order"),
+        pytest.param(SHARED, id="a-shared-topic"),
         pytest.param("elsewhere/rogue", id="outside-the-fleet"),
         pytest.param(f"{topics.ROOT}/rogue/up/records/deeper", id="below-its-own"),
     ],
@@ -77,6 +79,29 @@ def test_subscription_to_foreign_topics_delivers_nothing(place: Place, foreign: 
         rogue.subscribe(topics.all_down("rogue"))
         server.publish(topics.down("rogue", Down.ACK), b"marker")
         assert rogue.next()[:2] == (topics.down("rogue", Down.ACK), b"marker")
+
+
+def test_devices_share_what_the_server_publishes_once(place: Place) -> None:
+    readers = [place.device(name) for name in ("reader-1", "reader-2")]
+    with connected(place, place.server) as server, connected(place, readers[0]) as first, connected(place, readers[1]) as second:
+        assert first.subscribe(SHARED) == second.subscribe(SHARED) == [1]
+        server.publish(SHARED, b"packet")
+        assert first.next() == second.next() == (SHARED, b"packet", False)
+
+
+@pytest.mark.parametrize(
+    "wide", [f"{topics.ROOT}/{topics.SHARED}/blocks/+", f"{topics.ROOT}/{topics.SHARED}/#", f"{topics.ROOT}/+/blocks/+"]
+)
+def test_a_wildcard_over_shared_topics_gives_no_more_than_files_that_every_device_may_ask_for(place: Place, wide: str) -> None:
+    """Mosquitto holds a subscription against its ACL only when it delivers, topic by topic: there a curious device listens to every pass."""
+    with connected(place, place.server) as server, connected(place, place.device("curious")) as device:
+        device.subscribe(wide)
+        device.subscribe(topics.all_down("curious"))
+        server.publish(SHARED, b"packet")
+        server.publish(f"{topics.ROOT}/{topics.SHARED}/other", b"not for devices")
+        server.publish(f"{topics.ROOT}/victim/blocks/other", b"not for devices")
+        server.publish(topics.down("curious", Down.ACK), b"marker")
+        assert device.until_marker() == ([b"packet"] if place.child.kind == "mosquitto" else [])
 
 
 def test_connecting_device_gets_nothing_that_it_did_not_subscribe_to(place: Place) -> None:
@@ -231,6 +256,14 @@ def test_malformed_bytes_of_one_device_do_not_disturb_another(place: Place, begi
         calm.publish(topics.up("calm", Up.RECORDS), b"marker")
         assert server.next()[1] == b"marker"
     assert place.child.pid is not None
+
+
+def test_a_publisher_is_told_when_the_broker_has_taken_a_message(place: Place) -> None:
+    session = Session(place.url, "fleet-server", place.server, subscriptions=[topics.all_up()], on_message=lambda *_: None)
+    session.start()
+    assert session.wait_connected(PATIENCE_S)
+    assert session.publish(SHARED, b"packet").taken(PATIENCE_S)
+    session.close()
 
 
 def test_session_falls_back_to_what_the_broker_speaks(place: Place) -> None:
