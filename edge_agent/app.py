@@ -1,5 +1,6 @@
 """The composition root: the only file that names concrete classes."""
 
+import dataclasses
 import logging
 import os
 import secrets
@@ -10,7 +11,7 @@ from contextlib import ExitStack
 import firmware_profiles.catalog as profiles
 from edge_agent import __version__, identity
 from edge_agent.agent import Agent
-from edge_agent.clock import SystemClock
+from edge_agent.clock import BUILT_AT, SystemClock
 from edge_agent.config import Settings, StateFolder
 from edge_agent.errors import Fatal, Reject, Retry
 from edge_agent.identity import Identity
@@ -23,16 +24,16 @@ from edge_agent.link.uplink import Pace as UplinkPace
 from edge_agent.link.uplink import Uplink
 from edge_agent.observation import Observer, Report, StatusFile
 from edge_agent.pipeline import Observation, Pace, Pipeline
-from edge_agent.ports import Clock
 from edge_agent.sources.factory import open_source
 from edge_agent.storage.journal import Journal
+from edge_agent.trust.client import Trust
+from edge_agent.trust.time import TrustedTime
 from edge_agent.update.executor import Executor, Parts
 from edge_agent.update.inbox import Addressee, Inbox
 from edge_agent.update.loop import UpdateLoop
 from edge_agent.update.probation import Conduct, Terms
 from edge_agent.update.slots import Slots
 from edge_agent.update.state import State
-from edge_agent.update.trust import Trust
 from fleet_contract.messages import Event
 
 log = logging.getLogger(__name__)
@@ -49,12 +50,14 @@ def run(state: StateFolder, source: str, settings: Settings, stop: threading.Eve
         me = identity.load(state.identity)
         if me is None:
             raise Fatal(f"{state.root} holds no identity; run `edge-agent enrol` first", code="not-enrolled")
-        agent = build(me, state, source, settings, SystemClock(), closing)
+        time = TrustedTime(state.time, SystemClock(), BUILT_AT)
+        agent = build(me, state, source, settings, time, closing)
         agent.serve(stop)
 
 
-def build(me: Identity, state: StateFolder, source: str, settings: Settings, clock: Clock, closing: ExitStack) -> Agent:
+def build(me: Identity, state: StateFolder, source: str, settings: Settings, clock: TrustedTime, closing: ExitStack) -> Agent:
     """Everything but the threads. `closing` ends what was opened. Raises Fatal or Retry."""
+    tls = dataclasses.replace(me.tls, floor=clock.floor)
     profile = _profile(me)
     inputs = open_source(source, clock)
     closing.callback(inputs.close)
@@ -63,10 +66,10 @@ def build(me: Identity, state: StateFolder, source: str, settings: Settings, clo
     host = InferenceHost(profile, clock)
     closing.callback(host.close)
     ignored = Ignored(store, clock)
-    link = MqttLink(me.device.broker_url, me.device.device_id, me.tls, epoch=store.epoch, at=clock.now(), on_ignored=ignored.note)
+    link = MqttLink(me.device.broker_url, me.device.device_id, tls, epoch=store.epoch, at=clock.now(), on_ignored=ignored.note)
     files = MqttFiles(link, clock, new_id=lambda: secrets.token_hex(_ID_BYTES))
     pipeline = Pipeline(inputs, host, store, clock, Pace(micro_batch=settings.micro_batch))
-    trust = Trust(state.tuf, me.root, files)
+    trust = Trust(state.tuf, me.root, files, clock)
     inbox = Inbox(Addressee(me.device.device_id, profile.name), trust, store, clock)
     parts = Parts(
         profile=profile.name,

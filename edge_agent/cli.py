@@ -8,12 +8,12 @@ import sys
 import threading
 import time
 import traceback
-from datetime import UTC, datetime
 from pathlib import Path
 
 from edge_agent import __version__
 from edge_agent.config import Settings, StateFolder
 from edge_agent.errors import AgentError, Fatal
+from edge_agent.trust import command as tuf
 from fleet_contract.errors import ContractError
 
 FAILED, BAD_INPUT = 1, 2
@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
         "--log-level", default="info", choices=["debug", "info", "warning", "error"], help="what goes to stderr (default: info)"
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    tuf.add(commands)
     _add_enrol(commands)
     _add_run(commands)
     for name, command, summary in (
@@ -94,6 +95,7 @@ def _add_run(commands) -> None:
 
 
 def _enrol(options: argparse.Namespace) -> int:
+    from edge_agent.clock import BUILT_AT
     from edge_agent.enrol import enrol, parse_server
     from fleet_contract import enrolment, names
 
@@ -104,7 +106,7 @@ def _enrol(options: argparse.Namespace) -> int:
     with state.lock() as alone:
         if not alone:
             raise Fatal(f"an agent (process {state.owner()}) works on {state.root}", code="locked")
-        device = enrol(parse_server(options.server), token, device_id, state.identity)
+        device = enrol(parse_server(options.server), token, device_id, state.identity, lambda: BUILT_AT)
     _say(f"{device.device_id} belongs to fleet {device.fleet}: profile {device.profile}, task {device.task}, broker {device.broker_url}")
     return 0
 
@@ -135,8 +137,11 @@ def _status(options: argparse.Namespace) -> int:
 
 def _verify(options: argparse.Namespace) -> int:
     from edge_agent import inspection
+    from edge_agent.clock import BUILT_AT, SystemClock
+    from edge_agent.trust.time import TrustedTime
 
-    findings = inspection.verify(_existing(options.state), datetime.now(UTC))
+    state = _existing(options.state)
+    findings = inspection.verify(state, TrustedTime(state.time, SystemClock(), BUILT_AT).now())
     sound = all(finding.ok for finding in findings)
     if options.json:
         _say(json.dumps({"ok": sound, "checks": {f.what: {"ok": f.ok, "text": f.text} for f in findings}}))

@@ -32,6 +32,11 @@ class StateFolder:
         return self.root / "tuf"
 
     @property
+    def time(self) -> Path:
+        """The newest times that were signed."""
+        return self.root / "time.json"
+
+    @property
     def slots(self) -> Path:
         return self.root / "slots"
 

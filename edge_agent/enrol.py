@@ -18,7 +18,7 @@ import firmware_profiles.catalog as profiles
 from edge_agent import identity
 from edge_agent.errors import Fatal, Reject, Retry
 from edge_agent.storage import atomic
-from fleet_contract import limits, mqtt, names
+from fleet_contract import limits, mqtt, names, tls
 from fleet_contract.enrolment import EnrolAnswer, EnrolmentToken, EnrolRequest
 from fleet_contract.errors import ContractError
 
@@ -58,8 +58,9 @@ def parse_server(url: str) -> Server:
     return Server(host, port)
 
 
-def enrol(server: Server, token: EnrolmentToken, device_id: str, folder: Path) -> identity.Device:
+def enrol(server: Server, token: EnrolmentToken, device_id: str, folder: Path, floor: tls.Floor) -> identity.Device:
     """Get and save the identity; `folder` is complete afterwards, or untouched. One that is there for the same device and fleet is kept.
+    `floor` dates the server's certificate: a new board may have no clock yet.
 
     Raises Fatal (enrolled as another device), Reject (token used, expired or for another device; wrong CA or root) or Retry (no connection).
     """
@@ -69,7 +70,7 @@ def enrol(server: Server, token: EnrolmentToken, device_id: str, folder: Path) -
     ca_pem = _fetch_ca(server, token)
     key = ec.generate_private_key(ec.SECP256R1())
     request = EnrolRequest(token_id=token.id, secret=token.secret, csr_pem=_make_csr(key, device_id))
-    answer = _post(server, ca_pem, request)
+    answer = _post(server, tls.client_context(ca_pem.decode(), floor), request)
     root = _check_root(answer, token)
     device = _check_answer(answer, server, token, device_id)
     key_pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
@@ -112,8 +113,7 @@ def _fetch_ca(server: Server, token: EnrolmentToken) -> bytes:
     return ca.public_bytes(serialization.Encoding.PEM)
 
 
-def _post(server: Server, ca_pem: bytes, request: EnrolRequest) -> EnrolAnswer:
-    context = ssl.create_default_context(cadata=ca_pem.decode())
+def _post(server: Server, context: ssl.SSLContext, request: EnrolRequest) -> EnrolAnswer:
     status, body = _request(server, context, "POST", "/v1/enrol", msgspec.json.encode(request))
     if status not in (http.HTTPStatus.OK, http.HTTPStatus.CREATED):
         raise _refusal(status, body)

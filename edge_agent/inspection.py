@@ -15,7 +15,7 @@ from edge_agent.link import tables
 from edge_agent.link.ledger import LANES
 from edge_agent.storage import atomic
 from edge_agent.storage.journal import Journal
-from edge_agent.update import trust
+from edge_agent.trust.client import expiries
 from edge_agent.update.slots import Slots
 from edge_agent.update.state import State
 
@@ -142,7 +142,7 @@ def _check_bundle(state: StateFolder) -> str:
 
 
 def _check_metadata(state: StateFolder, now: datetime) -> str:
-    ends = trust.expiries(state.tuf)
+    ends = expiries(state.tuf)
     role, first = min(ends.items(), key=lambda item: item[1])
     if first <= now:
         raise AgentError(f"{role} expired at {first.isoformat()}")

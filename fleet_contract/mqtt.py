@@ -17,7 +17,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersi
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from fleet_contract import limits
+from fleet_contract import limits, tls
 from fleet_contract.backoff import Backoff
 from fleet_contract.errors import ContractError
 
@@ -48,16 +48,18 @@ class BadIdentity(ContractError):
 
 @dataclass(frozen=True)
 class Tls:
-    """PEM files of one identity: the fleet's CA, this side's certificate chain and its key."""
+    """PEM files of one identity: the fleet's CA, this side's certificate chain and its key.
+    With a `floor` the peer's certificate is dated by that instead of the machine's clock (see fleet_contract.tls)."""
 
     ca: Path
     certificate: Path
     key: Path
+    floor: tls.Floor | None = None
 
     def context(self) -> ssl.SSLContext:
         """Raises BadIdentity naming the file."""
         try:
-            context = ssl.create_default_context(cafile=str(self.ca))
+            context = ssl.create_default_context(cafile=str(self.ca)) if self.floor is None else tls.client_context(self.ca, self.floor)
         except OSError as error:
             raise BadIdentity(f"cannot use the CA certificate {self.ca}: {error}", field="ca") from error
         try:

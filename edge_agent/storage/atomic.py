@@ -30,6 +30,13 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
     sync_folder(folder.parent)
 
 
+def sweep(folder: Path) -> None:
+    """Remove what a write that was cut off has left in `folder`. Raises OSError."""
+    for stray in folder.glob(".*.new"):
+        if stray.is_file():
+            stray.unlink(missing_ok=True)
+
+
 def make_folder(folder: Path) -> None:
     """A private folder, with its parents; one that exists keeps its mode."""
     if not folder.is_dir():

@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 
 from edge_agent.errors import Reject, Retry
-from edge_agent.ports import Clock, FileFetcher, Host, Store
+from edge_agent.ports import Clock, FileFetcher, Host, Store, Target
 from edge_agent.storage.journal import Journal
+from edge_agent.trust.client import Trust
 from edge_agent.update import phases, reports
 from edge_agent.update.fetch import fetch
 from edge_agent.update.inbox import Inbox
@@ -18,7 +19,6 @@ from edge_agent.update.planner import Decision, accept, decide
 from edge_agent.update.probation import Conduct, Terms, Verdict, judge
 from edge_agent.update.slots import Slots
 from edge_agent.update.state import Installed, State, quarantine
-from edge_agent.update.trust import Target, Trust
 from fleet_contract import bundle
 from fleet_contract.messages import Event
 from fleet_contract.order import Order

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_agent.errors import Retry
-from edge_agent.ports import FileFetcher
-from edge_agent.update.trust import Target
+from edge_agent.ports import FileFetcher, Target
 from fleet_contract.blocks import BlockIndex
 
 

@@ -6,10 +6,12 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from edge_agent.ports import Clock, Store
+from edge_agent.ports import Store
+from edge_agent.trust.client import Trust
+from edge_agent.trust.time import TrustedTime
 from edge_agent.update.state import State
-from edge_agent.update.trust import Trust
-from fleet_contract.errors import ContractError
+from fleet_contract import limits
+from fleet_contract.errors import ContractError, OrderExpired
 from fleet_contract.messages import Event
 from fleet_contract.order import Order, check, open_signed
 
@@ -29,20 +31,30 @@ class Addressee:
 class Inbox:
     """Holds the newest envelope until it is settled. `put` from any thread; `settle` from the update thread."""
 
-    def __init__(self, addressee: Addressee, trust: Trust, store: Store, clock: Clock) -> None:
-        self._addressee, self._trust, self._store, self._clock = addressee, trust, store, clock
+    def __init__(self, addressee: Addressee, trust: Trust, store: Store, time: TrustedTime) -> None:
+        self._addressee, self._trust, self._store, self._time = addressee, trust, store, time
         self._lock = threading.Lock()
         self._waiting: bytes | None = None
-        self._settled = b""
+        self._settled = self._newest = b""
+        self._arrivals = 0
+        self._untimely: tuple[bytes, float] | None = None
+
+    @property
+    def arrivals(self) -> int:
+        """How many envelopes came that were not the one before them again."""
+        return self._arrivals
 
     def put(self, envelope: bytes) -> None:
         """The newest replaces one that waits: an order is a wish for a state, not a command to queue."""
+        digest = hashlib.sha256(envelope).digest()
         with self._lock:
-            self._waiting = envelope
+            self._arrivals += digest != self._newest
+            self._newest, self._waiting = digest, envelope
 
     def settle(self, state: State, keep: Callable[[Order], None]) -> None:
         """Check the order that waits and hand it to `keep`, which makes it durable. Raises Retry: the order waits on."""
         with self._lock:
+            self._ask_again()
             envelope = self._waiting
         if envelope is None:
             return
@@ -54,20 +66,30 @@ class Inbox:
             if self._waiting is envelope:
                 self._waiting = None
 
+    def _ask_again(self) -> None:
+        """An order that came at the wrong time waits again once somebody has set the clock."""
+        if self._untimely is None or abs(self._time.offset_s() - self._untimely[1]) < limits.MAX_CLOCK_SKEW_S:
+            return
+        self._waiting, self._settled = self._waiting or self._untimely[0], b""
+        self._untimely = None
+
     def _open(self, state: State, envelope: bytes, keep: Callable[[Order], None]) -> None:
         self._trust.refresh()
-        keys = self._trust.orders_keys()
+        self._untimely = None
         try:
-            order = open_signed(envelope, keys)
-            check(
-                order,
-                device=self._addressee.device_id,
-                profile=self._addressee.profile,
-                now=self._clock.now(),
-                newest_counter=state.counter,
-            )
+            order = open_signed(envelope, self._trust.orders_keys())
+            if self._time.behind():
+                self._trust.witness_order(order.issued_at)  # such a clock cannot say that an order comes from the future
+            self._check(order, state)
+            self._trust.witness_order(order.issued_at)
             keep(order)
         except ContractError as error:
+            if isinstance(error, OrderExpired):
+                self._untimely = envelope, self._time.offset_s()
             log.warning("an order was rejected (%s): %s", error.code, error)
             detail = {"code": error.code, "message": str(error)[:_MAX_MESSAGE_CHARS]}
-            self._store.append([Event(at=self._clock.now(), kind="order.rejected", detail=detail)])
+            self._store.append([Event(at=self._time.now(), kind="order.rejected", detail=detail)])
+
+    def _check(self, order: Order, state: State) -> None:
+        me = self._addressee
+        check(order, device=me.device_id, profile=me.profile, now=self._time.now(), newest_counter=state.counter)

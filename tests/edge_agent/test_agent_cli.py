@@ -9,12 +9,16 @@ from pathlib import Path
 import pytest
 
 from edge_agent import cli
+from edge_agent.clock import BUILT_AT, SystemClock
 from edge_agent.config import StateFolder
 from edge_agent.link.outbox import Outbox
 from edge_agent.storage.journal import Journal
+from edge_agent.trust.client import Trust
+from edge_agent.trust.time import TrustedTime
 from edge_agent.update.slots import Slots
+from edge_agent.trust.client import Trust
+from edge_agent.trust.time import TrustedTime
 from edge_agent.update.state import Installed, State
-from edge_agent.update.trust import Trust
 from fleet_contract.bundle import Bundle
 from tests.fakes.agent_enrol_server import DEVICE, EnrolServer, serve_enrolment
 from tests.fakes.agent_repository import MemoryRepository
@@ -41,7 +45,7 @@ def state(tmp_path: Path, server: EnrolServer) -> StateFolder:
         installed.append(Installed(slot=slot, sha256=Bundle(archive).sha256, length=len(archive), version=version))
     Journal(folder.journal, State).write(State(active=installed[1], previous=installed[0]))
     repository = MemoryRepository()
-    Trust(folder.tuf, repository.root_v1, MemoryFiles(repository.files)).refresh()
+    Trust(folder.tuf, repository.root_v1, MemoryFiles(repository.files), TrustedTime(folder.time, SystemClock(), BUILT_AT)).refresh()
     Outbox(folder.outbox, new_epoch=lambda: "epoch-1").close()
     return folder
 

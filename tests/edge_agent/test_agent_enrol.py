@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from edge_agent import identity
+from edge_agent.clock import BUILT_AT
 from edge_agent.enrol import enrol, parse_server
 from edge_agent.errors import Fatal, Reject, Retry
 from tests.fakes.agent_enrol_server import DEVICE, ROOT, Authority, EnrolServer, serve_enrolment
@@ -28,7 +29,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def join(server: EnrolServer, folder: Path, device: str = DEVICE, **token: str) -> identity.Device:
-    return enrol(parse_server(server.url), server.token(**token), device, folder)
+    return enrol(parse_server(server.url), server.token(**token), device, folder, lambda: BUILT_AT)
 
 
 class TestTheWayThrough:
@@ -136,7 +137,7 @@ class TestRefusals:
 
     def test_nobody_there(self, folder: Path) -> None:
         with pytest.raises(Retry):
-            enrol(parse_server("https://127.0.0.1:1"), EnrolServer("", Authority()).token(), DEVICE, folder)
+            enrol(parse_server("https://127.0.0.1:1"), EnrolServer("", Authority()).token(), DEVICE, folder, lambda: BUILT_AT)
 
     def test_a_folder_of_another_device_is_left_alone(self, server: EnrolServer, folder: Path) -> None:
         join(server, folder)

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from edge_agent.clock import BUILT_AT, SystemClock
 from edge_agent.errors import Reject, Retry
-from edge_agent.update.trust import Trust, expiries
+from edge_agent.trust.client import Trust, expiries
+from edge_agent.trust.time import TrustedTime
 from fleet_contract import order
 from tests.fakes.agent_repository import MemoryRepository
 from tests.fakes.agent_world import MemoryFiles
@@ -27,7 +29,7 @@ class World:
         self.trust = self.restart()
 
     def restart(self) -> Trust:
-        return Trust(self.folder, self.repository.root_v1, self.files)
+        return Trust(self.folder, self.repository.root_v1, self.files, TrustedTime(self.folder / "time", SystemClock(), BUILT_AT))
 
 
 @pytest.fixture

@@ -9,16 +9,17 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tuf.api.metadata import TargetFile
 
-from edge_agent.clock import SystemClock
+from edge_agent.clock import BUILT_AT, SystemClock
 from edge_agent.errors import Reject, Retry
 from edge_agent.storage.journal import Journal
+from edge_agent.trust.client import Trust
+from edge_agent.trust.time import TrustedTime
 from edge_agent.update.executor import Executor, Parts
 from edge_agent.update.inbox import Addressee, Inbox
 from edge_agent.update.phases import Phase
 from edge_agent.update.probation import Conduct, Terms
 from edge_agent.update.slots import Slots
 from edge_agent.update.state import State
-from edge_agent.update.trust import Trust
 from fleet_contract import blocks
 from fleet_contract.bundle import Bundle
 from fleet_contract.messages import Event
@@ -57,8 +58,9 @@ class Device:
 
     def restart(self) -> None:
         self.host = ScriptedHost()
-        trust = Trust(self.folder / "tuf", self.repository.root_v1, self.files)
-        self.inbox = Inbox(Addressee(DEVICE, PROFILE), trust, self.store, self.clock)
+        time = TrustedTime(self.folder / "time.json", self.clock, BUILT_AT)
+        trust = Trust(self.folder / "tuf", self.repository.root_v1, self.files, time)
+        self.inbox = Inbox(Addressee(DEVICE, PROFILE), trust, self.store, time)
         parts = Parts(
             profile=PROFILE,
             journal=self.journal,
