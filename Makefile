@@ -7,7 +7,7 @@ EXTRAS := agent,server,postgres,tools,hsm,hil,dev
 PYTHON ?=
 ARGS ?=
 
-.PHONY: demo test bench lint clean
+.PHONY: demo test bench lint conformance clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -23,6 +23,13 @@ lint: $(VENV)/.installed
 
 bench: $(VENV)/.installed-bench
 	$(BIN)/python -m bench $(if $(ARGS),$(ARGS),sketch)
+
+# SUITE=DIR is a checkout of tuf-conformance; see docs/conformance.md.
+conformance: $(VENV)/.installed
+	@test -d "$(SUITE)/tuf_conformance" || { echo "make conformance SUITE=DIR: DIR must be a checkout of tuf-conformance (docs/conformance.md)" >&2; exit 2; }
+	test -x "$(SUITE)/venv/bin/python" || $(BIN)/python -m venv "$(SUITE)/venv"
+	"$(SUITE)/venv/bin/python" -m pip install --quiet --disable-pip-version-check "$(SUITE)"
+	EDGEFLEET_TUF_CONFORMANCE="$(abspath $(SUITE))" $(BIN)/python -m pytest tests/edge_agent/test_agent_tuf_conformance.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) .demo *.egg-info
