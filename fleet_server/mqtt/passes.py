@@ -103,7 +103,7 @@ class _Pass:
     def progress(self, device: str, sequence: int) -> None:
         """A number that was not sent yet says nothing."""
         member = self.members.get(device)
-        credit = sequence // limits.CREDIT_PACKETS
+        credit = (sequence + 1) // limits.CREDIT_PACKETS
         if member is not None and sequence < self.sequence and credit > member.credit:
             self._uncount(member.credit)
             member.credit = credit

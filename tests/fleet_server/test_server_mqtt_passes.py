@@ -123,6 +123,14 @@ def test_no_more_than_the_window_is_sent_before_the_slowest() -> None:
     assert len(stage.play()) == CREDIT
 
 
+@pytest.mark.parametrize("sequence", [CREDIT - 1, CREDIT], ids=["after-the-last-of-a-credit", "at-the-first-of-the-next"])
+def test_a_full_credit_opens_the_window_by_as_much(sequence: int) -> None:
+    stage = opened("a")
+    stage.play()
+    stage.passes.progress("a", "pass-0", sequence)
+    assert len(stage.play()) == CREDIT
+
+
 def test_who_has_been_sent_all_it_wanted_holds_nobody_up() -> None:
     stage = Stage()
     stage.join("small", bits(0, 1))
