@@ -13,25 +13,31 @@ from edge_agent import __version__, identity
 from edge_agent.agent import Agent
 from edge_agent.clock import BUILT_AT, SystemClock
 from edge_agent.config import Settings, StateFolder
+from edge_agent.delivery.downloads import Downloads, Ways
+from edge_agent.delivery.exchange import Exchange
+from edge_agent.delivery.http import Http
+from edge_agent.delivery.one_to_one import OneToOne
+from edge_agent.delivery.shared_pass import SharedPass
 from edge_agent.errors import Fatal, Reject, Retry
 from edge_agent.identity import Identity
 from edge_agent.inference.host import InferenceHost
-from edge_agent.link.files import MqttFiles
 from edge_agent.link.ignored import Ignored
 from edge_agent.link.mqtt import MqttLink
 from edge_agent.link.outbox import Outbox
 from edge_agent.link.uplink import Pace as UplinkPace
 from edge_agent.link.uplink import Uplink
 from edge_agent.observation import Observer, Report, StatusFile
-from edge_agent.pipeline import Observation, Pace, Pipeline
+from edge_agent.pipeline import Pace, Pipeline
 from edge_agent.sources.factory import open_source
 from edge_agent.storage.journal import Journal
 from edge_agent.trust.client import Trust
 from edge_agent.trust.time import TrustedTime
-from edge_agent.update.executor import Executor, Parts
+from edge_agent.update.executor import Executor
 from edge_agent.update.inbox import Addressee, Inbox
 from edge_agent.update.loop import UpdateLoop
-from edge_agent.update.probation import Conduct, Terms
+from edge_agent.update.parts import Parts
+from edge_agent.update.probation import Terms
+from edge_agent.update.requests import Requests
 from edge_agent.update.slots import Slots
 from edge_agent.update.state import State
 from fleet_contract.messages import Event
@@ -67,9 +73,16 @@ def build(me: Identity, state: StateFolder, source: str, settings: Settings, clo
     closing.callback(host.close)
     ignored = Ignored(store, clock)
     link = MqttLink(me.device.broker_url, me.device.device_id, tls, epoch=store.epoch, at=clock.now(), on_ignored=ignored.note)
-    files = MqttFiles(link, clock, new_id=lambda: secrets.token_hex(_ID_BYTES))
-    pipeline = Pipeline(inputs, host, store, clock, Pace(micro_batch=settings.micro_batch))
+    exchange = Exchange(link, clock, new_id=lambda: secrets.token_hex(_ID_BYTES))
+    files = OneToOne(exchange)
     trust = Trust(state.tuf, me.root, files, clock)
+    downloads = Downloads(
+        Ways(SharedPass(exchange), files, Http(exchange, clock, tls.context)),
+        trust.target,
+        settings.manners,
+        clock,
+        busy=lambda: uplink.is_behind(),
+    )
     inbox = Inbox(Addressee(me.device.device_id, profile.name), trust, store, clock)
     parts = Parts(
         profile=profile.name,
@@ -77,17 +90,16 @@ def build(me: Identity, state: StateFolder, source: str, settings: Settings, clo
         slots=Slots(state.slots),
         inbox=inbox,
         trust=trust,
-        files=files,
+        delivery=downloads,
         host=host,
         store=store,
         clock=clock,
-        observe=lambda: _conduct(pipeline.observe()),
-        recall=state.rollback_request.exists,
-        recalled=lambda: state.rollback_request.unlink(missing_ok=True),
+        requests=Requests(state.root),
         terms=Terms(inputs=settings.probation_inputs, time_s=settings.probation_s),
     )
     executor = Executor(parts, _first_state(parts, was_damaged=store.was_damaged))
     updates = UpdateLoop(executor)
+    pipeline = Pipeline(inputs, host, store, clock, Pace(micro_batch=settings.micro_batch), updates.appeal)
     observer = Observer(
         profile.name,
         store,
@@ -100,7 +112,8 @@ def build(me: Identity, state: StateFolder, source: str, settings: Settings, clo
     uplink = Uplink(store, link, clock, observer.observe, UplinkPace(heartbeat_s=settings.heartbeat_s))
     return Agent(
         link=link,
-        files=files,
+        exchange=exchange,
+        downloads=downloads,
         uplink=uplink,
         updates=updates,
         pipeline=pipeline,
@@ -144,10 +157,6 @@ def _record_end(parts: Parts, error: Fatal) -> None:
 
 def _event(parts: Parts, kind: str, **detail: str) -> Event:
     return Event(at=parts.clock.now(), kind=kind, detail=dict(detail))
-
-
-def _conduct(seen: Observation) -> Conduct:
-    return Conduct(sha256=seen.sha256, answered=seen.answered, crashes=seen.crashes)
 
 
 def _reporter(file: StatusFile, link: MqttLink, me: Identity, source: str) -> Callable[[], None]:

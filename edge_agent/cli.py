@@ -12,6 +12,8 @@ from pathlib import Path
 
 from edge_agent import __version__
 from edge_agent.config import Settings, StateFolder
+from edge_agent.delivery import pace
+from edge_agent.delivery.pace import Manners
 from edge_agent.errors import AgentError, Fatal
 from edge_agent.trust import command as tuf
 from fleet_contract.errors import ContractError
@@ -23,6 +25,7 @@ _EXAMPLES = """examples:
   edge-agent run --state /var/lib/edge-agent --source camera:/dev/video0
   edge-agent run --state /var/lib/edge-agent --source csv:readings.csv
   edge-agent status --state /var/lib/edge-agent --json
+  edge-agent quarantine --state /var/lib/edge-agent --clear
 """
 
 
@@ -67,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
         sub = _add(commands, name, command, summary)
         if name != "rollback":
             sub.add_argument("--json", action="store_true", help="as one JSON object")
+    _add_quarantine(commands)
     return parser
 
 
@@ -92,6 +96,30 @@ def _add_run(commands) -> None:
     sub.add_argument("--heartbeat", type=float, default=default.heartbeat_s, metavar="SECONDS", help="between two status messages")
     sub.add_argument("--outbox-bytes", type=int, default=default.outbox_max_bytes, metavar="BYTES", help="what may wait for the server")
     sub.add_argument("--probation-inputs", type=int, default=default.probation_inputs, metavar="N", help="answers a new bundle must give")
+    _add_downloads(sub)
+
+
+def _add_downloads(sub: argparse.ArgumentParser) -> None:
+    group = sub.add_argument_group(
+        "downloads", "without these they go as fast as they can, at any time, and may share their blocks with others"
+    )
+    group.add_argument(
+        "--transport",
+        default="auto",
+        choices=pace.WAYS,
+        help="auto: as the order prefers, else MQTT; mqtt: nothing else; http: HTTPS first",
+    )
+    group.add_argument(
+        "--download-rate", type=int, metavar="BYTES_PER_S", help="at most so fast, for this device alone (default: no limit)"
+    )
+    group.add_argument("--download-window", metavar="HH:MM-HH:MM", help="only then, UTC; may pass midnight")
+    group.add_argument("--metered", action="store_true", help="fetch nothing that this device does not need itself")
+
+
+def _add_quarantine(commands) -> None:
+    sub = _add(commands, "quarantine", _quarantine, "the bundles that were bad on this device and are not tried again")
+    sub.add_argument("--clear", action="store_true", help="forget them: what is ordered is tried again")
+    sub.add_argument("--json", action="store_true", help="as one JSON object")
 
 
 def _enrol(options: argparse.Namespace) -> int:
@@ -119,12 +147,18 @@ def _run(options: argparse.Namespace) -> int:
         heartbeat_s=options.heartbeat,
         outbox_max_bytes=options.outbox_bytes,
         probation_inputs=options.probation_inputs,
+        manners=_manners(options),
     )
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     app.run(StateFolder(options.state), options.source, settings, stop)
     return 0
+
+
+def _manners(options: argparse.Namespace) -> Manners:
+    window = pace.parse_window(options.download_window) if options.download_window is not None else None
+    return Manners(options.transport, options.download_rate, window, options.metered)
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -154,6 +188,16 @@ def _rollback(options: argparse.Namespace) -> int:
     from edge_agent import inspection
 
     _say(inspection.ask_rollback(_existing(options.state)))
+    return 0
+
+
+def _quarantine(options: argparse.Namespace) -> int:
+    from edge_agent import inspection
+
+    state = _existing(options.state)
+    digests = inspection.quarantined(state)
+    told = inspection.ask_pardon(state) if options.clear else "\n".join(digests) or "none"
+    _say(json.dumps({"quarantined": digests, "clearing": options.clear}) if options.json else told)
     return 0
 
 

@@ -5,10 +5,11 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from edge_agent.delivery.pace import Manners
 from edge_agent.errors import Fatal
 from edge_agent.link.outbox import DEFAULT_MAX_BYTES
 from edge_agent.storage import atomic
@@ -52,11 +53,6 @@ class StateFolder:
     def status(self) -> Path:
         return self.root / "status.json"
 
-    @property
-    def rollback_request(self) -> Path:
-        """Present while a person's wish to roll back waits for the running agent."""
-        return self.root / "rollback.request"
-
     @contextmanager
     def lock(self) -> Iterator[bool]:
         """Yields whether this process now holds the folder alone; the lock ends with the process."""
@@ -79,13 +75,14 @@ class StateFolder:
 
 @dataclass(frozen=True)
 class Settings:
-    """How the agent paces itself."""
+    """How the agent paces itself; `manners` are those of downloads."""
 
     micro_batch: int = 16
     heartbeat_s: float = 5.0
     outbox_max_bytes: int = DEFAULT_MAX_BYTES
     probation_inputs: int = 16
     probation_s: float = 10.0
+    manners: Manners = field(default_factory=Manners)
 
     def __post_init__(self) -> None:
         """Raises Fatal naming the setting."""

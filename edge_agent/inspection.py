@@ -13,9 +13,9 @@ from edge_agent.config import StateFolder
 from edge_agent.errors import AgentError, Fatal
 from edge_agent.link import tables
 from edge_agent.link.ledger import LANES
-from edge_agent.storage import atomic
 from edge_agent.storage.journal import Journal
 from edge_agent.trust.client import expiries
+from edge_agent.update.requests import PARDON, ROLLBACK, Requests
 from edge_agent.update.slots import Slots
 from edge_agent.update.state import State
 
@@ -91,10 +91,19 @@ def ask_rollback(state: StateFolder) -> str:
     journal = Journal(state.journal, State).read() or State()
     if journal.previous is None:
         raise Fatal("there is no previous bundle to roll back to", code="no-previous")
-    atomic.write(state.rollback_request, b"")
-    running = _running(state)
-    when = f"process {running} is switching now" if running else "the agent will switch when it starts"
-    return f"roll back to {journal.previous.version} ({journal.previous.sha256[:12]}): {when}"
+    Requests(state.root).ask(ROLLBACK)
+    return f"roll back to {journal.previous.version} ({journal.previous.sha256[:12]}): {_when(state)}"
+
+
+def quarantined(state: StateFolder) -> tuple[str, ...]:
+    """Digests of the bundles that have shown themselves bad on this device."""
+    return (Journal(state.journal, State).read() or State()).quarantined
+
+
+def ask_pardon(state: StateFolder) -> str:
+    """Leave the wish for the agent; what will happen."""
+    Requests(state.root).ask(PARDON)
+    return f"{len(quarantined(state))} bundles may be tried again if they are ordered: {_when(state)}"
 
 
 def _identity(state: StateFolder) -> identity.Identity:
@@ -102,6 +111,11 @@ def _identity(state: StateFolder) -> identity.Identity:
     if me is None:
         raise Fatal(f"{state.root} holds no identity; run `edge-agent enrol` first", code="not-enrolled")
     return me
+
+
+def _when(state: StateFolder) -> str:
+    running = _running(state)
+    return f"process {running} does so now" if running else "the agent will when it starts"
 
 
 def _running(state: StateFolder) -> int | None:

@@ -1,7 +1,7 @@
 """The loop from source to store: read, validate, infer, record. An input's records and the source's cursor are committed together, once."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -36,16 +36,12 @@ class Pace:
 
 @dataclass(frozen=True)
 class Observation:
-    """For Status and probation. `inputs` (all that were consumed) and `refused` count since the store's epoch began; `answered` inputs and `crashes`
-    (lost workers, rejected answers) since `sha256` became the bundle that answers."""
+    """For Status. `inputs` (all that were consumed) and `refused` count since the store's epoch began."""
 
     inputs: int = 0
     refused: dict[str, int] = field(default_factory=dict)
     exhausted: bool = False
     campaign: str | None = None
-    sha256: str | None = None
-    answered: int = 0
-    crashes: int = 0
 
 
 class _Stopped(Exception):
@@ -55,14 +51,17 @@ class _Stopped(Exception):
 class Pipeline:
     """Consumes one source with whatever model the host runs. `run` belongs to one thread; `set_campaign` and `observe` may be called from any."""
 
-    def __init__(self, source: Source, host: Host, store: Store, clock: Clock, pace: Pace = Pace()) -> None:
+    def __init__(
+        self, source: Source, host: Host, store: Store, clock: Clock, pace: Pace = Pace(), appeal: Callable[[], None] = lambda: None
+    ) -> None:
+        """`appeal`: see Answerer."""
         self._source = source
         self._host = host
         self._store = store
         self._clock = clock
         self._pace = pace
         self._stop = threading.Event()
-        self._answerer = Answerer(host, self._pause, self._note_failure)
+        self._answerer = Answerer(host, self._pause, self._note_failure, appeal)
         self._sampler = Sampler(pace.sampling_idle_s, pace.sampling_patience_s)
         self._recorder = Recorder(self._sampler)
         self._campaign: SamplingCampaign | None = None
@@ -130,7 +129,6 @@ class Pipeline:
             part = batch[answered.start : answered.stop]
             numbers = [self._tally.inputs + row for row in rows]
             records += self._recorder.record(answered.inference, part, [inputs[row] for row in rows], numbers, self._clock.monotonic_s())
-            self._attribute(answered.inference.sha256, answered=len(rows))
         counted = self._tally.plus(len(inputs), reasons)
         closed = any(isinstance(record, SketchWindow) for record in records)
         self._commit(records, counted, cursor=inputs[-1].cursor, report=closed or self._report_is_due())
@@ -186,17 +184,9 @@ class Pipeline:
 
     def _note_failure(self, code: str) -> None:
         """Committed at once, between two batches' commits, so that a worker that never comes back is seen; that it still does not is told once."""
-        active = self._host.active()
-        self._attribute(active.sha256 if active else self._observation.sha256, crashes=1)
         told, self._unavailable = self._unavailable, code == "worker-unavailable"
         if code.startswith("worker-") and not (told and self._unavailable):
             self._commit([Event(at=self._clock.now(), kind="worker.crashed", detail={"code": code})], self._tally)
-
-    def _attribute(self, sha256: str | None, *, answered: int = 0, crashes: int = 0) -> None:
-        seen = self._observation
-        if seen.sha256 != sha256:
-            seen = replace(seen, sha256=sha256, answered=0, crashes=0)
-        self._observation = replace(seen, answered=seen.answered + answered, crashes=seen.crashes + crashes)
 
     def _observe(self, **changes: object) -> None:
         self._observation = replace(self._observation, **changes)

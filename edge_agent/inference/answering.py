@@ -23,13 +23,18 @@ class Answered:
 
 
 class Answerer:
-    """Waits while there is no model; after the second lost worker, or a rejected answer, asks row by row, so that one bad input costs only itself."""
+    """Waits while there is no model; after the second lost worker, or a rejected answer, asks row by row, so that one bad input costs only itself.
+    What a bundle on trial failed to answer goes to the bundle that takes its place."""
 
-    def __init__(self, host: Host, pause: Callable[[int], None], on_failure: Callable[[str], None]) -> None:
-        """`pause(n)` waits before the n-th repetition in a row and may raise to give up; `on_failure` hears the code of every failure."""
+    def __init__(
+        self, host: Host, pause: Callable[[int], None], on_failure: Callable[[str], None], appeal: Callable[[], None] = lambda: None
+    ) -> None:
+        """`pause(n)` waits before the n-th repetition in a row and may raise to give up; `on_failure` hears the code of every failure; `appeal`
+        returns once a bundle on trial has been judged by its failures, at once if none is."""
         self._host = host
         self._pause = pause
         self._on_failure = on_failure
+        self._appeal = appeal
 
     def answer(self, batch: np.ndarray) -> list[Answered]:
         """In row order, covering the batch. Raises Retry (model-swapped) when the batch no longer fits the active model, or what `pause` raises."""
@@ -42,18 +47,30 @@ class Answerer:
         stop = start + len(rows)
         lost = repeated = 0
         while True:
+            asked = self._active()
             try:
                 return Answered(start, stop, self._host.infer(rows))
             except Reject as error:
                 self._on_failure(error.code)
-                return Answered(start, stop, None, f"answer-{error.code}")
+                if not self._is_replaced(asked):
+                    return Answered(start, stop, None, f"answer-{error.code}")
+                lost = 0
             except Retry as error:
                 if error.code == "model-swapped":
                     raise
                 if error.code != "no-model":
                     self._on_failure(error.code)
-                lost += error.code in _LOST
+                if error.code in _LOST:
+                    lost = 0 if self._is_replaced(asked) else lost + 1
                 if lost == _ATTEMPTS:
                     return Answered(start, stop, None, error.code)
             self._pause(repeated)
             repeated += 1
+
+    def _active(self) -> str | None:
+        model = self._host.active()
+        return None if model is None else model.sha256
+
+    def _is_replaced(self, asked: str | None) -> bool:
+        self._appeal()
+        return self._active() != asked

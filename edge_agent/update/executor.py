@@ -2,70 +2,46 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from edge_agent.errors import Reject, Retry
-from edge_agent.ports import Clock, FileFetcher, Host, Store, Target
-from edge_agent.storage.journal import Journal
-from edge_agent.trust.client import Trust
-from edge_agent.update import phases, reports
-from edge_agent.update.fetch import fetch
-from edge_agent.update.inbox import Inbox
+from edge_agent.ports import Conduct
+from edge_agent.update import acts, phases, reports, verdicts
+from edge_agent.update.acts import Outcome
+from edge_agent.update.inbox import Verified
+from edge_agent.update.parts import Parts
 from edge_agent.update.phases import Phase, Step
-from edge_agent.update.planner import Decision, accept, decide
-from edge_agent.update.probation import Conduct, Terms, Verdict, judge
-from edge_agent.update.slots import Slots
-from edge_agent.update.state import Installed, State, quarantine
-from fleet_contract import bundle
+from edge_agent.update.planner import Decision, accept, decide, disown, pardon
+from edge_agent.update.requests import PARDON, ROLLBACK
+from edge_agent.update.slots import DAMAGED
+from edge_agent.update.state import Installed, State
 from fleet_contract.messages import Event
-from fleet_contract.order import Order
 
 log = logging.getLogger(__name__)
 
-_MAX_STARTS = 5
-"""A phase that was cut off so many times takes the device down with it: the bundle is rejected."""
-_MAX_FAILED_BOOTS = 3
+_MAX_FAILED_STARTS = 3
 """What has passed its probation once gets more than one chance on a machine that is busy starting."""
-_NOT_THE_BUNDLES_FAULT = frozenset({"bad-digest", "bad-target", "not-found", "bad-blocks", "bad-request"})
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What an update works with. `observe` tells the conduct of the bundle that answers; `recall` whether a person asked to go back."""
-
-    profile: str
-    journal: Journal[State]
-    slots: Slots
-    inbox: Inbox
-    trust: Trust
-    files: FileFetcher
-    host: Host
-    store: Store
-    clock: Clock
-    observe: Callable[[], Conduct]
-    recall: Callable[[], bool]
-    recalled: Callable[[], None]
-    terms: Terms
+_ON_TRIAL = frozenset({Phase.SWITCHING, Phase.PROBATION, Phase.REVERTING})
 
 
 class Executor:
-    """`turn` is called by one thread; `state` may be read by any."""
+    """`turn` is called by one thread; `state`, `on_trial` and `close` by any."""
 
     def __init__(self, parts: Parts, state: State) -> None:
         self._parts = parts
         self._state = state
-        self._booted = self._counted = False
-        self._failed_boots = 0
-        self._probation_since_s = parts.clock.monotonic_s()
-        self._acts: dict[Phase, Callable[[], None]] = {
-            Phase.FETCHING: self._fetch,
-            Phase.VERIFYING: self._verify,
-            Phase.PROVING: self._prove,
+        self._recovered = self._up = self._closing = False
+        self._failed_starts = 0
+        self._checked_s = self._switched_s = parts.clock.monotonic_s()
+        self._conduct_before = Conduct()
+        self._acts: dict[Phase, Callable[[], Outcome | None]] = {
+            Phase.FETCHING: lambda: acts.fetch(parts, self._state, self._wanted()),
+            Phase.VERIFYING: lambda: acts.verify(parts, self._state),
+            Phase.PROVING: lambda: acts.prove(parts, self._state),
             Phase.SWITCHING: self._switch,
-            Phase.PROBATION: self._watch,
+            Phase.PROBATION: lambda: acts.watch(parts, self._state, self._conduct_before, parts.clock.monotonic_s() - self._switched_s),
             Phase.REVERTING: self._revert,
         }
 
@@ -73,17 +49,78 @@ class Executor:
     def state(self) -> State:
         return self._state
 
+    @property
+    def on_trial(self) -> bool:
+        """The bundle that answers now may soon be another."""
+        return self._state.phase in _ON_TRIAL
+
+    def close(self) -> None:
+        """Let a download end at once, to go on at the next start."""
+        self._closing = True
+
     def turn(self) -> bool:
         """Do the next step; whether there may be another at once. Raises Retry: nothing has changed, the same step comes again."""
-        if not self._booted:
-            self._boot()
         before = self._state
-        not_yet = self._settle()
-        self._follow(decide(self._state, recall=self._parts.recall()))
+        held_up = [self._recover(), self._settle()]
+        self._inspect()
+        self._grant_pardon()
+        try:
+            self._follow(decide(self._state, recall=self._parts.requests.asked(ROLLBACK)))
+        except Retry as error:
+            if error.code != "superseded":
+                raise
+            return not self._closing
         changed = self._state is not before
-        if not_yet and not changed:
-            raise not_yet
+        for error in held_up:
+            if error is not None and not changed:
+                raise error
         return changed
+
+    def _recover(self) -> Retry | None:
+        """A start is a step of the table; then bring up what is active, without the server. Raises Retry while that may just take its time;
+        returns it when the device has to go on without."""
+        if not self._recovered:
+            if phases.knows(self._state.phase, Step.RESTARTED):
+                self._take(Outcome(Step.RESTARTED))
+            self._recovered = True
+        active = self._state.active
+        if self._up or active is None or self._state.phase is Phase.REVERTING:
+            return None
+        try:
+            self._parts.host.activate(self._parts.slots.open(active))
+        except Reject as error:
+            return self._weigh(error)
+        self._up = True
+        return None
+
+    def _weigh(self, error: Reject) -> Retry | None:
+        self._failed_starts += 1
+        failure = Retry(f"the active bundle does not start: {error}", code=error.code)
+        if error.code not in DAMAGED and self._failed_starts < _MAX_FAILED_STARTS:
+            raise failure from error
+        log.error("the active bundle does not start: %s", error)
+        return None if self._give_way(error) else failure
+
+    def _give_way(self, error: Reject) -> bool:
+        """The active bundle cannot be used: to the previous one, or, if the disk has lost it, to none until the server sends it again.
+        Whether there was a way; a bundle that is whole is never forgotten."""
+        state = self._state
+        if error.code in DAMAGED and state.active is not None:
+            self._report("slot.damaged", reports.about(state.active, Step.DAMAGED) | {"slot": state.active.slot} | reports.reasons(error))
+        if state.phase is Phase.PROBATION:
+            self._reject(error)
+        elif state.previous is not None and phases.knows(state.phase, Step.RECALLED):
+            self._leave_active(error)
+        elif error.code in DAMAGED:
+            self._save(active=None, error=reports.text(error), given_up=-1)
+        else:
+            return False
+        return True
+
+    def _leave_active(self, error: Reject) -> None:
+        state = self._state
+        changes = {"quarantined": verdicts.quarantined(state, error, state.active), "error": reports.text(error), "candidate": None}
+        self._take(Outcome(Step.RECALLED, changes if error.code == "recalled" else changes | {"given_up": -1}))
 
     def _settle(self) -> Retry | None:
         """An order that cannot be checked offline must not hold up a local roll-back."""
@@ -93,57 +130,10 @@ class Executor:
             return error
         return None
 
-    def _follow(self, decision: Decision) -> None:
-        if decision is Decision.START:
-            self._start()
-        elif decision is Decision.SUPERSEDE:
-            self._supersede()
-        elif decision is Decision.REVERT:
-            self._recall()
-        elif self._state.phase in self._acts:
-            self._act(self._state.phase)
-
-    def _boot(self) -> None:
-        """Bring up what was active, without the server. Raises Retry."""
-        if not self._counted:
-            self._count_start()
-        if self._state.phase is not Phase.REVERTING:
-            self._activate_again()
-        self._booted = True
-
-    def _count_start(self) -> None:
-        state = self._state
-        if (state.phase, Step.REJECTED) in phases.TABLE and state.phase is not Phase.FETCHING:
-            self._save(starts=state.starts + 1)
-            if self._state.starts > _MAX_STARTS:
-                self._reject(Reject(f"the device restarted {_MAX_STARTS} times while {state.phase}", code="too-many-starts"))
-        self._counted = True
-
-    def _activate_again(self) -> None:
-        active = self._state.active
-        try:
-            if active is not None:
-                self._parts.host.activate(self._parts.slots.open(active))
-        except Reject as error:
-            self._failed_boots += 1
-            if error.code != "bad-digest" and self._failed_boots < _MAX_FAILED_BOOTS:
-                raise Retry(f"the active bundle does not start: {error}", code=error.code) from error
-            log.error("the active bundle does not start: %s", error)
-            self._give_way(error)
-
-    def _give_way(self, error: Reject) -> None:
-        """The active bundle cannot be brought up: go to the previous one, or to none until the server sends it again."""
-        state = self._state
-        if state.phase is Phase.PROBATION:
-            self._reject(error)
-        elif state.phase is Phase.IDLE:
-            self._step(Step.RECALLED, quarantined=self._quarantined(error, state.active), error=reports.text(error), given_up=-1)
-        else:
-            self._save(active=None, error=reports.text(error), given_up=-1)
-
-    def _accept(self, order: Order) -> None:
+    def _accept(self, verified: Verified) -> None:
         """Raises OrderReplayed."""
-        known, accepted = self._state.counter == order.counter, accept(self._state, order)
+        order, state = verified.order, disown(self._state) if verified.anew else self._state
+        known, accepted = state.counter == order.counter, msgspec.structs.replace(accept(state, order), order_key=verified.key)
         running = accepted.active is not None and accepted.active.sha256 == order.sha256
         if order.sha256 in accepted.quarantined and not running and not known:
             refusal = Reject("this device has rejected the bundle before", code="quarantined")
@@ -152,131 +142,124 @@ class Executor:
         log.info("order %d accepted: %s", order.counter, order.target_path)
         self._journal(accepted)
 
+    def _inspect(self) -> None:
+        """Whether the disk still holds what was installed; what answers now was read before and answers on meanwhile."""
+        state, now_s = self._state, self._parts.clock.monotonic_s()
+        if now_s - self._checked_s < self._parts.recheck_s or not phases.knows(state.phase, Step.RECALLED):
+            return
+        self._checked_s = now_s
+        if state.previous is not None and (error := self._damage(state.previous)):
+            self._report(
+                "slot.damaged", reports.about(state.previous, Step.DAMAGED) | {"slot": state.previous.slot} | reports.reasons(error)
+            )
+            self._save(previous=None)
+        if state.active is not None and (error := self._damage(state.active)):
+            self._give_way(error)
+
+    def _damage(self, installed: Installed) -> Reject | None:
+        try:
+            self._parts.slots.check(installed)
+        except Reject as error:
+            return error
+        return None
+
+    def _grant_pardon(self) -> None:
+        if self._parts.requests.asked(PARDON):
+            self._journal(pardon(self._state))
+            self._report("quarantine.cleared", {})
+            self._parts.requests.granted(PARDON)
+
+    def _follow(self, decision: Decision) -> None:
+        if decision is Decision.START:
+            self._start()
+        elif decision is Decision.SUPERSEDE:
+            self._supersede()
+        elif decision is Decision.REVERT:
+            self._recall()
+        elif self._state.phase in self._acts:
+            self._act()
+
     def _start(self) -> None:
         order = self._state.order
         if order is not None:
             candidate = Installed(slot=self._state.idle_slot, sha256=order.sha256, length=order.length)
-            self._step(Step.ORDERED, candidate=candidate, error=None)
+            self._take(Outcome(Step.ORDERED, {"candidate": candidate, "lost": 0, "error": None}))
 
     def _supersede(self) -> None:
         state = self._state
         log.info("the update to %s is superseded", state.candidate.sha256[:12] if state.candidate else "nothing")
-        if state.phase is Phase.PROBATION and self._parts.recall():
-            self._reject(Reject("a person asked to roll back", code="recalled"))
-            self._parts.recalled()
-        elif state.phase is Phase.PROBATION:
-            self._step(Step.SUPERSEDED, error="superseded: another order came during the probation")
-        else:
-            self._step(Step.SUPERSEDED, candidate=None)
+        on_probation = {"error": "superseded: another order came during the probation"}
+        self._take(Outcome(Step.SUPERSEDED, on_probation if state.phase is Phase.PROBATION else {"candidate": None}))
 
     def _recall(self) -> None:
         state = self._state
         wish = Reject("a person asked to roll back", code="recalled")
-        if state.previous is None:
+        if state.previous is not None and phases.knows(state.phase, Step.RECALLED):
+            self._leave_active(wish)
+        elif state.phase is Phase.IDLE:
             self._save(error="recalled: there is no previous bundle to roll back to")
         else:
-            self._step(Step.RECALLED, quarantined=self._quarantined(wish, state.active), error=reports.text(wish))
-        self._parts.recalled()
+            self._reject(wish)
+        self._parts.requests.granted(ROLLBACK)
 
-    def _act(self, phase: Phase) -> None:
+    def _act(self) -> None:
         try:
-            self._acts[phase]()
+            outcome = self._acts[self._state.phase]()
         except Reject as error:
-            if (phase, Step.REJECTED) not in phases.TABLE:
-                raise
             self._reject(error)
-
-    def _fetch(self) -> None:
-        parts, order, candidate = self._parts, self._state.order, self._candidate()
-        if order is None or order.sha256 != candidate.sha256:
-            raise Reject("the order is gone", code="bad-target")
-        target = parts.trust.target(order.target_path)
-        _check_target(target, order.sha256, order.length)
-        done = fetch(target, parts.slots.part(candidate.slot), parts.slots.sources(), parts.files)
-        log.info("bundle %s: %d bytes fetched, %d were here", candidate.sha256[:12], done.fetched_bytes, done.reused_bytes)
-        # from here on the idle slot no longer holds what a rollback went to
-        self._step(Step.FETCHED, previous=None, detail={"bytes": done.fetched_bytes, "reused_bytes": done.reused_bytes})
-
-    def _verify(self) -> None:
-        parts, candidate = self._parts, self._candidate()
-        parts.slots.seal(candidate.slot)
-        try:
-            manifest = parts.slots.open(candidate).manifest
-        except Reject as error:
-            if error.code != "bad-digest":
-                raise
-            parts.slots.discard(candidate.slot)
-            self._step(Step.DAMAGED, error=reports.text(error))
             return
-        self._check_manifest(manifest)
-        self._step(Step.VERIFIED, candidate=msgspec.structs.replace(candidate, version=manifest.version))
+        if outcome is not None:
+            self._take(outcome)
 
-    def _check_manifest(self, manifest: bundle.Manifest) -> None:
-        order = self._state.order
-        if not {self._parts.profile, "any"} & {*manifest.profiles}:
-            raise Reject(f"the bundle is for {', '.join(manifest.profiles)}, this is {self._parts.profile}", code="wrong-profile")
-        if order is not None and bundle.target_path(manifest.task, manifest.version) != order.target_path:
-            raise Reject(f"{order.target_path} holds {manifest.task} {manifest.version}", code="wrong-name")
+    def _wanted(self) -> Callable[[], bool]:
+        inbox, requests, arrivals = self._parts.inbox, self._parts.requests, self._parts.inbox.arrivals
+        return lambda: inbox.arrivals == arrivals and not self._closing and not requests.asked(ROLLBACK)
 
-    def _prove(self) -> None:
-        candidate = self._candidate()
-        proof = self._parts.host.prove(self._parts.slots.open(candidate))
-        proven = msgspec.structs.replace(candidate, variant=proof.variant, backend=proof.backend, latency_p50_us=proof.latency_p50_us)
-        self._step(Step.PROVEN, candidate=proven)
+    def _switch(self) -> Outcome:
+        candidate = self._state.candidate
+        self._conduct_before = self._parts.host.conduct(candidate.sha256) if candidate else Conduct()
+        outcome = acts.switch(self._parts, self._state)
+        self._switched_s, self._up = self._parts.clock.monotonic_s(), True
+        return outcome
 
-    def _switch(self) -> None:
-        candidate = self._candidate()
-        self._parts.host.activate(self._parts.slots.open(candidate))
-        self._probation_since_s = self._parts.clock.monotonic_s()
-        self._step(Step.SWITCHED, active=candidate, previous=self._state.active)
-
-    def _watch(self) -> None:
-        candidate = self._candidate()
-        elapsed_s = self._parts.clock.monotonic_s() - self._probation_since_s
-        verdict = judge(self._parts.observe(), candidate.sha256, elapsed_s, self._parts.terms)
-        if verdict is Verdict.FAILED:
-            raise Reject("its worker crashed during the probation", code="probation")
-        if verdict is Verdict.PASSED:
-            self._step(Step.PASSED, candidate=None, error=None)
-
-    def _revert(self) -> None:
-        state = self._state
-        back = state.previous
+    def _revert(self) -> Outcome:
         try:
-            if back is not None:
-                self._parts.host.activate(self._parts.slots.open(back))
+            outcome = acts.revert(self._parts, self._state)
         except Reject as error:
-            log.error("the previous bundle does not start either: %s", error)
-            back = None
-        if back is None:
-            self._parts.host.deactivate()
-        self._step(Step.REVERTED, detail=reports.reverted(state.error, back), active=back, previous=None, candidate=None)
+            self._failed_starts += 1
+            if self._failed_starts < _MAX_FAILED_STARTS:
+                raise Retry(f"the previous bundle does not start: {error}", code=error.code) from error
+            log.error("the previous bundle does not start, and is tried on: %s", error)
+            self._up = False
+            return acts.reverted(self._parts, self._state, self._state.previous, runs=False)
+        self._up = True
+        return outcome
 
     def _reject(self, error: Reject) -> None:
+        """Raises the error when this phase can do nothing with it."""
+        state, step = self._state, verdicts.step_for(self._state, error)
+        if step is None:
+            raise error
+        log.warning("the bundle is %s while %s (%s): %s", step, state.phase, error.code, error)
+        if step is Step.DAMAGED:
+            self._parts.slots.staging(state).discard()
+        self._take(Outcome(step, verdicts.changes_for(state, step, error), {"phase": state.phase.value, **reports.reasons(error)}))
+
+    def _take(self, outcome: Outcome) -> None:
+        """Make a step, or, when the order cannot pay for it, the one that ends the update. Report, then journal: a step may be reported twice,
+        never missed."""
         state = self._state
-        log.warning("the bundle is rejected while %s (%s): %s", state.phase, error.code, error)
-        changes: dict[str, Any] = {"error": reports.text(error), "quarantined": self._quarantined(error, state.candidate)}
-        if state.phase is not Phase.PROBATION:
-            changes |= {"given_up": state.counter, "candidate": None}
-        self._step(Step.REJECTED, detail=reports.reasons(error), **changes)
-
-    def _quarantined(self, error: Reject, installed: Installed | None) -> tuple[str, ...]:
-        if installed is None or error.code in _NOT_THE_BUNDLES_FAULT:
-            return self._state.quarantined
-        return quarantine(self._state, installed.sha256)
-
-    def _candidate(self) -> Installed:
-        if self._state.candidate is None:
-            raise Reject(f"the journal names no bundle to go on with while {self._state.phase}", code="bad-target")
-        return self._state.candidate
-
-    def _step(self, step: Step, *, detail: reports.Detail | None = None, **changes: Any) -> None:
-        """Report, then journal: a step may be reported twice, never missed."""
-        state = self._state
-        phase = phases.after(state.phase, step)
-        subject = state.active if step in (Step.REVERTED, Step.RECALLED) else changes.get("candidate") or state.candidate
-        self._report(reports.kind(step, phase), reports.about(subject, step) | (detail or {}))
-        self._save(phase=phase, starts=0, **changes)
+        if not phases.affordable(state.phase, outcome.step, state.spent):
+            error = verdicts.exhausted(state)
+            changes = verdicts.changes_for(state, Step.EXHAUSTED, error)
+            outcome = Outcome(Step.EXHAUSTED, changes, {"phase": state.phase.value, **reports.reasons(error)})
+        there = phases.move(state.phase, outcome.step)
+        if outcome.step is not Step.RESTARTED:
+            subject = (
+                state.active if outcome.step in (Step.REVERTED, Step.RECALLED) else outcome.changes.get("candidate") or state.candidate
+            )
+            self._report(reports.kind(outcome.step, there.after), reports.about(subject, outcome.step) | outcome.detail)
+        self._save(phase=there.after, spent=state.spent + there.cost, **outcome.changes)
 
     def _report(self, kind: str, detail: reports.Detail) -> None:
         log.info("%s %s", kind, detail)
@@ -288,8 +271,3 @@ class Executor:
     def _journal(self, state: State) -> None:
         self._parts.journal.write(state)
         self._state = state
-
-
-def _check_target(target: Target, sha256: str, length: int) -> None:
-    if (target.sha256, target.length) != (sha256, length):
-        raise Reject(f"the order and the signed metadata disagree about {target.path}", code="bad-target")

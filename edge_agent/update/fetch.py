@@ -4,20 +4,21 @@ import hashlib
 import io
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from edge_agent.errors import Retry
-from edge_agent.ports import FileFetcher, Target
+from edge_agent.ports import Fetched, FileFetcher, Held, Target, Wish
 from fleet_contract.blocks import BlockIndex
 
 
-@dataclass(frozen=True)
-class Fetched:
-    """Bytes that came over the network, and bytes that were here already."""
+class FetchDelivery:
+    """Implements ports.Delivery one to one, as fast as the files come."""
 
-    fetched_bytes: int
-    reused_bytes: int
+    def __init__(self, files: FileFetcher) -> None:
+        self._files = files
+
+    def bring(self, target: Target, part: Path, held: Sequence[Held], wish: Wish) -> Fetched:
+        return fetch(target, part, [one.path for one in held], self._files)
 
 
 def fetch(target: Target, part: Path, sources: Sequence[Path], files: FileFetcher) -> Fetched:

@@ -13,7 +13,7 @@ from edge_agent.update.state import State
 from fleet_contract import limits
 from fleet_contract.errors import ContractError, OrderExpired
 from fleet_contract.messages import Event
-from fleet_contract.order import Order, check, open_signed
+from fleet_contract.order import Order, check, open_by
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +26,15 @@ class Addressee:
 
     device_id: str
     profile: str
+
+
+@dataclass(frozen=True)
+class Verified:
+    """An order that may be followed, and the id of the `key` that signed it. `anew`: the key of the order before it is trusted no more."""
+
+    order: Order
+    key: str
+    anew: bool
 
 
 class Inbox:
@@ -51,7 +60,7 @@ class Inbox:
             self._arrivals += digest != self._newest
             self._newest, self._waiting = digest, envelope
 
-    def settle(self, state: State, keep: Callable[[Order], None]) -> None:
+    def settle(self, state: State, keep: Callable[[Verified], None]) -> None:
         """Check the order that waits and hand it to `keep`, which makes it durable. Raises Retry: the order waits on."""
         with self._lock:
             self._ask_again()
@@ -73,16 +82,18 @@ class Inbox:
         self._waiting, self._settled = self._waiting or self._untimely[0], b""
         self._untimely = None
 
-    def _open(self, state: State, envelope: bytes, keep: Callable[[Order], None]) -> None:
+    def _open(self, state: State, envelope: bytes, keep: Callable[[Verified], None]) -> None:
         self._trust.refresh()
         self._untimely = None
         try:
-            order = open_signed(envelope, self._trust.orders_keys())
+            keys = self._trust.orders_keys()
+            key, order = open_by(envelope, keys)
+            anew = bool(state.order_key) and state.order_key not in keys
             if self._time.behind():
                 self._trust.witness_order(order.issued_at)  # such a clock cannot say that an order comes from the future
-            self._check(order, state)
+            self._check(order, 0 if anew else state.counter)
             self._trust.witness_order(order.issued_at)
-            keep(order)
+            keep(Verified(order, key, anew))
         except ContractError as error:
             if isinstance(error, OrderExpired):
                 self._untimely = envelope, self._time.offset_s()
@@ -90,6 +101,6 @@ class Inbox:
             detail = {"code": error.code, "message": str(error)[:_MAX_MESSAGE_CHARS]}
             self._store.append([Event(at=self._time.now(), kind="order.rejected", detail=detail)])
 
-    def _check(self, order: Order, state: State) -> None:
+    def _check(self, order: Order, newest_counter: int) -> None:
         me = self._addressee
-        check(order, device=me.device_id, profile=me.profile, now=self._time.now(), newest_counter=state.counter)
+        check(order, device=me.device_id, profile=me.profile, now=self._time.now(), newest_counter=newest_counter)

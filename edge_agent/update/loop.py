@@ -7,11 +7,14 @@ from collections.abc import Callable
 
 from edge_agent.errors import AgentError
 from edge_agent.update.executor import Executor
-from fleet_contract.mqtt import Backoff
+from edge_agent.update.phases import Phase
+from fleet_contract.backoff import Backoff
 
 log = logging.getLogger(__name__)
 
 _TICK_S = 0.5
+_JUDGEMENT_S = 60.0
+"""What a verdict takes at most: a worker that hangs meets its deadline, and the bundle before it comes up."""
 
 
 class UpdateLoop:
@@ -22,6 +25,8 @@ class UpdateLoop:
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._trouble: str | None = None
+        self._turned = threading.Condition()
+        self._begun = self._done = 0
         self._thread = threading.Thread(target=self._run, name="update", daemon=True)
 
     @property
@@ -36,15 +41,28 @@ class UpdateLoop:
         """Something came: do not wait any longer. From any thread."""
         self._wake.set()
 
+    def appeal(self) -> None:
+        """For whoever got no answer from a bundle on trial: return once that has been judged, and undone if it comes to that. From any other thread."""
+        if not self._executor.on_trial:
+            return
+        judged = self._begun + 1
+        self._wake.set()
+        with self._turned:
+            self._turned.wait_for(lambda: self._stop.is_set() or self._has_judged(judged), _JUDGEMENT_S)
+
     def close(self, timeout_s: float = 10.0) -> None:
         self._stop.set()
+        self._executor.close()
         self._wake.set()
+        with self._turned:
+            self._turned.notify_all()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
 
     def _run(self) -> None:
         failures = 0
         while not self._stop.is_set():
+            self._begun += 1
             try:
                 again = self._executor.turn()
                 failures, self._trouble = 0, None
@@ -54,8 +72,15 @@ class UpdateLoop:
             except Exception as error:  # an update must never end the device's work
                 log.exception("an update step failed")
                 wait_s, failures = self._hold(failures, f"internal: {type(error).__name__}")
+            with self._turned:
+                self._done = self._begun
+                self._turned.notify_all()
             self._wake.wait(wait_s)
             self._wake.clear()
+
+    def _has_judged(self, turn: int) -> bool:
+        settled = self._executor.state.phase is Phase.PROBATION or not self._executor.on_trial
+        return self._done >= turn and settled
 
     def _hold(self, failures: int, why: str) -> tuple[float, int]:
         self._trouble = why

@@ -4,7 +4,8 @@ from enum import StrEnum
 
 import msgspec
 
-from edge_agent.update.phases import Phase
+from edge_agent.update import phases
+from edge_agent.update.phases import Phase, Step
 from edge_agent.update.state import State
 from fleet_contract.errors import OrderReplayed
 from fleet_contract.order import Order
@@ -18,25 +19,34 @@ class Decision(StrEnum):
     REVERT = "revert"
 
 
-_SUPERSEDABLE = (Phase.FETCHING, Phase.VERIFYING, Phase.PROVING, Phase.PROBATION)
-
-
 def decide(state: State, *, recall: bool = False) -> Decision:
     """`recall` is a person's wish to go back to the previous bundle."""
-    if state.phase is Phase.IDLE:
-        if recall:
-            return Decision.REVERT
+    idle, replaceable = state.phase is Phase.IDLE, phases.knows(state.phase, Step.SUPERSEDED)
+    if recall and (idle or replaceable):
+        return Decision.REVERT
+    if idle:
         return Decision.START if _wants_install(state) else Decision.NOTHING
     stale = state.order is None or state.candidate is None or state.candidate.sha256 != state.order.sha256
-    return Decision.SUPERSEDE if (stale or recall) and state.phase in _SUPERSEDABLE else Decision.NOTHING
+    return Decision.SUPERSEDE if stale and replaceable else Decision.NOTHING
 
 
 def accept(state: State, order: Order) -> State:
     """The state once a checked order is the newest. Raises OrderReplayed when it says something else under a counter that was used already."""
     if state.order and order.counter == state.order.counter and order.sha256 != state.order.sha256:
         raise OrderReplayed(f"order counter {order.counter} was already used for another bundle", field="counter", limit=order.counter)
-    error = state.error if order.counter == state.counter else None
-    return msgspec.structs.replace(state, order=order, error=error)
+    if order.counter == state.counter:
+        return msgspec.structs.replace(state, order=order)
+    return msgspec.structs.replace(state, order=order, error=None, spent=0)
+
+
+def disown(state: State) -> State:
+    """The state once the key that signed its order is trusted no more: a thief's counter binds nobody, and his old orders open for nobody."""
+    return msgspec.structs.replace(state, order=None, order_key="", given_up=-1)
+
+
+def pardon(state: State) -> State:
+    """The state once a person has lifted every quarantine: the order is tried again."""
+    return msgspec.structs.replace(state, quarantined=(), given_up=-1, spent=0)
 
 
 def _wants_install(state: State) -> bool:
@@ -46,4 +56,5 @@ def _wants_install(state: State) -> bool:
         and (state.active is None or state.active.sha256 != order.sha256)
         and order.sha256 not in state.quarantined
         and order.counter > state.given_up
+        and phases.affordable(Phase.IDLE, Step.ORDERED, state.spent)
     )

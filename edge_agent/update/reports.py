@@ -9,9 +9,11 @@ Detail = dict[str, str | int | float | bool]
 _MAX_MESSAGE_CHARS = 300
 _KINDS = {
     Step.PASSED: "update.active",
+    Step.LOST: "update.lost",
     Step.REJECTED: "update.rejected",
     Step.REVERTED: "update.rolled-back",
     Step.SUPERSEDED: "update.superseded",
+    Step.EXHAUSTED: "update.rejected",
 }
 
 

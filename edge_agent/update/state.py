@@ -23,17 +23,29 @@ class Installed(msgspec.Struct, frozen=True):
     latency_p50_us: float = 0.0
 
 
+class Reliability(msgspec.Struct, frozen=True):
+    """Of the requests to one bundle: how many there were, and how many got no usable answer."""
+
+    requests: int = 0
+    errors: int = 0
+
+
 class State(msgspec.Struct, frozen=True):
     """`active` is what runs and is what a start brings up; `previous` what a rollback goes to, in the other slot.
-    `candidate` is what an update is about (during its probation also `active`). `starts` counts the process starts within this phase.
-    `given_up` is the counter of an order that cannot be followed; `quarantined` are digests of bundles that have shown themselves bad here."""
+    `candidate` is what an update is about (during its probation also `active`); `lost` counts its workers that were killed, and `rival` is how the
+    bundle before it did. `spent` is what the order has cost (see phases.TABLE), `order_key` the id of the key that signed it,
+    `given_up` the counter of one that cannot be followed;
+    `quarantined` are digests of bundles that have shown themselves bad here."""
 
     phase: Phase = Phase.IDLE
     order: Order | None = None
+    order_key: str = ""
     active: Installed | None = None
     previous: Installed | None = None
     candidate: Installed | None = None
-    starts: int = 0
+    lost: int = 0
+    rival: Reliability = Reliability()
+    spent: int = 0
     given_up: int = -1
     quarantined: tuple[str, ...] = ()
     error: str | None = None

@@ -15,9 +15,8 @@ from edge_agent.link.outbox import Outbox
 from edge_agent.storage.journal import Journal
 from edge_agent.trust.client import Trust
 from edge_agent.trust.time import TrustedTime
+from edge_agent.update.requests import PARDON, ROLLBACK, Requests
 from edge_agent.update.slots import Slots
-from edge_agent.trust.client import Trust
-from edge_agent.trust.time import TrustedTime
 from edge_agent.update.state import Installed, State
 from fleet_contract.bundle import Bundle
 from tests.fakes.agent_enrol_server import DEVICE, EnrolServer, serve_enrolment
@@ -40,8 +39,9 @@ def state(tmp_path: Path, server: EnrolServer) -> StateFolder:
     slots, installed = Slots(folder.slots), []
     for slot, version in (("a", "1.0.0"), ("b", "2.0.0")):
         archive = small_bundle(version)
-        slots.part(slot).write_bytes(archive)
-        slots.seal(slot)
+        staging = slots.staging(State(candidate=Installed(slot, Bundle(archive).sha256, len(archive))))
+        staging.part().write_bytes(archive)
+        staging.seal()
         installed.append(Installed(slot=slot, sha256=Bundle(archive).sha256, length=len(archive), version=version))
     Journal(folder.journal, State).write(State(active=installed[1], previous=installed[0]))
     repository = MemoryRepository()
@@ -117,7 +117,7 @@ class TestVerify:
         }
 
     def test_a_flipped_byte_in_the_active_bundle(self, state: StateFolder, capsys: pytest.CaptureFixture[str]) -> None:
-        path = Slots(state.slots).bundle("b")
+        path = Slots(state.slots).path("b")
         path.chmod(0o600)
         path.write_bytes(path.read_bytes()[:-1] + b"\xff")
         assert cli.main(["verify", "--state", str(state.root)]) == 1
@@ -135,17 +135,34 @@ class TestVerify:
 class TestRollback:
     def test_the_wish_is_left_for_the_agent(self, state: StateFolder, capsys: pytest.CaptureFixture[str]) -> None:
         assert cli.main(["rollback", "--state", str(state.root)]) == 0
-        assert state.rollback_request.exists()
+        assert Requests(state.root).asked(ROLLBACK)
         assert "roll back to 1.0.0" in capsys.readouterr().out
 
     def test_nothing_to_go_back_to(self, state: StateFolder) -> None:
         Journal(state.journal, State).write(State())
         assert cli.main(["rollback", "--state", str(state.root)]) == 2
-        assert not state.rollback_request.exists()
+        assert not Requests(state.root).asked(ROLLBACK)
+
+
+class TestQuarantine:
+    def test_none(self, state: StateFolder, capsys: pytest.CaptureFixture[str]) -> None:
+        assert cli.main(["quarantine", "--state", str(state.root)]) == 0
+        assert capsys.readouterr().out == "none\n"
+
+    def test_it_is_listed_for_a_script(self, state: StateFolder, capsys: pytest.CaptureFixture[str]) -> None:
+        Journal(state.journal, State).write(State(quarantined=("a" * 64,)))
+        assert cli.main(["quarantine", "--state", str(state.root), "--json"]) == 0
+        assert json.loads(capsys.readouterr().out) == {"quarantined": ["a" * 64], "clearing": False}
+        assert not Requests(state.root).asked(PARDON)
+
+    def test_the_wish_to_lift_it_is_left_for_the_agent(self, state: StateFolder, capsys: pytest.CaptureFixture[str]) -> None:
+        assert cli.main(["quarantine", "--state", str(state.root), "--clear"]) == 0
+        assert Requests(state.root).asked(PARDON)
+        assert "the agent will when it starts" in capsys.readouterr().out
 
 
 class TestUsage:
-    @pytest.mark.parametrize("command", ["status", "verify", "rollback"])
+    @pytest.mark.parametrize("command", ["status", "verify", "rollback", "quarantine"])
     def test_no_state_folder(self, command: str, tmp_path: Path) -> None:
         assert cli.main([command, "--state", str(tmp_path / "none")]) == 2
 

@@ -9,111 +9,15 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tuf.api.metadata import TargetFile
 
-from edge_agent.clock import BUILT_AT, SystemClock
 from edge_agent.errors import Reject, Retry
-from edge_agent.storage.journal import Journal
-from edge_agent.trust.client import Trust
-from edge_agent.trust.time import TrustedTime
-from edge_agent.update.executor import Executor, Parts
-from edge_agent.update.inbox import Addressee, Inbox
 from edge_agent.update.phases import Phase
-from edge_agent.update.probation import Conduct, Terms
-from edge_agent.update.slots import Slots
+from edge_agent.update.requests import ROLLBACK
 from edge_agent.update.state import State
 from fleet_contract import blocks
 from fleet_contract.bundle import Bundle
-from fleet_contract.messages import Event
-from tests.fakes.agent_repository import DEVICE, PROFILE, MemoryRepository, campaign
+from tests.fakes.agent_device import ONE, THREE, TWO, Device
+from tests.fakes.agent_repository import campaign
 from tests.fakes.agent_run_models import bundle
-from tests.fakes.agent_run_world import FakeClock, FakeStore
-from tests.fakes.agent_world import MemoryFiles, ScriptedHost
-from tests.fakes.small_bundle import small_bundle
-
-ONE, TWO, THREE = (small_bundle(f"{number}.0.0", model=bytes(30_000) + bytes([number])) for number in (1, 2, 3))
-
-
-class Clock(FakeClock):
-    """Orders are dated by the real day; time passes when the test says so."""
-
-    def now(self) -> datetime:
-        return SystemClock().now()
-
-
-class Device:
-    """An agent's update machinery on a folder; `restart` is a new process on it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.repository = MemoryRepository()
-        self.files = MemoryFiles(self.repository.files)
-        self.store = FakeStore()
-        self.clock = Clock()
-        self.slots = Slots(folder / "slots")
-        self.journal = Journal(folder / "journal.json", State)
-        self.conduct = Conduct()
-        self.recall = False
-        for archive in (ONE, TWO, THREE):
-            self.repository.publish(archive)
-        self.restart()
-
-    def restart(self) -> None:
-        self.host = ScriptedHost()
-        time = TrustedTime(self.folder / "time.json", self.clock, BUILT_AT)
-        trust = Trust(self.folder / "tuf", self.repository.root_v1, self.files, time)
-        self.inbox = Inbox(Addressee(DEVICE, PROFILE), trust, self.store, time)
-        parts = Parts(
-            profile=PROFILE,
-            journal=self.journal,
-            slots=self.slots,
-            inbox=self.inbox,
-            trust=trust,
-            files=self.files,
-            host=self.host,
-            store=self.store,
-            clock=self.clock,
-            observe=lambda: self.conduct,
-            recall=lambda: self.recall,
-            recalled=lambda: setattr(self, "recall", False),
-            terms=Terms(inputs=16, time_s=10),
-        )
-        self.executor = Executor(parts, self.journal.read() or State())
-
-    @property
-    def state(self) -> State:
-        return self.executor.state
-
-    @property
-    def version(self) -> str | None:
-        return self.state.active.version if self.state.active else None
-
-    def order(self, archive: bytes, counter: int = 1, **changes: object) -> None:
-        self.inbox.put(self.repository.order(archive, counter, **changes))
-
-    def settle(self) -> None:
-        """Turn until nothing more happens at once."""
-        for _ in range(50):
-            if not self.executor.turn():
-                return
-        raise AssertionError(f"still busy: {self.state}")
-
-    def until(self, phase: Phase) -> None:
-        while self.state.phase is not phase:
-            assert self.executor.turn(), f"stuck while {self.state.phase}"
-
-    def answer(self, archive: bytes, count: int = 16, crashes: int = 0) -> None:
-        self.conduct = Conduct(Bundle(archive).sha256, count, crashes)
-
-    def install(self, archive: bytes, counter: int = 1) -> None:
-        self.order(archive, counter)
-        self.answer(archive)
-        self.settle()
-        assert self.version == Bundle(archive).manifest.version
-
-    def events(self) -> list[str]:
-        return [event.kind for event in self.store.of(Event)]
-
-    def last(self, kind: str) -> dict:
-        return next(event.detail for event in reversed(self.store.of(Event)) if event.kind == kind)
 
 
 @pytest.fixture
@@ -158,11 +62,11 @@ class TestTheWayThrough:
 
     def test_the_next_bundle_goes_to_the_other_slot_and_takes_only_what_differs(self, device: Device) -> None:
         device.install(ONE)
-        before = device.slots.bundle("a").read_bytes()
+        before = device.slots.path("a").read_bytes()
         device.files.sent.clear()
         device.install(TWO, 2)
         assert (device.state.active.slot, device.state.previous.version) == ("b", "1.0.0")
-        assert device.slots.bundle("a").read_bytes() == before
+        assert device.slots.path("a").read_bytes() == before
         assert len(device.files.sent) < len(TWO) // 4096 // 2
         assert device.last("update.verifying")["reused_bytes"] > 20_000
 
@@ -186,7 +90,7 @@ class TestTheWayThrough:
 
     def test_bundles_are_read_only_and_private(self, device: Device) -> None:
         device.install(ONE)
-        assert device.slots.bundle("a").stat().st_mode & 0o777 == 0o400
+        assert device.slots.path("a").stat().st_mode & 0o777 == 0o400
 
 
 class TestBadOrders:
@@ -280,7 +184,7 @@ class TestBadBundles:
         device.order(TWO, 2)
         device.until(Phase.PROBATION)
         device.files.offline = True
-        device.answer(TWO, 3, crashes=1)
+        device.answer(TWO, 3, crashes=2)
         device.settle()
         assert (device.version, device.state.phase, device.host.active_sha256) == ("1.0.0", Phase.IDLE, Bundle(ONE).sha256)
         assert device.events()[-2:] == ["update.rejected", "update.rolled-back"]
@@ -288,14 +192,14 @@ class TestBadBundles:
             "sha256": Bundle(TWO).sha256,
             "version": "2.0.0",
             "to": Bundle(ONE).sha256,
-            "code": "probation",
-            "message": "its worker crashed during the probation",
+            "code": "probation-crash",
+            "message": "its worker crashed: 2 times in 5 requests",
         }
 
     def test_a_first_bundle_that_crashes_leaves_none(self, device: Device) -> None:
         device.order(ONE)
         device.until(Phase.PROBATION)
-        device.answer(ONE, 0, crashes=1)
+        device.answer(ONE, 0, crashes=2)
         device.settle()
         assert (device.version, device.host.active_sha256, device.state.phase) == (None, None, Phase.IDLE)
 
@@ -344,7 +248,7 @@ class TestTheWorldIsNotReady:
     def test_what_the_disk_lost_is_fetched_again(self, device: Device) -> None:
         device.order(ONE)
         device.until(Phase.VERIFYING)
-        part = device.slots.part("a")
+        part = device.slots.staging(device.state).part()
         part.write_bytes(b"\x00" * len(ONE))
         device.answer(ONE)
         device.settle()
@@ -367,7 +271,7 @@ class TestRestart:
         device.install(ONE)
         device.order(TWO, 2)
         device.until(Phase.PROBATION)
-        device.answer(TWO, 0, crashes=1)
+        device.answer(TWO, 0, crashes=2)
         device.until(Phase.REVERTING)
         device.restart()
         device.settle()
@@ -388,15 +292,15 @@ class TestRestart:
         device.until(phase)
         for _ in range(6):
             device.restart()
-            device.executor._boot()
+            device.executor._recover()
         device.settle()
-        assert device.last("update.rejected")["code"] == "too-many-starts"
+        assert device.last("update.rejected")["code"] == "exhausted"
         assert (device.version, device.host.active_sha256) == ("1.0.0", Bundle(ONE).sha256)
 
     def test_an_active_bundle_that_rotted_gives_way_and_is_fetched_again(self, device: Device) -> None:
         device.install(ONE)
         device.install(TWO, 2)
-        path = device.slots.bundle("b")
+        path = device.slots.path("b")
         path.chmod(0o600)
         path.write_bytes(b"\x00" + TWO[1:])
         device.restart()
@@ -445,9 +349,9 @@ class TestRecall:
         device.install(ONE)
         device.install(TWO, 2)
         device.files.offline = True
-        device.recall = True
+        device.recall()
         device.settle()
-        assert (device.version, device.recall) == ("1.0.0", False)
+        assert (device.version, device.requests.asked(ROLLBACK)) == ("1.0.0", False)
         device.files.offline = False
         device.restart()
         device.order(TWO, 2)
@@ -458,15 +362,15 @@ class TestRecall:
         device.install(ONE)
         device.order(TWO, 2)
         device.until(Phase.PROBATION)
-        device.recall = True
+        device.recall()
         device.settle()
-        assert (device.version, device.recall) == ("1.0.0", False)
+        assert (device.version, device.requests.asked(ROLLBACK)) == ("1.0.0", False)
 
     def test_with_nothing_to_go_back_to_it_says_so(self, device: Device) -> None:
         device.install(ONE)
-        device.recall = True
+        device.recall()
         device.settle()
-        assert (device.version, device.recall) == ("1.0.0", False)
+        assert (device.version, device.requests.asked(ROLLBACK)) == ("1.0.0", False)
         assert "no previous bundle" in device.state.error
 
 
