@@ -117,9 +117,14 @@ def _post(server: Server, context: ssl.SSLContext, request: EnrolRequest) -> Enr
     status, body = _request(server, context, "POST", "/v1/enrol", msgspec.json.encode(request))
     if status not in (http.HTTPStatus.OK, http.HTTPStatus.CREATED):
         raise _refusal(status, body)
+    return read_answer(body)
+
+
+def read_answer(body: bytes) -> EnrolAnswer:
+    """Raises Reject."""
     try:
         return msgspec.json.decode(body, type=EnrolAnswer)
-    except msgspec.DecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise Reject(f"the server's answer is malformed: {error}", code="bad-answer") from error
 
 
@@ -174,7 +179,7 @@ def _request(server: Server, context: ssl.SSLContext, method: str, path: str, bo
 def _refusal(status: int, body: bytes) -> Reject | Retry:
     try:
         problem = msgspec.json.decode(body, type=_ErrorBody).error
-    except msgspec.DecodeError:
+    except (ValueError, RecursionError):
         problem = _Problem(message=f"HTTP status {status}")
     kind = Retry if status >= http.HTTPStatus.INTERNAL_SERVER_ERROR else Reject
     return kind(f"the server refused: {problem.message}", code=problem.code)

@@ -47,7 +47,7 @@ def load(folder: Path) -> Identity | None:
     try:
         device = msgspec.json.decode((folder / DEVICE).read_bytes(), type=Device)
         root = (folder / ROOT).read_bytes()
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise Fatal(f"the identity in {folder} is damaged ({error}); remove the folder and enrol again", code="identity") from error
     return Identity(device, folder, root)
 

@@ -13,7 +13,7 @@ import msgspec
 
 from fleet_contract import archive, blocks, content, limits, names
 from fleet_contract.content import Content
-from fleet_contract.errors import BadBundle, ContractError, UnknownVersion
+from fleet_contract.errors import BadBundle, UnknownVersion
 
 VERSION = 1
 MANIFEST = "manifest.json"
@@ -292,6 +292,6 @@ def _parse_manifest(data: bytes) -> Manifest:
         names.name(manifest.version, "version")
     except UnknownVersion:
         raise
-    except (ContractError, msgspec.DecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise BadBundle(f"malformed manifest: {error}", field=MANIFEST) from error
     return manifest

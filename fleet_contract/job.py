@@ -52,7 +52,8 @@ class Gate(msgspec.Struct, frozen=True):
 
 
 class JobResult(msgspec.Struct, frozen=True, kw_only=True):
-    """`accepted` is whether every gate passed; then `bundle` and `releases` (signed, next version) are files in the job's folder."""
+    """`accepted` is whether every gate passed; then `bundle`, `releases` (signed, next version) and the `deltas` that it
+    lists are files in the job's folder."""
 
     accepted: bool
     reason: str
@@ -60,6 +61,7 @@ class JobResult(msgspec.Struct, frozen=True, kw_only=True):
     metrics: dict[str, float] = {}
     bundle: str | None = None
     releases: str | None = None
+    deltas: list[str] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -88,5 +90,7 @@ def _read(path: Path, kind: type):
         if path.stat().st_size > limits.MAX_MANIFEST_BYTES:
             raise BadJob(f"{path.name} is too large", field=path.name, limit=limits.MAX_MANIFEST_BYTES)
         return msgspec.json.decode(path.read_bytes(), type=kind)
-    except (OSError, msgspec.DecodeError) as error:
+    except BadJob:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
         raise BadJob(f"{path.name}: {error}", field=path.name) from error

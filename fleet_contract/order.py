@@ -13,7 +13,6 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from fleet_contract import limits, names
 from fleet_contract.errors import (
-    BadName,
     BadOrder,
     OrderExpired,
     OrderForgery,
@@ -80,10 +79,12 @@ def sign(order: Order, key: Ed25519PrivateKey) -> bytes:
 
 
 def open_signed(envelope: bytes, keys: Mapping[str, Ed25519PublicKey]) -> Order:
-    """Return the order inside, once one of `keys` (by key id) has signed it. Raises OrderForgery, UnknownVersion, TooLarge or BadOrder.
+    """Return the order inside, once one of `keys` (by key id) has signed it. Raises OrderForgery, UnknownVersion, TooLarge or BadOrder."""
+    return open_by(envelope, keys)[1]
 
-    The payload is not parsed before its signature holds.
-    """
+
+def open_by(envelope: bytes, keys: Mapping[str, Ed25519PublicKey]) -> tuple[str, Order]:
+    """As open_signed, with the id of the key that signed it. The payload is not parsed before its signature holds."""
     if len(envelope) > limits.MAX_ORDER_BYTES:
         raise TooLarge(f"order of {len(envelope)} bytes, at most {limits.MAX_ORDER_BYTES}", field="order", limit=limits.MAX_ORDER_BYTES)
     try:
@@ -93,9 +94,10 @@ def open_signed(envelope: bytes, keys: Mapping[str, Ed25519PublicKey]) -> Order:
         raise BadOrder(f"the order is not a DSSE envelope: {error}", field="order") from error
     if opened.payload_type != PAYLOAD_TYPE:
         raise BadOrder(f"payload type {opened.payload_type!r} is not {PAYLOAD_TYPE!r}", field="payloadType")
-    if not any(_holds(signature, payload, keys) for signature in opened.signatures[:16]):
+    signer = next((signature.keyid for signature in opened.signatures[:16] if _holds(signature, payload, keys)), None)
+    if signer is None:
         raise OrderForgery("no trusted orders key has signed this order", field="signatures")
-    return _parse(payload)
+    return signer, _parse(payload)
 
 
 def check(order: Order, *, device: str, profile: str, now: datetime, newest_counter: int) -> Order:
@@ -125,8 +127,12 @@ def _parse(payload: bytes) -> Order:
         names.device_id(order.device)
         names.name(order.profile, "profile")
         names.path(order.target_path, "target_path")
-    except (BadName, msgspec.DecodeError, RecursionError) as error:
+    except UnknownVersion:
+        raise
+    except (ValueError, RecursionError) as error:
         raise BadOrder(f"the order's payload is malformed: {error}", field="payload") from error
+    if not 0 <= order.counter <= limits.MAX_COUNT:
+        raise BadOrder(f"order counter {order.counter} is out of range", field="counter", limit=limits.MAX_COUNT)
     if order.issued_at.tzinfo is None or order.not_after.tzinfo is None:
         raise BadOrder("order times must carry a time zone", field="not_after")
     if order.not_after - order.issued_at > timedelta(seconds=limits.MAX_ORDER_LIFETIME_S):

@@ -64,7 +64,7 @@ def clear_state(home: Path) -> None:
 def last_ports(home: Path) -> Ports:
     try:
         return msgspec.json.decode((home / "run" / "ports.json").read_bytes(), type=Ports)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, ValueError):
         return Ports()
 
 

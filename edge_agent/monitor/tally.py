@@ -35,5 +35,5 @@ def from_mark(mark: str | None) -> Tally:
         return Tally()
     try:
         return msgspec.json.decode(mark, type=Tally)
-    except msgspec.DecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise Fatal(f"the outbox's mark {MARK!r} is damaged: {error}", code="store") from error

@@ -24,7 +24,7 @@ class Journal(Generic[T]):
             return self._decoder.decode(self._path.read_bytes())
         except FileNotFoundError:
             return None
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError) as error:
             raise Reject(f"{self._path} is damaged: {error}", code="damaged") from error
         except OSError as error:
             raise Retry(f"{self._path}: {error}", code="disk") from error

@@ -130,7 +130,7 @@ def _born(pid: int) -> str | None:
 def _read_process(folder: Path) -> _Process | None:
     try:
         return msgspec.json.decode((folder / PROCESS).read_bytes(), type=_Process)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, ValueError):
         return None
 
 
@@ -139,7 +139,7 @@ def _newest_progress(folder: Path) -> Progress | None:
     for line in reversed(_tail(folder / PROGRESS).split(b"\n")[:-1]):
         try:
             progress = msgspec.json.decode(line, type=Progress)
-        except msgspec.DecodeError:
+        except ValueError:
             continue
         return progress if 0 <= progress.share <= 1 else None
     return None

@@ -42,7 +42,7 @@ def load_checkpoint(task: Task, splits: Splits, folder: Path) -> Trained:
     try:
         about = msgspec.json.decode((folder / _ABOUT).read_bytes(), type=_About)
         state = torch.load(io.BytesIO((folder / _WEIGHTS).read_bytes()), weights_only=True)
-    except (OSError, msgspec.DecodeError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except (OSError, ValueError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
         raise BadInput(f"{folder} holds no trained model: {error}", field=str(folder)) from error
     if (about.task_sha256, about.data_sha256) != (task.sha256, splits.sha256):
         raise BadInput(f"the task file or its data have changed since {folder} was trained", field=str(folder))
