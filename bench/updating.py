@@ -27,7 +27,6 @@ from edge_agent.storage.journal import Journal
 from edge_agent.trust.client import Trust
 from edge_agent.trust.time import TrustedTime
 from edge_agent.update.executor import Executor
-from edge_agent.update.fetch import FetchDelivery
 from edge_agent.update.inbox import Addressee, Inbox
 from edge_agent.update.loop import UpdateLoop
 from edge_agent.update.parts import Parts
@@ -39,6 +38,7 @@ from edge_agent.update.state import State
 from fleet_contract.backoff import Backoff
 from fleet_contract.bundle import Bundle, Limits
 from tests.fakes import agent_run_models as models
+from tests.fakes.agent_device import downloads
 from tests.fakes.agent_repository import DEVICE, PROFILE, MemoryRepository
 
 BUNDLES = 4
@@ -128,7 +128,7 @@ class Device:
             slots=Slots(state / "slots"),
             inbox=self.inbox,
             trust=trust,
-            delivery=FetchDelivery(files),
+            delivery=downloads(files, trust, clock),
             host=self.host,
             store=store,
             clock=clock,

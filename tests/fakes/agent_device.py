@@ -1,15 +1,19 @@
 """An agent's update machinery on a folder, against a real TUF repository, with a host that does as it is told."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 from edge_agent.clock import SystemClock
-from edge_agent.ports import Conduct, Delivery
+from edge_agent.delivery.downloads import Downloads, Ways
+from edge_agent.delivery.pace import Manners
+from edge_agent.delivery.transport import Errand
+from edge_agent.errors import Retry
+from edge_agent.ports import Clock, Conduct, FileFetcher
 from edge_agent.storage.journal import Journal
 from edge_agent.trust.client import Trust
 from edge_agent.trust.time import TrustedTime
 from edge_agent.update.executor import Executor
-from edge_agent.update.fetch import FetchDelivery
 from edge_agent.update.inbox import Addressee, Inbox
 from edge_agent.update.parts import Parts
 from edge_agent.update.phases import Phase
@@ -27,11 +31,32 @@ from tests.fakes.small_bundle import small_bundle
 ONE, TWO, THREE = (small_bundle(f"{number}.0.0", model=bytes(30_000) + bytes([number])) for number in (1, 2, 3))
 
 
-class Clock(FakeClock):
+class RealDay(FakeClock):
     """Orders are dated by the real day; time passes when the test says so."""
 
     def now(self) -> datetime:
         return SystemClock().now()
+
+
+class FileTransport:
+    """One to one, straight from the files."""
+
+    way = "mqtt"
+
+    def __init__(self, files: FileFetcher) -> None:
+        self._files = files
+
+    def carry(self, errand: Errand) -> Iterator[tuple[int, bytes]]:
+        while errand.need:
+            before = len(errand.need)
+            yield from self._files.blocks(errand.path, errand.block_bytes, sorted(errand.need))
+            if len(errand.need) == before:
+                raise Retry(f"no right block of {errand.path} came", code="bad-block")
+
+
+def downloads(files: FileFetcher, trust: Trust, clock: Clock) -> Downloads:
+    way = FileTransport(files)
+    return Downloads(Ways(way, way, way), trust.target, Manners(transport="mqtt", metered=True), clock)
 
 
 class Device:
@@ -42,14 +67,13 @@ class Device:
         self.repository = MemoryRepository()
         self.files = MemoryFiles(self.repository.files)
         self.store = FakeStore()
-        self.clock = Clock()
+        self.clock = RealDay()
         self.slots = Slots(folder / "slots")
         self.journal = Journal(folder / "journal.json", State)
         self.requests = Requests(folder)
         self.conducts: dict[str, Conduct] = {}
         for archive in (ONE, TWO, THREE):
             self.repository.publish(archive)
-        self.delivery: Delivery = FetchDelivery(self.files)
         self.restart()
 
     def restart(self) -> None:
@@ -64,7 +88,7 @@ class Device:
             slots=self.slots,
             inbox=self.inbox,
             trust=trust,
-            delivery=self.delivery,
+            delivery=downloads(self.files, trust, self.clock),
             host=self.host,
             store=self.store,
             clock=self.clock,
