@@ -81,17 +81,18 @@ class Downloads:
 
     def _fill(self, job: "_Job", held: Sequence[Held], patch: Path) -> Fetched:
         here = job.target.length - job.part.lacking_bytes
-        delta_bytes = self._by_delta(job, held, patch)
-        if delta_bytes and not job.part.need:
-            return Fetched(delta_bytes, here, "delta")
         if not job.part.need:
             return Fetched(0, here, "nothing")
+        delta_bytes = self._by_delta(job, held, patch)
+        if not job.part.need:
+            return Fetched(delta_bytes, here, "delta")
+        lacking_bytes = job.part.lacking_bytes
         way = self._by_blocks(job)
-        return Fetched(delta_bytes + job.target.length - here, here, way)
+        return Fetched(delta_bytes + lacking_bytes, job.target.length - lacking_bytes, way)
 
     def _by_delta(self, job: "_Job", held: Sequence[Held], patch: Path) -> int:
         """How many bytes it cost; the part tells whether it helped."""
-        chosen = deltas.choose(job.target, held, job.part.lacking_bytes, self._look_up) if job.part.need else None
+        chosen = deltas.choose(job.target, held, job.part.lacking_bytes, self._look_up)
         if chosen is None:
             return 0
         with open_part(patch, chosen.target.index) as file:

@@ -46,8 +46,9 @@ class Device:
 
     def __init__(self, way: str, service: FileService, folder: Path, clock: Clock, manners: Manners | None = None) -> None:
         self.service, self.link, self.part = service, FakeLink(), folder / "part"
+        self.clock = clock
         ids = itertools.count()
-        self.exchange = Exchange(self.link, clock, new_id=lambda: f"r{next(ids)}", poll_s=0.01)
+        self.exchange = Exchange(self.link, clock, new_id=lambda: f"r{next(ids)}", poll_s=0.002)
         service.serve(self.link, self.exchange)
         self.files = OneToOne(self.exchange, patience=PATIENCE, backoff=AT_ONCE)
         bounds = Bounds(deadline_s=30.0, min_bytes_per_s=1.0, grace_s=5.0, stall_s=0.3)
