@@ -36,7 +36,11 @@ class DatedSocket(ssl.SSLSocket):
         super().do_handshake(block)
         context = self.context
         if isinstance(context, DatedContext):
-            _check_end(self.getpeercert() or {}, context.floor(), "the server's certificate")
+            try:
+                _check_end(self.getpeercert() or {}, context.floor(), "the server's certificate")
+            except ssl.SSLCertVerificationError:
+                self.close()
+                raise
 
 
 class DatedContext(ssl.SSLContext):

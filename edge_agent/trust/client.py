@@ -37,7 +37,9 @@ class Trust:
         """Walk root, timestamp, snapshot and targets to the newest. Raises Retry with code offline, deadline, disk, tuf-expired, tuf-untrusted
         or tuf-rollback; what was verified before it stays on disk."""
         self._view = None
-        self._view = self._workflow().run()
+        view = self._workflow().run()
+        self._time.forget(ORDERS, list(rules.role_keys(view.targets, ORDERS)))
+        self._view = view
 
     def orders_keys(self) -> dict[str, Ed25519PublicKey]:
         """By our key id, as the verified targets metadata delegates them. Raises Retry."""
@@ -47,10 +49,8 @@ class Trust:
         """An order that the orders keys have signed is a witness of time, while it does not contradict the metadata that is held:
         a stolen orders key can then not make a device refuse the metadata that revokes it. Raises Retry."""
         view = self._fresh_view()
-        keys = sorted(rules.role_keys(view.targets, ORDERS))
-        self._time.forget(ORDERS, keys)
         if issued_at < view.expires():
-            self._time.raise_floor(issued_at, ORDERS, keys)
+            self._time.raise_floor(issued_at, ORDERS, list(rules.role_keys(view.targets, ORDERS)))
 
     def target(self, path: str) -> Target:
         """What the releases role says of this target. Raises Retry (also while the metadata does not have it) or Reject (no block index)."""

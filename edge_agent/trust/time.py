@@ -11,9 +11,11 @@ import msgspec
 from edge_agent.errors import Reject
 from edge_agent.ports import Clock
 from edge_agent.storage.journal import Journal
+from fleet_contract import limits
 
 log = logging.getLogger(__name__)
 
+_SKEW = timedelta(seconds=limits.MAX_CLOCK_SKEW_S)
 _AHEAD = timedelta(days=400)
 """A clock so far beyond everything signed is more likely wrong than the fleet asleep."""
 
@@ -54,8 +56,8 @@ class TrustedTime:
         return self._clock.monotonic_s()
 
     def behind(self) -> bool:
-        """Whether the wall clock is known to be wrong: earlier than something signed."""
-        return self._clock.now() < self.floor()
+        """Whether the wall clock is known to be wrong: well before something that was signed."""
+        return self._clock.now() + _SKEW < self.floor()
 
     def offset_s(self) -> float:
         """Constant while nobody sets the wall clock."""

@@ -1,6 +1,7 @@
 """A real TUF repository in memory, laid out and delegated as the fleet server lays out its own, with keys to sign anything."""
 
 import hashlib
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -10,6 +11,7 @@ from tuf.api.metadata import DelegatedRole, Delegations, Metadata, MetaFile, Roo
 from fleet_contract import blocks
 from fleet_contract.bundle import Bundle, target_path
 from fleet_contract.order import Order, SamplingCampaign, sign
+from fleet_contract.release import SIGNED_AT
 
 DEVICE, PROFILE = "dev-1", "generic-x86-64"
 LIFETIME = timedelta(days=30)
@@ -18,7 +20,8 @@ LIFETIME = timedelta(days=30)
 class MemoryRepository:
     """`files` maps the path of a Want to bytes, and is what a device sees."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._now = now
         self.files: dict[str, bytes] = {}
         self.orders_key = Ed25519PrivateKey.generate()
         self._root_keys = [CryptoSigner.generate_ed25519() for _ in range(3)]
@@ -27,8 +30,8 @@ class MemoryRepository:
         self._root = self._make_root()
         self._sign_root()
         self.root_v1 = self.files["metadata/1.root.json"]
-        self._releases = Targets(version=1, expires=_later())
-        self._targets = Targets(version=1, expires=_later(), delegations=self._delegations())
+        self._releases = Targets(version=1, expires=self._later())
+        self._targets = Targets(version=1, expires=self._later(), delegations=self._delegations())
         self.commit()
 
     def publish(self, archive: bytes, *, custom: dict | None = None, sha256: str | None = None) -> str:
@@ -43,19 +46,29 @@ class MemoryRepository:
         self.commit()
         return path
 
-    def commit(self, *, expires: datetime | None = None) -> None:
-        """Sign targets, releases, snapshot and timestamp as they are now."""
+    def commit(self, *, expires: datetime | None = None, signed_at: object = None) -> None:
+        """Sign targets, releases, snapshot and timestamp as they are now; `signed_at` is what the timestamp says of its own time."""
         self._put(f"{self._targets.version}.targets.json", self._targets, "targets")
         self._put(f"{self._releases.version}.releases.json", self._releases, "releases")
         self._versions = {role: version + 1 for role, version in self._versions.items()}
         meta = {"targets.json": MetaFile(self._targets.version), "releases.json": MetaFile(self._releases.version)}
-        snapshot = Snapshot(version=self._versions["snapshot"], expires=_later(), meta=meta)
+        snapshot = Snapshot(version=self._versions["snapshot"], expires=self._later(), meta=meta)
         self._put(f"{snapshot.version}.snapshot.json", snapshot, "snapshot")
-        timestamp = Timestamp(version=self._versions["timestamp"], expires=expires or _later(), snapshot_meta=MetaFile(snapshot.version))
+        timestamp = Timestamp(
+            version=self._versions["timestamp"], expires=expires or self._later(), snapshot_meta=MetaFile(snapshot.version)
+        )
+        timestamp.unrecognized_fields[SIGNED_AT] = self._now().isoformat() if signed_at is None else signed_at
         self._put("timestamp.json", timestamp, "timestamp")
+
+    def renew_targets(self) -> None:
+        """What its offline keys do from time to time: the same content, with more life."""
+        for signed in (self._targets, self._releases):
+            signed.version += 1
+            signed.expires = self._later()
 
     def rotate_root(self, *, replace_timestamp_key: bool = False) -> None:
         self._root.version += 1
+        self._root.expires = self._later()
         if replace_timestamp_key:
             old, self._keys["timestamp"] = self._keys["timestamp"], CryptoSigner.generate_ed25519()
             self._root.revoke_key(old.public_key.keyid, "timestamp")
@@ -66,7 +79,7 @@ class MemoryRepository:
     def order(self, archive: bytes, counter: int = 1, *, key: Ed25519PrivateKey | None = None, **changes: object) -> bytes:
         """A signed envelope for this bundle."""
         manifest = Bundle(archive).manifest
-        now = datetime.now(UTC)
+        now = self._now()
         fields = {
             "device": DEVICE,
             "profile": PROFILE,
@@ -80,7 +93,7 @@ class MemoryRepository:
         return sign(Order(**{**fields, **changes}), key or self.orders_key)
 
     def _make_root(self) -> Root:
-        root = Root(version=1, expires=_later(), consistent_snapshot=True)
+        root = Root(version=1, expires=self._later(), consistent_snapshot=True)
         for signer in self._root_keys:
             root.add_key(signer.public_key, "root")
         root.roles["root"].threshold = 2
@@ -103,6 +116,9 @@ class MemoryRepository:
         }
         return Delegations({releases.keyid: releases, orders.keyid: orders}, roles)
 
+    def _later(self) -> datetime:
+        return self._now().replace(microsecond=0) + LIFETIME
+
     def _put(self, name: str, signed: object, role: str) -> None:
         metadata = Metadata(signed)
         metadata.sign(self._keys[role])
@@ -111,7 +127,3 @@ class MemoryRepository:
 
 def campaign(name: str = "c1") -> SamplingCampaign:
     return SamplingCampaign(id=name, max_items=10, max_bytes=1_000)
-
-
-def _later() -> datetime:
-    return datetime.now(UTC).replace(microsecond=0) + LIFETIME
