@@ -31,11 +31,12 @@ from fleet_server.mqtt.passes import PassRules
 from fleet_server.mqtt.supervisor import BrokerChild, choose
 from fleet_server.ports import BrokerState
 from fleet_server.running import Ports, RunState
-from fleet_server.services import devices, orders, quarantine, records
+from fleet_server.services import devices, orders, quarantine, records, trust
 from fleet_server.services.control import Control
 from fleet_server.settings import BROKERS, Settings
 from fleet_server.tables import database
 from fleet_server.trust.device_ca import SERVER_IDENTITY, DeviceCa
+from fleet_server.trust.keys import OnlineKeys
 from fleet_server.trust.orders import Ed25519OrderSigner
 from fleet_server.trust.permits import Permits
 from fleet_server.trust.repository import TufRepository
@@ -146,6 +147,7 @@ def _assemble(
     places: _Places, engine, authority: DeviceCa, link: FleetLink, broker: LiveBroker, admission: Admission, stack: ExitStack
 ) -> Fleet:
     home, settings = places.home, places.settings
+    repository = TufRepository(home / "tuf", home / "keys", utc_now).opened()
     runner = LocalRunner(python=settings.job_python or sys.executable)
     stack.callback(runner.close)
     loop = ControlLoop()
@@ -154,8 +156,8 @@ def _assemble(
         home=home,
         engine=engine,
         authority=authority,
-        repository=TufRepository(home / "tuf", home / "keys", utc_now),
-        signer=Ed25519OrderSigner(home / "keys" / "orders.pem"),
+        repository=repository,
+        signer=Ed25519OrderSigner(OnlineKeys(home / "keys"), lambda: repository.trusted("orders")),
         link=link,
         broker=broker,
         runner=runner,
@@ -175,12 +177,13 @@ def _assemble(
 
 
 def _ticker(fleet: Fleet, link: FleetLink, admit: Callable[[], None]) -> Callable[[], None]:
-    control, refresh = Control(fleet), Every(_REFRESH_S)
+    control, refresh, reminder = Control(fleet), Every(_REFRESH_S), trust.Reminder(fleet.repository.expiries)
 
     def tick() -> None:
         admit()
         if refresh.due():
             fleet.repository.refresh()
+            reminder.remind(fleet.now())
         if link.stale.is_set() and link.connected:
             link.publish_all(orders.current(fleet.engine))
         control.tick(fleet.now())

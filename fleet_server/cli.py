@@ -1,4 +1,4 @@
-"""The command line: init | up | token create | broker-files | migrate. Exit codes: 0 ok, 1 failed, 2 bad input."""
+"""The command line: init | up | token create | trust ... | broker-files | migrate. Exit codes: 0 ok, 1 failed, 2 bad input."""
 
 import json
 import logging
@@ -13,21 +13,22 @@ from typing import Annotated
 import typer
 from sqlalchemy.exc import SQLAlchemyError
 
+from fleet_contract import online_keys
 from fleet_contract.errors import ContractError
 from fleet_server import founding, settings
 from fleet_server.errors import BadRequest, Conflict, NotFound, ServerError
 from fleet_server.founding import Listening
+from fleet_server.options import AsJson, Home
 from fleet_server.services import tokens
 from fleet_server.tables import database
+from fleet_server.trust.cli import app as trust_app
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="The control plane of a fleet of edge devices."
 )
 token_app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="API tokens.")
 app.add_typer(token_app, name="token")
-
-Home = Annotated[Path, typer.Option(envvar="EDGEFLEET_HOME", help="The server's folder: database, CA, online keys, repository.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+app.add_typer(trust_app, name="trust")
 
 
 @app.callback()
@@ -35,24 +36,34 @@ def options(debug: Annotated[bool, typer.Option("--debug", help="Show the traceb
     """What holds for every command; `main` acts on it."""
 
 
-@app.command(epilog="Example: fleet-server init --home ./server --keys ./offline-keys --fleet demo --host localhost")
+@app.command(epilog="Examples: fleet-server init --home ./server --host fleet.example; to try it out: ... --keys ./offline-keys")
 def init(
     home: Home,
-    keys: Annotated[Path, typer.Option(help="Folder for the offline keys (root, targets, releases). Keep it off this machine afterwards.")],
+    keys: Annotated[
+        Path | None, typer.Option(help="To try it out: make the offline keys too, unencrypted, in this folder. Move it off this machine.")
+    ] = None,
     fleet: Annotated[str, typer.Option(help="The fleet's name; part of every device's identity.")] = "demo",
     host: Annotated[str, typer.Option(help="Name or IP address by which devices reach this server.")] = "localhost",
     database_url: Annotated[str | None, typer.Option(help="Any SQLAlchemy URL; SQLite in the home by default.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a new fleet server: CA, keys, TUF repository, database and an admin token, which is shown this once."""
+    """Make a new fleet server: CA, online keys, database and an admin token, which is shown this once. Its root of trust is made elsewhere, by
+    those who hold the offline keys (docs/keys.md), unless --keys asks for all of it at once."""
     chosen = settings.check(settings.Settings(fleet=fleet, host=host, database_url=database_url))
-    token = founding.found(home.resolve(), keys.resolve(), chosen, _now)
+    token = founding.found(home.resolve(), keys.resolve() if keys else None, chosen, _now)
+    online = home.resolve() / "keys" / online_keys.FILE
     if as_json:
-        typer.echo(json.dumps({"home": str(home.resolve()), "keys": str(keys.resolve()), "fleet": fleet, "admin_token": token}))
+        made = {"home": str(home.resolve()), "keys": str(keys.resolve()) if keys else None, "online": str(online)}
+        typer.echo(json.dumps({**made, "fleet": fleet, "admin_token": token}))
         return
-    typer.echo(f"Fleet {fleet!r} is ready in {home}; its offline keys are in {keys}: move them to a safe place.")
     typer.echo(f"Admin token (shown only now): {token}")
-    typer.echo(f"Next: fleet-server up --home {home}")
+    if keys:
+        typer.echo(f"Fleet {fleet!r} is ready in {home}; its offline keys are in {keys}, unencrypted: move them to a safe place.")
+    else:
+        typer.echo(f"Take {online} to where the offline keys are kept, and there:")
+        typer.echo(f"  model-tools keys ceremony --online {online_keys.FILE} --keys KEYS --out genesis")
+        typer.echo(f"Bring the folder genesis back: fleet-server trust install --home {home} genesis")
+    typer.echo(f"{'Next' if keys else 'Then'}: fleet-server up --home {home}")
 
 
 @app.command(epilog="Example: fleet-server up --home ./server --task task.toml --releases-key ./offline-keys/releases.pem")

@@ -1,6 +1,6 @@
 """What services need from the edges of the server; app.py alone names the classes behind these."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +19,18 @@ class Target:
     sha256: str
     length: int
     blocks: BlockIndex
+
+
+@dataclass(frozen=True)
+class TrustChange:
+    """What an installation of root, targets and releases changes. `files` is what is new, by name; `revoked` and `added` are TUF key ids by role,
+    `dropped` the targets that are taken back."""
+
+    files: Mapping[str, bytes]
+    versions: Mapping[str, int]
+    revoked: Mapping[str, list[str]]
+    added: Mapping[str, list[str]]
+    dropped: list[str]
 
 
 class DeviceAuthority(Protocol):
@@ -56,8 +68,18 @@ class Repository(Protocol):
     def file(self, path: str) -> Path:
         """A servable file by its want path: `metadata/<name>` or `targets/<path>`. Raises NotFound."""
 
+    def check(self, files: Mapping[str, bytes]) -> TrustChange:
+        """What `install` of these files, by name, would change. Raises BadRequest or Conflict."""
+
+    def install(self, files: Mapping[str, bytes]) -> TrustChange:
+        """Verify new root, targets and releases metadata, serve it, and sign snapshot and timestamp. All or nothing, also when the power goes:
+        what was begun is gone on with. Raises BadRequest or Conflict."""
+
+    def expiries(self) -> Mapping[str, datetime]:
+        """By role, of the newest metadata."""
+
     def refresh(self) -> None:
-        """Re-sign snapshot and timestamp when they near their expiry."""
+        """Re-sign snapshot and timestamp when they are due."""
 
 
 class FilePermits(Protocol):
@@ -71,6 +93,9 @@ class FilePermits(Protocol):
 
 
 class OrderSigner(Protocol):
+    def keyid(self) -> str:
+        """Of the key that signs now: an order that another has signed is worth nothing any more."""
+
     def sign(self, order: Order) -> bytes:
         """DSSE envelope."""
 

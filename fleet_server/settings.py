@@ -97,8 +97,8 @@ def load(home: Path) -> Settings:
     try:
         return check(msgspec.json.decode((home / FILE).read_bytes(), type=Settings))
     except FileNotFoundError as error:
-        raise NotFound(f"{home} holds no fleet server: run `fleet-server init --home {home} --keys FOLDER` first", field="home") from error
-    except (OSError, msgspec.DecodeError) as error:
+        raise NotFound(f"{home} holds no fleet server: run `fleet-server init --home {home}` first", field="home") from error
+    except (OSError, ValueError) as error:
         raise BadRequest(f"cannot use {home / FILE}: {error}", field="home") from error
 
 

@@ -2,7 +2,22 @@
 
 from fastapi import FastAPI
 
-from fleet_server.api import audit, bundles, devices, drift, enrolment, errors, files, health, jobs, rollouts, samples, telemetry, tokens
+from fleet_server.api import (
+    audit,
+    bundles,
+    devices,
+    drift,
+    enrolment,
+    errors,
+    files,
+    health,
+    jobs,
+    rollouts,
+    samples,
+    telemetry,
+    tokens,
+    trust,
+)
 from fleet_server.api.limiting import BodyLimit
 from fleet_server.fleet import Fleet
 from fleet_server.services.metrics import registry_for
@@ -20,6 +35,7 @@ _ROUTERS = (
     samples.router,
     jobs.router,
     tokens.router,
+    trust.router,
     audit.router,
 )
 

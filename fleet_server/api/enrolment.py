@@ -62,9 +62,3 @@ def enrol(body: EnrolRequest, fleet: InFleet) -> EnrolAnswer:
 @router.get("/ca.pem", summary="The fleet CA's certificate", response_class=Response)
 def show_ca(fleet: InFleet) -> Response:
     return Response(fleet.authority.ca_pem(), media_type="application/x-pem-file")
-
-
-@router.get("/tuf/{name}", summary="A file of the signed TUF metadata", response_class=Response)
-def show_metadata(name: Word, fleet: InFleet) -> Response:
-    data = fleet.repository.metadata(name)
-    return Response(data, media_type="application/json" if data[:1] == b"{" else "application/octet-stream")

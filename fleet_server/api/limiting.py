@@ -7,8 +7,10 @@ from fleet_contract import limits
 from fleet_server.api.errors import BodyTooLarge, refuse
 
 UPLOAD_PATH = "/v1/bundles"
+TRUST_PATH = "/v1/tuf"
 MAX_UPLOAD_BYTES = limits.MAX_BUNDLE_BYTES + limits.MAX_METADATA_BYTES + limits.MAX_JSON_BODY_BYTES
 """The two parts of an upload, and the multipart frame around them."""
+_LIMITS = {UPLOAD_PATH: MAX_UPLOAD_BYTES, TRUST_PATH: limits.MAX_TRUST_UPLOAD_BYTES}
 _MAX_DIGITS = 18
 
 
@@ -22,7 +24,7 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        limit = MAX_UPLOAD_BYTES if scope["path"] == UPLOAD_PATH else limits.MAX_JSON_BODY_BYTES
+        limit = _LIMITS.get(scope["path"], limits.MAX_JSON_BODY_BYTES)
         declared = dict(scope["headers"]).get(b"content-length", b"0")
         if declared.isdigit() and (len(declared) > _MAX_DIGITS or int(declared) > limit):
             refusal = BodyTooLarge(limit)

@@ -44,6 +44,7 @@ class _FleetCollector(Collector):
         yield _by_name("edgefleet_ingest", "Messages from devices, by what became of them", "outcome", self._fleet.ingest_counts())
         yield _by_name("edgefleet_api_refusals", "Requests that were refused, by the error's code", "code", self._refusals)
         yield _broker(self._fleet)
+        yield _expiries(self._fleet)
 
 
 def _devices(connection: Connection, fleet: Fleet) -> Iterator[Metric]:
@@ -87,3 +88,10 @@ def _by_name(name: str, text: str, label: str, counts: Mapping[str, int]) -> Met
 
 def _broker(fleet: Fleet) -> Metric:
     return GaugeMetricFamily("edgefleet_broker_connected", "1 while connected to the broker", value=float(fleet.broker.state().connected))
+
+
+def _expiries(fleet: Fleet) -> Metric:
+    family = GaugeMetricFamily("edgefleet_trust_expiry_timestamp_seconds", "When signed metadata expires, Unix time", labels=["role"])
+    for role, at in sorted(fleet.repository.expiries().items()):
+        family.add_metric([role], at.timestamp())
+    return family

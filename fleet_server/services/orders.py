@@ -1,4 +1,5 @@
-"""Orders: desired state, signed. One is issued when what a device shall do has changed, or the last nears its expiry."""
+"""Orders: desired state, signed. One is issued when what a device shall do has changed, or the last nears its expiry,
+or the orders key was replaced."""
 
 from datetime import datetime, timedelta
 
@@ -33,14 +34,15 @@ def current(engine: Engine) -> dict[str, bytes]:
 
 def issue(fleet: Fleet, now: datetime) -> list[str]:
     """Bring every device's order up to its desired state and publish what is new; returns the devices concerned."""
+    keyid = fleet.signer.keyid()
     with reading(fleet.engine) as connection:
         adopts = _adoptions(connection)
-        stale = [row.id for row in connection.execute(_desired()) if _is_stale(row, now)]
+        stale = [row.id for row in connection.execute(_desired()) if _is_stale(row, keyid, now)]
     if not adopts and not stale:
         return []
     with writing(fleet.engine) as connection:
         _adopt(connection, adopts)
-        due = [row for row in connection.execute(_desired().with_for_update(of=Device)) if _is_stale(row, now)]
+        due = [row for row in connection.execute(_desired().with_for_update(of=Device)) if _is_stale(row, keyid, now)]
         signed = {row.id: _renew(connection, fleet, row, now) for row in due}
     for device, envelope in signed.items():
         fleet.link.publish_order(device, envelope)
@@ -83,14 +85,15 @@ def _desired() -> Select:
         IssuedOrder.rollout.label("last_rollout"),
         IssuedOrder.campaign.label("last_campaign"),
         IssuedOrder.not_after.label("last_not_after"),
+        IssuedOrder.signed_by.label("last_signed_by"),
         Finding.id.label("finding"),
     )
     joined = select(*columns).outerjoin(IssuedOrder, last).outerjoin(Finding, drifted)
     return joined.where(Device.desired_bundle.is_not(None), _TAKES_PART).order_by(Device.id)
 
 
-def _is_stale(row: Row, now: datetime) -> bool:
-    if row.last_not_after is None or now >= row.last_not_after - RENEW_BEFORE:
+def _is_stale(row: Row, keyid: str, now: datetime) -> bool:
+    if row.last_not_after is None or now >= row.last_not_after - RENEW_BEFORE or row.last_signed_by != keyid:
         return True
     # A device that has seen a higher counter (this database was restored from an older copy) would refuse ours.
     if row.order_counter > row.issued_counter:
@@ -105,7 +108,7 @@ def _campaign(row: Row) -> str | None:
 def _renew(connection: Connection, fleet: Fleet, device: Row, now: datetime) -> bytes:
     order = _order(connection, fleet, device, max(device.issued_counter, device.order_counter) + 1, now)
     envelope = fleet.signer.sign(order)
-    _store(connection, order, envelope, device.desired_rollout, now)
+    _store(connection, order, envelope, fleet.signer.keyid(), device.desired_rollout, now)
     return envelope
 
 
@@ -131,10 +134,11 @@ def _order(connection: Connection, fleet: Fleet, device: Row, counter: int, now:
     )
 
 
-def _store(connection: Connection, order: Order, envelope: bytes, rollout: int | None, now: datetime) -> None:
+def _store(connection: Connection, order: Order, envelope: bytes, keyid: str, rollout: int | None, now: datetime) -> None:
     campaign = order.sampling.id if order.sampling else None
     row = {"device": order.device, "counter": order.counter, "bundle": order.sha256, "rollout": rollout, "campaign": campaign}
-    connection.execute(insert(IssuedOrder).values(**row, issued_at=now, not_after=order.not_after, envelope=envelope))
+    signed = {"issued_at": now, "not_after": order.not_after, "envelope": envelope, "signed_by": keyid}
+    connection.execute(insert(IssuedOrder).values(**row, **signed))
     connection.execute(update(Device).where(Device.id == order.device).values(issued_counter=order.counter))
     detail = {"counter": order.counter, "bundle": order.sha256, "rollout": rollout, "campaign": campaign}
     audit.append(connection, audit.SERVER, "order.issue", order.device, detail, now)

@@ -1,4 +1,4 @@
-"""An order as it was signed; the newest counter of a device is its desired state."""
+"""An order as it was signed; the newest counter of a device is its desired state. `signed_by` is the id of the orders key."""
 
 from datetime import datetime
 
@@ -19,3 +19,4 @@ class IssuedOrder(SQLModel, table=True):
     issued_at: datetime = Field(sa_type=Instant)
     not_after: datetime = Field(sa_type=Instant)
     envelope: bytes
+    signed_by: str | None = None

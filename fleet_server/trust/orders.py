@@ -1,17 +1,25 @@
 """Signs deployment orders with the key that the targets role delegates to `orders`."""
 
-from pathlib import Path
+from collections.abc import Callable, Collection
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fleet_contract import order
-from fleet_server.trust import keys
+from fleet_server.trust.keys import OnlineKeys
 
 
 class Ed25519OrderSigner:
-    """Implements ports.OrderSigner."""
+    """Implements ports.OrderSigner. `trusted` are the TUF key ids that devices are told to trust with orders now."""
 
-    def __init__(self, key_file: Path) -> None:
-        """Raises BadRequest when the key file cannot be used."""
-        self._key = keys.load(key_file)
+    def __init__(self, keys: OnlineKeys, trusted: Callable[[], Collection[str]]) -> None:
+        self._keys, self._trusted = keys, trusted
+
+    def keyid(self) -> str:
+        return order.keyid(self._key().public_key())
 
     def sign(self, unsigned: order.Order) -> bytes:
-        return order.sign(unsigned, self._key)
+        return order.sign(unsigned, self._key())
+
+    def _key(self) -> Ed25519PrivateKey:
+        """Raises BadRequest when the key file cannot be used."""
+        return self._keys.key("orders", self._trusted())

@@ -1,50 +1,57 @@
-"""The TUF repository as it is served: it takes releases that were signed elsewhere, and signs snapshot and timestamp itself.
+"""The TUF repository as it is served: it takes root, targets and releases that were signed elsewhere, and signs snapshot and timestamp itself.
 
 A publication writes the target, N.releases.json, N.snapshot.json and, last, timestamp.json. Nothing before the timestamp is reachable,
-so a crash between any two of them leaves the old repository, and the next publication writes over what was left.
+so a crash between any two of them leaves the old repository, and the next publication writes over what was left. An installation can also replace
+keys and roots, which are reachable at once: it is staged first, and gone on with by whoever opens the repository next.
 """
 
-import re
+import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from tuf.api.exceptions import RepositoryError
-from tuf.api.metadata import Metadata, MetaFile, Snapshot, Timestamp
-from tuf.api.serialization import DeserializationError
-
 from fleet_contract import limits, names
 from fleet_contract.errors import BadName
-from fleet_server.errors import BadRequest, NotFound
-from fleet_server.ports import Target
-from fleet_server.storage import copy_atomic, write_atomic
-from fleet_server.trust import keys
-from fleet_server.trust.genesis import SNAPSHOT_LIFETIME, TIMESTAMP_LIFETIME
+from fleet_server.errors import BadRequest, Conflict, NotFound
+from fleet_server.ports import Target, TrustChange
+from fleet_server.storage import copy_atomic, locked, make_folder, write_atomic
+from fleet_server.trust import installation, online
+from fleet_server.trust.keys import ROLES, OnlineKeys
+from fleet_server.trust.metadata_folder import MetadataFolder, parse
 from fleet_server.trust.release import check_bundle, check_release
+from fleet_server.trust.staging import Staging
 
-_METADATA = re.compile(r"(?:[1-9][0-9]{0,9}\.)?(?:root|targets|snapshot|releases|timestamp)\.json")
+log = logging.getLogger(__name__)
 
 
 class TufRepository:
-    """Implements ports.Repository over `folder`/metadata and `folder`/targets, with the online keys in `key_folder`."""
+    """Implements ports.Repository over `folder`/metadata and `folder`/targets, with the online keys in `key_folder`.
+    Several processes may write: they wait for each other, and each reads afresh what there is."""
 
     def __init__(self, folder: Path, key_folder: Path, clock: Callable[[], datetime]) -> None:
-        """Raises BadRequest when a key cannot be used, NotFound when there is no repository."""
-        self._metadata, self._targets, self._clock = folder / "metadata", folder / "targets", clock
-        self._snapshot_key = keys.tuf_signer(key_folder / "snapshot.pem")
-        self._timestamp_key = keys.tuf_signer(key_folder / "timestamp.pem")
+        self._folder, self._targets, self._clock = folder, folder / "targets", clock
+        self._metadata = MetadataFolder(folder / "metadata")
+        self._keys, self._staging = OnlineKeys(key_folder), Staging(folder)
         self._lock = threading.Lock()
-        self.root_v1()
+
+    def opened(self) -> "TufRepository":
+        """Itself, an interrupted installation gone on with. Raises NotFound before the first."""
+        with self._writing():
+            if not self._metadata.is_founded:
+                raise NotFound(
+                    "there is no root of trust yet: hold the ceremony with online.json (`model-tools keys ceremony --help`), then "
+                    "`fleet-server trust install`",
+                    field="root",
+                )
+        return self
 
     def root_v1(self) -> bytes:
         return self.metadata("1.root.json")
 
     def metadata(self, name: str) -> bytes:
-        try:
-            return self._metadata_path(name).read_bytes()
-        except OSError as error:
-            raise NotFound(f"the repository has no metadata file {name!r}", field="path") from error
+        return self._metadata.read(name)
 
     def file(self, path: str) -> Path:
         kind, _, rest = path.partition("/")
@@ -52,7 +59,7 @@ class TufRepository:
             names.path(path)
         except BadName as error:
             raise NotFound(str(error), field="path", limit=error.limit) from error
-        found = self._metadata_path(rest) if kind == "metadata" else self._targets / rest
+        found = self._metadata.path(rest) if kind == "metadata" else self._targets / rest
         if kind not in ("metadata", "targets") or not found.is_file():
             raise NotFound(f"the repository has no file {path!r}", field="path")
         return found
@@ -61,66 +68,105 @@ class TufRepository:
         """See ports.Repository. Publishing the very same release again answers the same Target."""
         if len(releases) > limits.MAX_METADATA_BYTES:
             raise BadRequest(f"releases metadata of {len(releases)} bytes", field="releases", limit=limits.MAX_METADATA_BYTES)
-        with self._lock:
+        with self._writing():
+            self._check_root()
             found = check_bundle(bundle)
-            target = check_release(self._load("targets"), self._load("releases"), releases, found, self._clock())
-            version = _parse(releases).signed.version
-            if version == self._version("releases"):
+            target = check_release(self._metadata.load("targets"), self._metadata.load("releases"), releases, found, self._clock())
+            version = parse(releases).signed.version
+            if version == self._metadata.version("releases"):
                 return target
             name = f"{target.sha256}.{Path(target.path).name}"
             copy_atomic(bundle, self._targets / Path(target.path).parent / name)
-            write_atomic(self._metadata / f"{version}.releases.json", releases)
+            write_atomic(self._metadata.folder / f"{version}.releases.json", releases)
             self._sign_snapshot({"releases.json": version})
             return target
 
-    def refresh(self) -> None:
-        """Re-sign what has less than half of its life before it."""
-        with self._lock:
-            now = self._clock()
-            if self._load("snapshot").signed.expires - now < SNAPSHOT_LIFETIME / 2:
-                self._sign_snapshot({})
-            elif self._load("timestamp").signed.expires - now < TIMESTAMP_LIFETIME / 2:
-                self._sign_timestamp(self._load("timestamp").signed.snapshot_meta.version)
+    def check(self, files: Mapping[str, bytes]) -> TrustChange:
+        """What `install` would do. Raises BadRequest or Conflict."""
+        held = {role: self._keys.held(role) for role in ROLES}
+        return installation.check(self._metadata.standing(), files, held, self._clock())
 
-    def _sign_snapshot(self, changes: dict[str, int]) -> None:
-        old: Snapshot = self._load("snapshot").signed
-        meta = {**old.meta, **{name: MetaFile(version) for name, version in changes.items()}}
-        expires = self._clock().replace(microsecond=0) + SNAPSHOT_LIFETIME
-        snapshot = Metadata(Snapshot(version=old.version + 1, expires=expires, meta=meta))
-        snapshot.sign(self._snapshot_key)
-        write_atomic(self._metadata / f"{old.version + 1}.snapshot.json", snapshot.to_bytes())
-        self._sign_timestamp(old.version + 1)
+    def install(self, files: Mapping[str, bytes]) -> TrustChange:
+        """See ports.Repository. Installing what is there already does nothing."""
+        with self._writing():
+            found = self.check(files)
+            if found.files:
+                self._staging.commit(found.files)
+                self._go_on()
+        return found
+
+    def refresh(self) -> None:
+        """Go on with an interrupted installation; re-sign what has less than half of its life before it, and the timestamp when it is
+        TIMESTAMP_EVERY old. Nothing is signed with a clock by which root has expired: that clock is more likely wrong than right."""
+        with self._writing():
+            now = self._clock()
+            if self._metadata.load("root").signed.is_expired(now):
+                log.error("root has expired by this clock (%s): nothing is signed until the clock is right, or a new root installed", now)
+            elif online.is_snapshot_due(self._metadata.load("snapshot").signed, now):
+                self._sign_snapshot({})
+            elif online.is_timestamp_due(self._metadata.load("timestamp").signed, now):
+                self._sign_timestamp(self._metadata.version("snapshot"))
+
+    def expiries(self) -> dict[str, datetime]:
+        return {role: self._metadata.load(role).signed.expires for role in ("root", "targets", "releases", "snapshot", "timestamp")}
+
+    def newest(self) -> dict[str, bytes]:
+        """What the key holders work from, by name: every root, the newest targets and releases."""
+        standing = self._metadata.standing()
+        names = [f"{version}.root.json" for version in standing.roots]
+        names += [f"{self._metadata.version(role)}.{role}.json" for role in ("targets", "releases")]
+        return {name: self.metadata(name) for name in names}
+
+    def trusted(self, role: str) -> tuple[str, ...]:
+        """The TUF key ids that devices trust in this role. Raises NotFound before the first installation."""
+        by = self._metadata.load("root" if role in ("snapshot", "timestamp") else "targets").signed
+        return tuple(by.get_delegated_role(role).keyids)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Alone among the threads of this process and the processes of this machine."""
+        make_folder(self._folder)
+        with self._lock, locked(self._folder / "lock"):
+            self._go_on()
+            yield
+
+    def _go_on(self) -> None:
+        """Carry out what is committed: safe to be cut off anywhere and begun again. Until the timestamp at its end, devices that ask in between
+        may find a new root and an old timestamp; they try again."""
+        pending = self._staging.pending()
+        if not pending:
+            return
+        make_folder(self._metadata.folder)
+        make_folder(self._targets / "bundles")
+        for name in sorted(pending, key=_writing_order):
+            write_atomic(self._metadata.folder / name, pending[name])
+        named = {name.partition(".")[2]: int(name.partition(".")[0]) for name in pending if not name.endswith(".root.json")}
+        self._sign_snapshot(named)
+        for role in ROLES:
+            self._keys.settle(role, self.trusted(role))
+        self._staging.done()
+
+    def _check_root(self) -> None:
+        if self._metadata.load("root").signed.is_expired(self._clock()):
+            raise Conflict("root has expired: install a new one first (`model-tools keys renew root`)", field="root")
+
+    def _sign_snapshot(self, changes: Mapping[str, int]) -> None:
+        old, version = {}, 1
+        if self._metadata.is_founded:
+            before = self._metadata.load("snapshot").signed
+            old, version = {name: file.version for name, file in before.meta.items()}, before.version + 1
+        key = self._keys.key("snapshot", self.trusted("snapshot"))
+        data = online.snapshot(version, {**old, **changes}, self._clock(), key)
+        write_atomic(self._metadata.folder / f"{version}.snapshot.json", data)
+        self._sign_timestamp(version)
 
     def _sign_timestamp(self, snapshot_version: int) -> None:
-        version = self._load("timestamp").signed.version + 1
-        expires = self._clock().replace(microsecond=0) + TIMESTAMP_LIFETIME
-        timestamp = Metadata(Timestamp(version=version, expires=expires, snapshot_meta=MetaFile(snapshot_version)))
-        timestamp.sign(self._timestamp_key)
-        write_atomic(self._metadata / "timestamp.json", timestamp.to_bytes())
-
-    def _load(self, role: str) -> Metadata:
-        return _parse(self.metadata(f"{role}.json"))
-
-    def _metadata_path(self, name: str) -> Path:
-        """The file behind a name; a name without a version means the newest that the timestamp reaches."""
-        if not _METADATA.fullmatch(name):
-            raise NotFound(f"{name!r} is no metadata file of this repository", field="path")
-        role = name.removesuffix(".json")
-        if role in ("snapshot", "targets", "releases"):
-            name = f"{self._version(role)}.{name}"
-        elif role == "root":
-            name = f"{max(int(path.name.split('.')[0]) for path in self._metadata.glob('*.root.json'))}.{name}"
-        return self._metadata / name
-
-    def _version(self, role: str) -> int:
-        timestamp: Timestamp = self._load("timestamp").signed
-        if role == "snapshot":
-            return timestamp.snapshot_meta.version
-        return self._load("snapshot").signed.meta[f"{role}.json"].version
+        version = self._metadata.load("timestamp").signed.version + 1 if self._metadata.is_founded else 1
+        key = self._keys.key("timestamp", self.trusted("timestamp"))
+        write_atomic(self._metadata.folder / "timestamp.json", online.timestamp(version, snapshot_version, self._clock(), key))
 
 
-def _parse(data: bytes) -> Metadata:
-    try:
-        return Metadata.from_bytes(data)
-    except (DeserializationError, RepositoryError, ValueError) as error:
-        raise BadRequest(f"malformed TUF metadata: {error}", field="releases") from error
+def _writing_order(name: str) -> tuple[bool, int]:
+    """Roots, in their order, after what they vouch for: they are reachable at once."""
+    version, _, role = name.partition(".")
+    return role == "root.json", int(version)

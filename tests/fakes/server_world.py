@@ -20,7 +20,7 @@ from fleet_contract.messages import LANE_OF, Batch, Lane, Record, Status, encode
 from fleet_contract.order import Order
 from fleet_server.errors import BadRequest, Conflict, NotFound
 from fleet_server.fleet import Fleet
-from fleet_server.ports import BrokerState, JobLook, Target
+from fleet_server.ports import BrokerState, JobLook, Target, TrustChange
 from fleet_server.services import bundles, enrolment
 from fleet_server.services.control import Control, Outcome
 from fleet_server.services.devices import observe
@@ -71,6 +71,8 @@ class MemoryRepository:
         self._folder = folder
         self._newest = {"version": 1, "targets": []}
         self._files: dict[str, Path] = {}
+        self.installed: dict[str, bytes] = {}
+        self.expires = dict.fromkeys(("root", "targets", "releases"), START + timedelta(days=365))
         folder.mkdir(parents=True, exist_ok=True)
 
     def root_v1(self) -> bytes:
@@ -114,6 +116,21 @@ class MemoryRepository:
             raise NotFound(f"no file {path!r}", field="path")
         return self._files[path]
 
+    def check(self, files: Mapping[str, bytes]) -> TrustChange:
+        """Everything is well signed but what is empty."""
+        if not all(files.values()):
+            raise BadRequest("unsigned", field="files", code="unsigned")
+        new = {name: data for name, data in files.items() if self.installed.get(name) != data}
+        return TrustChange(new, {"root": 1, "targets": 1, "releases": 1}, {}, {}, [])
+
+    def install(self, files: Mapping[str, bytes]) -> TrustChange:
+        change = self.check(files)
+        self.installed.update(change.files)
+        return change
+
+    def expiries(self) -> Mapping[str, datetime]:
+        return self.expires
+
     def refresh(self) -> None: ...
 
 
@@ -124,8 +141,15 @@ class RealSigner:
         self._key = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
         self.keys = {order.keyid(self._key.public_key()): self._key.public_key()}
 
+    def keyid(self) -> str:
+        return next(iter(self.keys))
+
     def sign(self, unsigned: Order) -> bytes:
         return order.sign(unsigned, self._key)
+
+    def rotate(self) -> None:
+        self._key = Ed25519PrivateKey.generate()
+        self.keys = {order.keyid(self._key.public_key()): self._key.public_key()}
 
 
 class RecordingLink:

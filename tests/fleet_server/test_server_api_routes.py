@@ -43,6 +43,7 @@ NEEDS = {
     "POST /v1/devices/{device}/release": ADMIN,
     "GET /v1/tokens": ADMIN,
     "POST /v1/tokens": ADMIN,
+    "POST /v1/tuf": ADMIN,
     "POST /v1/tokens/{token}/revoke": ADMIN,
 }
 """A route that is not in this table, or a line without a route, fails a test below."""
@@ -53,6 +54,7 @@ BODIES = {
     "POST /v1/labels": {"labels": [{"sample": 1, "label": "x"}]},
     "POST /v1/jobs": {"task": "toy"},
     "POST /v1/tokens": {"role": "viewer"},
+    "POST /v1/tuf": {"files": {"2.root.json": "{}"}},
 }
 
 

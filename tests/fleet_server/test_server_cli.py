@@ -36,10 +36,10 @@ def founded(tmp_path_factory: pytest.TempPathFactory) -> Founded:
 
 
 def test_init_makes_a_home_with_no_offline_key_in_it(founded: Founded) -> None:
-    assert {path.name for path in founded.keys.iterdir()} == {
+    assert {path.name for path in founded.keys.glob("*.pem")} == {
         f"{name}.pem" for name in ("root-1", "root-2", "root-3", "targets", "releases")
     }
-    assert {path.name for path in (founded.home / "keys").iterdir()} == {"snapshot.pem", "timestamp.pem", "orders.pem"}
+    assert {path.name for path in (founded.home / "keys").iterdir()} == {"snapshot.pem", "timestamp.pem", "orders.pem", "online.json"}
     assert founded.token.encode() not in (founded.home / "fleet.db").read_bytes()
 
 

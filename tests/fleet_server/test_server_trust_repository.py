@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,56 +12,36 @@ from tuf.ngclient import FetcherInterface, Updater
 
 from fleet_contract import order
 from fleet_server.errors import BadRequest, Conflict, NotFound, ServerError
-from fleet_server.trust import genesis, keys
+from fleet_server.trust import keys
 from fleet_server.trust import repository as repository_module
+from fleet_server.trust.online import SNAPSHOT_LIFETIME, TIMESTAMP_EVERY, TIMESTAMP_LIFETIME
 from fleet_server.trust.repository import TufRepository
+from tests.fakes.server_repository import Founded
 from tests.fakes.small_bundle import add_release, sign_release, small_bundle
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 
 
-@dataclass
-class Place:
+class Place(Founded):
     """A fresh repository, its key folders and a clock that a test can move."""
-
-    folder: Path
-    now: datetime = NOW
-    repository: TufRepository = field(init=False)
-
-    def __post_init__(self) -> None:
-        keys.create(self.offline, keys.OFFLINE)
-        keys.create(self.online, keys.ONLINE)
-        genesis.create(self.folder / "tuf", self.offline, self.online, self.now)
-        self.reopen()
-
-    @property
-    def offline(self) -> Path:
-        return self.folder / "offline"
-
-    @property
-    def online(self) -> Path:
-        return self.folder / "online"
-
-    def reopen(self) -> None:
-        self.repository = TufRepository(self.folder / "tuf", self.online, lambda: self.now)
 
     def bundle(self, archive: bytes) -> Path:
         path = self.folder / "upload.bundle"
         path.write_bytes(archive)
         return path
 
-    def signed(self, archive: bytes, edit: Callable[[Targets], None] = lambda _: None, key: str = "releases") -> bytes:
+    def release(self, archive: bytes, edit: Callable[[Targets], None] = lambda _: None, key: str = "releases") -> bytes:
         metadata = add_release(self.repository.metadata("releases.json"), archive)
         edit(metadata.signed)
         return sign_release(metadata, self.offline / f"{key}.pem")
 
     def publish(self, archive: bytes):
-        return self.repository.publish(self.bundle(archive), self.signed(archive))
+        return self.repository.publish(self.bundle(archive), self.release(archive))
 
 
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
-    return Place(tmp_path)
+    return Place(tmp_path, NOW)
 
 
 class FolderFetcher(FetcherInterface):
@@ -103,7 +82,7 @@ def test_client_follows_further_releases_and_refreshes(place: Place, tmp_path: P
     place.publish(small_bundle("1.0.0"))
     updater(place, tmp_path / "cache").refresh()
     target = place.publish(small_bundle("1.1.0"))
-    place.now += genesis.TIMESTAMP_LIFETIME * 0.6
+    place.now += TIMESTAMP_LIFETIME * 0.6
     place.repository.refresh()
     assert updater(place, tmp_path / "cache").get_targetinfo(target.path) is not None
 
@@ -177,7 +156,7 @@ def test_bad_release_is_refused_and_changes_nothing(place: Place, edit, key: str
     before = place.repository.metadata("timestamp.json")
     archive = small_bundle("2.0.0")
     with pytest.raises(error) as caught:
-        place.repository.publish(place.bundle(archive), place.signed(archive, edit, key))
+        place.repository.publish(place.bundle(archive), place.release(archive, edit, key))
     assert caught.value.field == field_name
     assert place.repository.metadata("timestamp.json") == before
 
@@ -202,7 +181,7 @@ def test_root_metadata_instead_of_releases_is_refused(place: Place) -> None:
 
 def test_flipped_byte_in_the_bundle_is_refused(place: Place) -> None:
     archive = bytearray(small_bundle())
-    releases = place.signed(bytes(archive))
+    releases = place.release(bytes(archive))
     archive[len(archive) // 2] ^= 1
     with pytest.raises(BadRequest) as caught:
         place.repository.publish(place.bundle(bytes(archive)), releases)
@@ -211,7 +190,7 @@ def test_flipped_byte_in_the_bundle_is_refused(place: Place) -> None:
 
 def test_publishing_the_same_again_changes_nothing(place: Place) -> None:
     archive = small_bundle()
-    releases = place.signed(archive)
+    releases = place.release(archive)
     first = place.repository.publish(place.bundle(archive), releases)
     before = place.repository.metadata("timestamp.json")
     assert place.repository.publish(place.bundle(archive), releases) == first
@@ -250,8 +229,8 @@ def test_refresh_leaves_young_metadata_alone(place: Place) -> None:
 @pytest.mark.parametrize(
     ("age", "timestamp_version", "snapshot_version"),
     [
-        pytest.param(genesis.TIMESTAMP_LIFETIME * 0.6, 2, 1, id="old-timestamp"),
-        pytest.param(genesis.SNAPSHOT_LIFETIME * 0.6, 2, 2, id="old-snapshot"),
+        pytest.param(TIMESTAMP_EVERY, 2, 1, id="old-timestamp"),
+        pytest.param(SNAPSHOT_LIFETIME * 0.6, 2, 2, id="old-snapshot"),
     ],
 )
 def test_refresh_signs_anew_what_grows_old(place: Place, age: timedelta, timestamp_version: int, snapshot_version: int) -> None:
@@ -292,7 +271,7 @@ def test_first_metadata_is_servable(place: Place, path: str) -> None:
 
 
 def test_key_files_are_for_their_owner_alone_and_never_overwritten(place: Place) -> None:
-    files = [*place.offline.iterdir(), *place.online.iterdir()]
+    files = [*place.offline.glob("*.pem"), *place.online.glob("*.pem")]
     assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
     with pytest.raises(Conflict):
-        keys.create(place.offline, keys.OFFLINE)
+        place.keys.create("testing")
