@@ -6,9 +6,11 @@ that words stay in place for the compressor. One reading makes the result; nothi
 """
 
 import hashlib
+import io
 import lzma
 import os
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -67,9 +69,9 @@ def compress(operations: bytes, coding: Coding) -> bytes:
     return lzma.compress(operations, lzma.FORMAT_ALONE, filters=[{"id": lzma.FILTER_LZMA1, "preset": 9 | lzma.PRESET_EXTREME, **options}])
 
 
-def read_header(delta: Path) -> Header:
+def read_header(delta: Path | bytes) -> Header:
     """Raises BadDelta, UnknownVersion or OSError."""
-    with delta.open("rb") as file:
+    with io.BytesIO(delta) if isinstance(delta, bytes) else delta.open("rb") as file:
         return _read_header(file)
 
 
@@ -103,7 +105,7 @@ def _read_header(file: BinaryIO) -> Header:
     return Header(base.hex(), result.hex(), length)
 
 
-def _pieces(operations: "_Operations", source: BinaryIO, length: int):
+def _pieces(operations: "_Operations", source: BinaryIO, length: int) -> Iterator[bytes]:
     """The result in order, `length` bytes in all."""
     size, left = os.fstat(source.fileno()).st_size, length
     for _ in range(limits.MAX_DELTA_OPERATIONS):
@@ -122,7 +124,7 @@ def _pieces(operations: "_Operations", source: BinaryIO, length: int):
         )
 
 
-def _perform(operations: "_Operations", kind: Kind, count: int, start: int, source: BinaryIO):
+def _perform(operations: "_Operations", kind: Kind, count: int, start: int, source: BinaryIO) -> Iterator[bytes]:
     for at in range(start, start + count, _PIECE_BYTES):
         wanted = min(_PIECE_BYTES, start + count - at)
         held = b"" if kind == Kind.INSERT else os.pread(source.fileno(), wanted, at)

@@ -3,11 +3,10 @@
 torch, onnx and tuf are imported by the commands that need them: `--help` answers at once.
 """
 
-import os
 import sys
 import traceback
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -20,27 +19,18 @@ from fleet_contract.job import Progress
 from model_tools.errors import BadInput, Failed, GateFailed, ToolError
 from model_tools.gates import judge, reason
 from model_tools.keys import cli as keys_cli
+from model_tools.sign import cli as release_cli
 from model_tools.storage import write_whole
+from model_tools.terminal import BundleFile, Json, Out, answer, show, summary
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app.add_typer(release_cli.app)
 app.add_typer(keys_cli.app, name="keys")
 
 
-def _reachable(out: Path) -> Path:
-    """Refuse a folder that is not there now, not after an hour of training."""
-    if not out.absolute().parent.is_dir():
-        raise BadInput(f"the folder {out.absolute().parent} does not exist", field="out")
-    return out
-
-
 TaskFile = Annotated[Path, typer.Argument(help="The task file (TOML).", exists=True, dir_okay=False)]
-BundleFile = Annotated[Path, typer.Argument(help="A packed bundle.", exists=True, dir_okay=False)]
 ModelFile = Annotated[Path, typer.Argument(help="An ONNX model.", exists=True, dir_okay=False)]
-Out = Annotated[Path, typer.Option("--out", help="Where the result goes.", callback=_reachable)]
 Version = Annotated[str, typer.Option("--version", help="The new bundle's version; each is released once.")]
-KeyFile = Annotated[Path, typer.Option("--key", help="The releases key (PEM, Ed25519), which stays with you.")]
-Days = Annotated[int, typer.Option("--days", help="How long the signed metadata is valid.", min=1, max=3650)]
-Json = Annotated[bool, typer.Option("--json", help="Answer with one JSON object.")]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -73,9 +63,9 @@ def build(task: TaskFile, out: Out, version: Version, as_json: Json = False) -> 
     from model_tools.build import build as make
     from model_tools.workbench import load_task
 
-    built = make(load_task(task), version, _show)
+    built = make(load_task(task), version, show)
     write_whole(out, built.bundle)
-    _answer({**_summary(Bundle(built.bundle)), "metrics": built.metrics, "gates": built.gates, "file": str(out)}, as_json)
+    answer({**summary(Bundle(built.bundle)), "metrics": built.metrics, "gates": built.gates, "file": str(out)}, as_json)
 
 
 @app.command()
@@ -91,8 +81,8 @@ def train(task: TaskFile, out: Out, as_json: Json = False) -> None:
 
     loaded = workbench.load_task(task)
     splits = workbench.read_splits(loaded)
-    workbench.save_checkpoint(workbench.train(loaded, splits, staged(_show, "train", 0, 1)), out)
-    _answer({"checkpoint": str(out), "train_rows": len(splits.train)}, as_json)
+    workbench.save_checkpoint(workbench.train(loaded, splits, staged(show, "train", 0, 1)), out)
+    answer({"checkpoint": str(out), "train_rows": len(splits.train)}, as_json)
 
 
 @app.command()
@@ -112,7 +102,7 @@ def export(
     trained = workbench.load_checkpoint(loaded, splits, checkpoint)
     model = workbench.export_onnx(trained, workbench.input_spec(loaded, splits))
     write_whole(out, model)
-    _answer({"file": str(out), "bytes": len(model)}, as_json)
+    answer({"file": str(out), "bytes": len(model)}, as_json)
 
 
 @app.command()
@@ -128,7 +118,7 @@ def quantize(task: TaskFile, model: ModelFile, out: Out, as_json: Json = False) 
     loaded = workbench.load_task(task)
     made = workbench.quantize_int8(model.read_bytes(), workbench.calibration(loaded, workbench.read_splits(loaded)))
     write_whole(out, made)
-    _answer({"file": str(out), "bytes": len(made), "fp32_bytes": model.stat().st_size}, as_json)
+    answer({"file": str(out), "bytes": len(made), "fp32_bytes": model.stat().st_size}, as_json)
 
 
 @app.command()
@@ -146,7 +136,7 @@ def evaluate(task: TaskFile, fp32: ModelFile, int8: ModelFile, as_json: Json = F
     found = measure(loaded, workbench.read_splits(loaded), fp32.read_bytes(), int8.read_bytes())
     judged = judge(loaded.gates, found.scores())
     per_class = {"fp32": found.fp32_test.per_class, "int8": found.int8_test.per_class}
-    _answer({"metrics": measured(found), "per_class": per_class, "gates": judged}, as_json)
+    answer({"metrics": measured(found), "per_class": per_class, "gates": judged}, as_json)
     if not all(gate.passed for gate in judged):
         raise GateFailed(reason(judged))
 
@@ -173,64 +163,9 @@ def pack(
     loaded = workbench.load_task(task)
     splits = workbench.read_splits(loaded)
     candidate = measure(loaded, splits, fp32.read_bytes(), int8.read_bytes())
-    built = release(loaded, splits, candidate, version, _show, Bundle(parent) if parent else None)
+    built = release(loaded, splits, candidate, version, show, Bundle(parent) if parent else None)
     write_whole(out, built.bundle)
-    _answer({**_summary(Bundle(built.bundle)), "gates": built.gates, "file": str(out)}, as_json)
-
-
-@app.command()
-def sign(
-    bundle: BundleFile,
-    releases: Annotated[Path, typer.Option("--releases", help="The current signed releases.json.", exists=True, dir_okay=False)],
-    key: KeyFile,
-    out: Out,
-    days: Days = 365,
-    as_json: Json = False,
-) -> None:
-    """Add a bundle to the releases metadata and sign the next version of it, without a server.
-
-    \b
-    Example:
-      model-tools sign digits.bundle --releases releases.json --key releases.pem --out next-releases.json
-    """
-    from model_tools.sign.releases import load_key, sign_releases
-
-    expires = datetime.now(UTC) + timedelta(days=days)
-    signed = sign_releases(releases.read_bytes(), bundle.read_bytes(), load_key(key), expires)
-    write_whole(out, signed)
-    _answer({"file": str(out), "bytes": len(signed), "sha256": Bundle(bundle).sha256}, as_json)
-
-
-@app.command()
-def publish(
-    bundle: BundleFile,
-    server: Annotated[str, typer.Option("--server", help="The fleet server, https://host:port.")],
-    key: KeyFile,
-    ca: Annotated[Path | None, typer.Option("--ca", help="The fleet CA (PEM), the only one that is trusted.", exists=True)] = None,
-    token_file: Annotated[Path | None, typer.Option("--token-file", help="Holds the API token; else EDGEFLEET_TOKEN.")] = None,
-    rollout: Annotated[bool, typer.Option("--rollout", help="Also start an approved rollout of the bundle.")] = False,
-    days: Days = 365,
-    as_json: Json = False,
-) -> None:
-    """Sign a bundle into the server's releases and upload both. Safe to repeat: what is released already is not sent again.
-
-    \b
-    Example:
-      model-tools publish digits.bundle --server https://fleet:8443 --ca ca.pem \\
-        --token-file token --key keys/releases.pem --rollout
-    """
-    from model_tools.publish import ReleaseServer, read_token
-    from model_tools.sign.releases import is_released, load_key, sign_releases
-
-    data, signer, told = bundle.read_bytes(), load_key(key), {}
-    with ReleaseServer(server, ca, read_token(token_file, os.environ.get("EDGEFLEET_TOKEN"))) as fleet:
-        current = fleet.releases()
-        if not is_released(current, data, signer):
-            signed = sign_releases(current, data, signer, datetime.now(UTC) + timedelta(days=days))
-            told["bundle"] = fleet.upload(bundle.name, data, signed)
-        if rollout:
-            told["rollout"] = fleet.roll_out(Bundle(data).sha256, approved=True)
-    _answer({**_summary(Bundle(data)), **told}, as_json)
+    answer({**summary(Bundle(built.bundle)), "gates": built.gates, "file": str(out)}, as_json)
 
 
 @app.command()
@@ -243,10 +178,10 @@ def inspect(bundle: BundleFile, as_json: Json = False) -> None:
     """
     opened = Bundle(bundle)
     if as_json:
-        _answer({**_summary(opened), "manifest": opened.manifest}, as_json)
+        answer({**summary(opened), "manifest": opened.manifest}, as_json)
     else:
         typer.echo(opened.read(opened.manifest.card).decode())
-        _answer(_summary(opened), as_json)
+        answer(summary(opened), as_json)
 
 
 @app.command()
@@ -262,28 +197,6 @@ def job(folder: Annotated[Path, typer.Argument(help="Holds spec.json and the sam
     result = run_job(folder, _show_line, datetime.now(UTC))
     if not result.accepted:
         raise GateFailed(result.reason)
-
-
-def _summary(bundle: Bundle) -> dict[str, object]:
-    manifest = bundle.manifest
-    variants = {v.name: manifest.entries[v.entry].length for v in manifest.variants}
-    return {"task": manifest.task, "version": manifest.version, "sha256": bundle.sha256, "bytes": bundle.length, "variants": variants}
-
-
-def _answer(told: dict[str, object], as_json: bool) -> None:
-    if as_json:
-        typer.echo(msgspec.json.encode(told))
-        return
-    for name, value in told.items():
-        if name == "gates":
-            for gate in value:
-                typer.echo(f"{'passed' if gate.passed else 'FAILED'}: {gate.rule}")
-        else:
-            typer.echo(f"{name}: {value if isinstance(value, str | int | float) else msgspec.json.encode(value).decode()}")
-
-
-def _show(progress: Progress) -> None:
-    typer.echo(f"{progress.share:4.0%} {progress.stage}: {progress.message}", err=True)
 
 
 def _show_line(progress: Progress) -> None:

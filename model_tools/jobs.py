@@ -17,11 +17,12 @@ from fleet_contract.job import RESULT, Gate, JobResult, JobSpec, Progress, read_
 from fleet_contract.sketch import Condition, decode_reference
 from model_tools import workbench
 from model_tools.build import Candidate, Tell, contents, convert, evidence, measured, staged
+from model_tools.delta.making import make as make_delta
 from model_tools.errors import BadInput, GateFailed
 from model_tools.gates import Scores, judge, reason
 from model_tools.pack.archive import make_bundle
 from model_tools.pack.reference import accept
-from model_tools.sign.releases import LIFETIME, load_key, sign_releases
+from model_tools.sign.releases import LIFETIME, load_key, released_bundles, sign_releases
 from model_tools.storage import write_whole
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def run_job(folder: Path, tell: Tell, now: datetime) -> JobResult:
         if not all(gate.passed for gate in judged):
             raise GateFailed(reason(judged))
         tell(Progress("pack", 0.95, "known answers, reference, card, signature"))
-        result = _release(folder, ground, candidate, judged, metrics, now)
+        result = _release(folder, ground, candidate, judged, metrics, now, tell)
     except GateFailed as error:
         result = JobResult(accepted=False, reason=str(error), gates=judged, metrics=metrics)
     write_whole(folder / RESULT, msgspec.json.encode(result))
@@ -105,16 +106,26 @@ def _challenge(ground: Ground, tell: Tell) -> Candidate:
 
 
 def _release(
-    folder: Path, ground: Ground, candidate: Candidate, judged: Sequence[Gate], metrics: dict[str, float], now: datetime
+    folder: Path, ground: Ground, candidate: Candidate, judged: Sequence[Gate], metrics: dict[str, float], now: datetime, tell: Tell
 ) -> JobResult:
     spec = ground.spec
     made = contents(ground.task, ground.splits, candidate, spec.bundle_version, metrics, ground.champion.sha256, spec.job)
     data = make_bundle(made, evidence(ground.splits), ground.champion, ground.condition)
-    signed = sign_releases(_read(Path(spec.releases), "releases"), data, load_key(Path(spec.releases_key)), now + LIFETIME)
+    current, key = _read(Path(spec.releases), "releases"), load_key(Path(spec.releases_key))
+    deltas = _deltas(ground, data, tell) if ground.champion.sha256 in released_bundles(current, key) else {}
     name = f"{made.task}-{made.version}.bundle"
-    write_whole(folder / name, data)
-    write_whole(folder / _RELEASES, signed)
-    return JobResult(accepted=True, reason=reason(judged), gates=list(judged), metrics=metrics, bundle=name, releases=_RELEASES)
+    files = {name: data, _RELEASES: sign_releases(current, data, key, now + LIFETIME, list(deltas.values())), **deltas}
+    for file, body in files.items():
+        write_whole(folder / file, body)
+    return JobResult(
+        accepted=True, reason=reason(judged), gates=list(judged), metrics=metrics, bundle=name, releases=_RELEASES, deltas=list(deltas)
+    )
+
+
+def _deltas(ground: Ground, data: bytes, tell: Tell) -> dict[str, bytes]:
+    """From the champion, which most devices hold: by file name, none when it would save too little."""
+    made = make_delta(Path(ground.spec.champion).read_bytes(), data, staged(tell, "delta", 0.96, 1.0))
+    return {} if made is None else {f"from-{ground.champion.sha256[:16]}.delta": made}
 
 
 def _against(ground: Ground, scores: Scores) -> dict[str, float]:

@@ -1,16 +1,30 @@
-"""Talks to the fleet server's release API (HTTPS, bearer token): read the releases metadata, upload a signed bundle, start a rollout."""
+"""Talks to the fleet server's release API (HTTPS, bearer token): read what is released, upload a signed bundle, start a rollout."""
 
+import hashlib
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import msgspec
 
 from fleet_contract import limits
 from model_tools.errors import BadInput, Failed
 
 _TIMEOUT_S = 60.0
+_PAGE_ROWS = 100
+_MAX_PAGE_BYTES = _PAGE_ROWS * limits.MAX_MANIFEST_BYTES
+
+
+class _Row(msgspec.Struct):
+    sha256: str
+    task: str
+
+
+class _Page(msgspec.Struct):
+    items: list[_Row]
+    next: int | None = None
 
 
 class ReleaseServer:
@@ -31,22 +45,48 @@ class ReleaseServer:
 
     def releases(self) -> bytes:
         """The current releases metadata, unverified."""
-        with self._speaking(), self._http.stream("GET", "/v1/tuf/releases.json") as answer:
-            body = b""
-            for part in answer.iter_bytes():
-                body += part
-                if len(body) > limits.MAX_METADATA_BYTES:
-                    raise Failed("the server's releases metadata is too large", field="releases", limit=limits.MAX_METADATA_BYTES)
-        return _checked(answer, body)
+        return self._get("/v1/tuf/releases.json", limits.MAX_METADATA_BYTES)
 
-    def upload(self, name: str, bundle: bytes, releases: bytes) -> dict:
-        """The server's description of the bundle, once it is stored and its metadata published."""
+    def newest(self, task: str, most: int) -> list[str]:
+        """The digests of the bundles of `task` that were published last, the newest first."""
+        found: list[str] = []
+        after = 0
+        while after is not None:
+            body = self._get("/v1/bundles", _MAX_PAGE_BYTES, after=after, limit=_PAGE_ROWS)
+            try:
+                page = msgspec.json.decode(body, type=_Page)
+            except (ValueError, RecursionError) as error:
+                raise Failed(f"the server's list of bundles is malformed: {error}", field="server") from error
+            found += [row.sha256 for row in page.items if row.task == task]
+            after = page.next
+        return found[: -most - 1 : -1]
+
+    def archive(self, sha256: str) -> bytes:
+        """A published bundle's bytes. Raises Failed also when they do not have the digest."""
+        data = self._get(f"/v1/bundles/{sha256}/content", limits.MAX_BUNDLE_BYTES)
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise Failed(f"the server sends another bundle than {sha256}", field="bundle")
+        return data
+
+    def upload(self, name: str, bundle: bytes, releases: bytes, deltas: Sequence[bytes] = ()) -> dict:
+        """The server's description of the bundle, once it is stored and its metadata published. `deltas` are those that the metadata lists."""
         files = {"bundle": (name, bundle, "application/zip"), "releases": ("releases.json", releases, "application/json")}
+        for number, wire in enumerate(deltas):
+            files[f"delta-{number}"] = (f"{number}.delta", wire, "application/octet-stream")
         return self._post("/v1/bundles", files=files)
 
     def roll_out(self, sha256: str, *, approved: bool) -> dict:
         """The new rollout."""
         return self._post("/v1/rollouts", json={"bundle": sha256, "approved": approved})
+
+    def _get(self, path: str, max_bytes: int, **query: int) -> bytes:
+        with self._speaking(), self._http.stream("GET", path, params=query) as answer:
+            body = bytearray()
+            for part in answer.iter_bytes():
+                body += part
+                if len(body) > max_bytes:
+                    raise Failed(f"the server's answer to {path} is too large", field="server", limit=max_bytes)
+        return _checked(answer, bytes(body))
 
     def _post(self, path: str, **body: object) -> dict:
         with self._speaking():

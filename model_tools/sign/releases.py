@@ -1,5 +1,7 @@
 """Adds a bundle to the delegated `releases` role's metadata (TUF 1.0, section 4.5) and signs it with the key that stays offline."""
 
+import hashlib
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,8 +13,9 @@ from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata, TargetFile, Targets
 from tuf.api.serialization import DeserializationError
 
-from fleet_contract import blocks, limits
+from fleet_contract import blocks, delta, limits
 from fleet_contract.bundle import Bundle, target_path
+from fleet_contract.release import Delta, Release, delta_path, to_custom
 from model_tools.errors import BadInput
 
 LIFETIME = timedelta(days=365)
@@ -32,13 +35,13 @@ def load_key(path: Path) -> CryptoSigner:
     return CryptoSigner(key)
 
 
-def sign_releases(current: bytes, data: bytes, key: CryptoSigner, expires: datetime) -> bytes:
+def sign_releases(current: bytes, data: bytes, key: CryptoSigner, expires: datetime, deltas: Sequence[bytes] = ()) -> bytes:
     """The next version of the releases metadata, with the bundle (its archive's bytes) as one more target, signed by `key`.
 
     `current` must carry this key's own signature: otherwise whoever sent it could have us sign targets of his choice.
-    The target's `custom` holds the block index and, under "edgefleet", task and version. `expires` is aware; its microseconds are cut.
-    Raises BadInput (foreign or malformed metadata, an expiry in the past of `current`, a version that is already released)
-    and fleet_contract's BadBundle.
+    `deltas` make this bundle from bundles that are released already; each becomes a target of its own, which the bundle's names.
+    `expires` is aware; its microseconds are cut. Raises BadInput (foreign or malformed metadata, an expiry in the past of `current`, a version that
+    is already released, a delta of another bundle or from an unknown one) and fleet_contract's BadBundle and BadDelta.
     """
     metadata = _read(current, key)
     bundle = Bundle(data)
@@ -49,9 +52,12 @@ def sign_releases(current: bytes, data: bytes, key: CryptoSigner, expires: datet
             field="version",
             code="already-released",
         )
-    custom = blocks.to_custom(blocks.index_of(data))
-    custom["edgefleet"] = {"task": bundle.manifest.task, "version": bundle.manifest.version}
-    metadata.signed.targets[path] = TargetFile(bundle.length, {"sha256": bundle.sha256}, path, {"custom": custom})
+    bases = [_base_of(wire, bundle, metadata.signed) for wire in deltas]
+    listed = [Delta(base, delta_path(path, base)) for base in bases]
+    release = Release(bundle.manifest.task, bundle.manifest.version, listed)
+    metadata.signed.targets[path] = _target(path, data, release)
+    for told, wire in zip(listed, deltas, strict=True):
+        metadata.signed.targets[told.path] = _target(told.path, wire, None)
     metadata.signed.version += 1
     metadata.signed.expires = expires.astimezone(UTC).replace(microsecond=0)
     metadata.sign(key)
@@ -63,6 +69,30 @@ def is_released(current: bytes, data: bytes, key: CryptoSigner) -> bool:
     bundle = Bundle(data)
     target = _read(current, key).signed.targets.get(target_path(bundle.manifest.task, bundle.manifest.version))
     return target is not None and target.hashes == {"sha256": bundle.sha256}
+
+
+def released_bundles(current: bytes, key: CryptoSigner) -> set[str]:
+    """The digests of the bundles in the releases metadata. Raises as sign_releases does."""
+    return _bundles_in(_read(current, key).signed)
+
+
+def _bundles_in(signed: Targets) -> set[str]:
+    return {target.hashes["sha256"] for path, target in signed.targets.items() if path.endswith(".bundle")}
+
+
+def _base_of(wire: bytes, bundle: Bundle, signed: Targets) -> str:
+    """The digest of the released bundle that this delta makes `bundle` from."""
+    header = delta.read_header(wire)
+    if header.result != bundle.sha256:
+        raise BadInput(f"the delta makes another bundle, {header.result}", field="delta")
+    if header.base not in _bundles_in(signed):
+        raise BadInput(f"the delta's base {header.base} is not released: no device holds it", field="delta")
+    return header.base
+
+
+def _target(path: str, data: bytes, release: Release | None) -> TargetFile:
+    custom = to_custom(blocks.index_of(data), release)
+    return TargetFile(len(data), {"sha256": hashlib.sha256(data).hexdigest()}, path, {"custom": custom})
 
 
 def _read(current: bytes, key: CryptoSigner) -> Metadata[Targets]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
 from pathlib import Path
@@ -16,6 +17,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
+
+from fleet_contract.bundle import Bundle
 
 
 @dataclass
@@ -27,16 +30,23 @@ class ReleaseServer:
     releases: bytes
     refuse: dict[str, tuple[int, bytes]] = field(default_factory=dict)
     seen: list[tuple[str, str, str | None, bytes]] = field(default_factory=list)
+    bundles: list[bytes] = field(default_factory=list)
 
     def answer(self, method: str, path: str) -> tuple[int, bytes]:
         if path in self.refuse:
             return self.refuse[path]
         answers = {
             ("GET", "/v1/tuf/releases.json"): (200, self.releases),
+            ("GET", "/v1/bundles"): (200, self._page()),
+            **{("GET", f"/v1/bundles/{sha256(data).hexdigest()}/content"): (200, data) for data in self.bundles},
             ("POST", "/v1/bundles"): (201, b'{"sha256": "stored"}'),
             ("POST", "/v1/rollouts"): (201, b'{"id": 1, "state": "canary"}'),
         }
         return answers.get((method, path), (404, b"no such thing"))
+
+    def _page(self) -> bytes:
+        rows = [{"sha256": sha256(data).hexdigest(), "task": Bundle(data).manifest.task, "version": "?"} for data in self.bundles]
+        return json.dumps({"items": rows, "next": None}).encode()
 
 
 @contextmanager
@@ -62,8 +72,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         fake: ReleaseServer = self.server.fake
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        fake.seen.append((self.command, self.path, self.headers.get("Authorization"), body))
-        status, answer = fake.answer(self.command, self.path)
+        path = self.path.partition("?")[0]
+        fake.seen.append((self.command, path, self.headers.get("Authorization"), body))
+        status, answer = fake.answer(self.command, path)
         self.send_response(status)
         self.send_header("Content-Length", str(len(answer)))
         self.end_headers()

@@ -2,9 +2,11 @@
 
 import json
 import os
+import random
 import subprocess
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -13,13 +15,16 @@ from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata, Targets
 
 from fleet_contract.bundle import Bundle
+from fleet_contract.release import release_of
 from model_tools import cli
 from model_tools.cli import main
+from model_tools.delta.making import apply
 from model_tools.sign.releases import sign_releases
 from tests.fakes.release_server import error, serve_releases
+from tests.fakes.small_bundle import small_bundle
 from tests.fakes.tiny_bundle import tiny_bundle
 
-COMMANDS = ("build", "train", "export", "quantize", "evaluate", "pack", "sign", "publish", "inspect", "job")
+COMMANDS = ("build", "train", "export", "quantize", "evaluate", "pack", "delta", "sign", "publish", "inspect", "job")
 KEY = Ed25519PrivateKey.from_private_bytes(bytes([1]) * 32)
 
 
@@ -47,8 +52,15 @@ def server(desk):
         yield fake
 
 
-def publishing(desk, server, *more: object) -> list[object]:
-    common = ("publish", desk / "tiny.bundle", "--server", server.url, "--ca", server.ca, "--token-file", desk / "token")
+def big_bundle(desk, version: str, note: bytes) -> bytes:
+    """Incompressible, but for its note like every other."""
+    data = small_bundle(version, task="big", model=random.Random(1).randbytes(50_000) + note)
+    (desk / f"big-{version}.bundle").write_bytes(data)
+    return data
+
+
+def publishing(desk, server, *more: object, bundle: str = "tiny.bundle") -> list[object]:
+    common = ("publish", desk / bundle, "--server", server.url, "--ca", server.ca, "--token-file", desk / "token")
     return [*common, "--key", desk / "releases.pem", *more]
 
 
@@ -106,7 +118,7 @@ def test_usage_errors_exit_with_2(arguments, capsys):
 
 @pytest.mark.parametrize(("options", "traced"), [pytest.param([], False, id="as usual"), pytest.param(["--debug"], True, id="debug")])
 def test_a_mistake_is_one_line_and_shows_where_only_when_asked(options, traced, desk, capsys, monkeypatch):
-    monkeypatch.setattr(cli, "_summary", lambda _: 1 / 0)
+    monkeypatch.setattr(cli, "summary", lambda _: 1 / 0)
     assert run(*options, "inspect", desk / "tiny.bundle", "--json") == 1
     said = capsys.readouterr().err
     assert json.loads(said.splitlines()[-1])["error"]["code"] == "internal"
@@ -119,6 +131,21 @@ def test_a_disk_that_does_not_take_the_result_is_one_line(desk, capsys):
     assert capsys.readouterr().err.startswith("error: ")
 
 
+class TestDelta:
+    def test_shows_where_the_bytes_go_and_writes_what_helps(self, desk, capsys):
+        first, second = big_bundle(desk, "1", b"old"), big_bundle(desk, "2", b"new")
+        assert run("delta", desk / "big-1.bundle", desk / "big-2.bundle", "--out", desk / "x.delta", "--json") == 0
+        told = json.loads(capsys.readouterr().out)
+        assert (told["worthwhile"], told["delta_bytes"]) == (True, (desk / "x.delta").stat().st_size)
+        assert sum(part["bytes"] for part in told["entries"].values()) == told["bytes"] == len(second)
+        assert apply(first, (desk / "x.delta").read_bytes()) == second
+
+    def test_writes_nothing_that_does_not_help(self, desk, capsys):
+        assert run("delta", desk / "tiny.bundle", desk / "tiny.bundle", "--out", desk / "x.delta") == 0
+        assert "worthwhile: False" in capsys.readouterr().out
+        assert not (desk / "x.delta").exists()
+
+
 class TestSign:
     def test_writes_the_next_metadata(self, desk, capsys):
         arguments = ("sign", desk / "tiny.bundle", "--releases", desk / "releases.json", "--key", desk / "releases.pem")
@@ -126,6 +153,18 @@ class TestSign:
         signed = Metadata[Targets].from_bytes((desk / "next.json").read_bytes())
         assert [*signed.signed.targets] == ["bundles/tiny-1.bundle"]
         assert json.loads(capsys.readouterr().out)["sha256"] == Bundle(desk / "tiny.bundle").sha256
+
+    def test_lists_the_deltas_that_help_and_writes_them_beside(self, desk, capsys):
+        first, second = big_bundle(desk, "1", b"old"), big_bundle(desk, "2", b"new")
+        current = sign_releases((desk / "releases.json").read_bytes(), first, CryptoSigner(KEY), datetime(2031, 1, 1, tzinfo=UTC))
+        (desk / "releases.json").write_bytes(current)
+        options = ("--releases", desk / "releases.json", "--key", desk / "releases.pem", "--out", desk / "next.json", "--json")
+        assert run("sign", desk / "big-2.bundle", "--delta-from", desk / "big-1.bundle", *options) == 0
+        (file,) = json.loads(capsys.readouterr().out)["deltas"]
+        assert apply(first, Path(file).read_bytes()) == second
+        targets = Metadata[Targets].from_bytes((desk / "next.json").read_bytes()).signed.targets
+        (told,) = release_of(targets["bundles/big-2.bundle"].custom).deltas
+        assert (told.base, targets[told.path].length) == (Bundle(first).sha256, Path(file).stat().st_size)
 
     def test_a_missing_key_is_bad_input_and_writes_nothing(self, desk, capsys):
         arguments = ("sign", desk / "tiny.bundle", "--releases", desk / "releases.json", "--key", desk / "none.pem")
@@ -138,10 +177,39 @@ class TestPublish:
     def test_signs_on_what_the_server_has_and_uploads_both(self, desk, server, capsys):
         assert run(*publishing(desk, server, "--json")) == 0
         assert json.loads(capsys.readouterr().out)["bundle"] == {"sha256": "stored"}
-        (_, _, token, _), (method, path, _, body) = server.seen
+        (_, _, token, _), *_, (method, path, _, body) = server.seen
         assert (method, path, token) == ("POST", "/v1/bundles", "Bearer eft_1_secret")
         assert tiny_bundle() in body
         assert b"bundles/tiny-1.bundle" in body
+
+    @pytest.mark.parametrize(
+        ("options", "sent"),
+        [
+            pytest.param([], 1, id="from what the server has"),
+            pytest.param(["--no-delta"], 0, id="not wished"),
+            pytest.param(["--delta-from", "big-1.bundle"], 1, id="from a bundle here"),
+        ],
+    )
+    def test_a_delta_goes_with_it_where_it_helps(self, options, sent, desk, server, capsys, monkeypatch):
+        monkeypatch.chdir(desk)
+        first = big_bundle(desk, "1", b"old")
+        server.bundles = [tiny_bundle(), first]
+        server.releases = sign_releases(server.releases, first, CryptoSigner(KEY), datetime(2031, 1, 1, tzinfo=UTC))
+        second = big_bundle(desk, "2", b"new")
+        assert run(*publishing(desk, server, "--json", *options, bundle="big-2.bundle")) == 0
+        assert len(json.loads(capsys.readouterr().out)["deltas"]) == sent
+        body = server.seen[-1][3]
+        assert second in body
+        assert (b'name="delta-0"' in body, b"EDLT" in body) == (bool(sent), bool(sent))
+
+    def test_a_bundle_with_another_digest_is_no_base(self, desk, server, capsys):
+        first = big_bundle(desk, "1", b"old")
+        server.bundles = [first]
+        server.releases = sign_releases(server.releases, first, CryptoSigner(KEY), datetime(2031, 1, 1, tzinfo=UTC))
+        server.refuse[f"/v1/bundles/{Bundle(first).sha256}/content"] = (200, tiny_bundle())
+        big_bundle(desk, "2", b"new")
+        assert run(*publishing(desk, server, bundle="big-2.bundle")) == 1
+        assert "another bundle" in capsys.readouterr().err
 
     def test_starts_an_approved_rollout_when_asked(self, desk, server, capsys):
         assert run(*publishing(desk, server, "--rollout")) == 0

@@ -17,11 +17,14 @@ from tuf.api.metadata import Metadata, Targets
 from fleet_contract import bundle, features, sketch
 from fleet_contract.errors import ContractError
 from fleet_contract.job import BadJob, JobSpec, LabelledSample, Progress, read_result
+from fleet_contract.release import release_of
 from model_tools import jobs, workbench
 from model_tools.build import build
 from model_tools.cli import main
+from model_tools.delta.making import apply
 from model_tools.errors import BadData, BadInput, GateFailed, ToolError
 from model_tools.pack import reference
+from model_tools.sign.releases import sign_releases
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 KEY = Ed25519PrivateKey.from_private_bytes(bytes([1]) * 32)
@@ -85,7 +88,8 @@ def desk(tmp_path_factory) -> Path:
     (desk / "releases.pem").write_bytes(KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     metadata = Metadata(Targets(expires=NOW))
     metadata.sign(CryptoSigner(KEY))
-    (desk / "releases.json").write_bytes(metadata.to_bytes())
+    champion = (desk / "champion.bundle").read_bytes()
+    (desk / "releases.json").write_bytes(sign_releases(metadata.to_bytes(), champion, CryptoSigner(KEY), NOW))
     write_job(desk / "job", desk, shifted(wine.data[new]), wine.target[new])
     return desk
 
@@ -166,14 +170,22 @@ class TestAnAcceptedJob:
         signed = Metadata[Targets].from_bytes((done[0] / result.releases).read_bytes())
         signer = CryptoSigner(KEY)
         signer.public_key.verify_signature(signed.signatures[signer.public_key.keyid], signed.signed_bytes)
-        assert signed.signed.version == 2
+        assert signed.signed.version == 3
         assert signed.signed.targets["bundles/wine-1.0-r5.bundle"].hashes["sha256"] == bundle.Bundle(done[0] / result.bundle).sha256
+
+    def test_comes_with_a_delta_from_the_champion(self, desk, done):
+        result = read_result(done[0])
+        targets = Metadata[Targets].from_bytes((done[0] / result.releases).read_bytes()).signed.targets
+        (told,) = release_of(targets["bundles/wine-1.0-r5.bundle"].custom).deltas
+        (wire,) = ((done[0] / name).read_bytes() for name in result.deltas)
+        assert (told.base, targets[told.path].length) == (bundle.Bundle(desk / "champion.bundle").sha256, len(wire))
+        assert apply((desk / "champion.bundle").read_bytes(), wire) == (done[0] / result.bundle).read_bytes()
 
     def test_tells_its_progress_in_order_to_the_end(self, done):
         shares = [p.share for p in done[1]]
         assert shares == sorted(shares)
         assert (shares[0], shares[-1]) == (0.0, 1.0)
-        assert list(dict.fromkeys(p.stage for p in done[1])) == ["data", "train", "export", "quantize", "evaluate", "pack", "done"]
+        assert list(dict.fromkeys(p.stage for p in done[1])) == ["data", "train", "export", "quantize", "evaluate", "pack", "delta", "done"]
 
     def test_done_again_gives_the_same_bytes(self, done, folder):
         jobs.run_job(folder, lambda _: None, NOW)

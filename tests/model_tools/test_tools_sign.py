@@ -1,5 +1,6 @@
 """Signing a bundle into the releases role."""
 
+import hashlib
 from datetime import UTC, datetime
 
 import pytest
@@ -11,7 +12,9 @@ from tuf.api.metadata import Metadata, Targets, Timestamp
 
 from fleet_contract import blocks
 from fleet_contract.bundle import Bundle
+from fleet_contract.delta import Coding, Header, Kind, compress, operation
 from fleet_contract.errors import BadBundle
+from fleet_contract.release import Delta, release_of
 from model_tools.errors import BadInput
 from model_tools.sign.releases import load_key, sign_releases
 from tests.fakes.tiny_bundle import tiny_bundle
@@ -95,6 +98,37 @@ def test_metadata_that_this_key_did_not_sign_is_never_signed_on(current, code, k
     with pytest.raises(BadInput) as refused:
         sign_releases(current(key), tiny_bundle(), key, EXPIRES)
     assert (refused.value.code, refused.value.field) == (code, "releases")
+
+
+def delta_between(base: bytes, target: bytes) -> bytes:
+    header = Header(Bundle(base).sha256, Bundle(target).sha256, len(target))
+    return bytes(header) + compress(operation(Kind.INSERT, len(target), 0, target), Coding(0, 0))
+
+
+def test_a_delta_becomes_a_target_that_the_bundles_own_names(key):
+    first, second = tiny_bundle(version="1"), tiny_bundle(version="2")
+    made = delta_between(first, second)
+    current = sign_releases(empty_releases(key), first, key, EXPIRES)
+    targets = Metadata[Targets].from_bytes(sign_releases(current, second, key, EXPIRES, [made])).signed.targets
+    (told,) = release_of(targets["bundles/tiny-2.bundle"].custom).deltas
+    assert told == Delta(Bundle(first).sha256, f"bundles/tiny-2.from-{Bundle(first).sha256[:16]}.delta")
+    assert targets[told.path].hashes == {"sha256": hashlib.sha256(made).hexdigest()}
+    assert blocks.from_custom(targets[told.path].custom) == blocks.index_of(made)
+    assert "edgefleet" not in targets[told.path].custom
+
+
+@pytest.mark.parametrize(
+    ("base", "target"),
+    [
+        pytest.param(tiny_bundle(version="0"), tiny_bundle(version="2"), id="from a bundle that was never released"),
+        pytest.param(tiny_bundle(version="1"), tiny_bundle(version="3"), id="of another bundle"),
+    ],
+)
+def test_a_delta_that_does_not_belong_is_not_signed(base, target, key):
+    current = sign_releases(empty_releases(key), tiny_bundle(version="1"), key, EXPIRES)
+    with pytest.raises(BadInput) as refused:
+        sign_releases(current, tiny_bundle(version="2"), key, EXPIRES, [delta_between(base, target)])
+    assert refused.value.field == "delta"
 
 
 def test_a_broken_bundle_is_not_signed(key):

@@ -1,0 +1,54 @@
+"""From an alignment to a compressed stream of operations, each stretch as whatever promises to be smallest."""
+
+import numpy as np
+
+from fleet_contract import limits
+from fleet_contract.delta import Coding, Kind, compress, operation
+from model_tools.delta.alignment import Stretch
+
+CODINGS = (Coding(0, 0), Coding(0, 2), Coding(2, 2), Coding(4, 0))
+"""For int8 differences; for float32 differences; for float32 values; for text."""
+_SAMPLE_BYTES = 1 * limits.MIB
+_LANES = 4
+
+
+def operations(base: bytes, target: bytes, stretches: list[Stretch]) -> list[bytes]:
+    """What makes `target`; `stretches` covers it in order."""
+    made, at = [], 0
+    for stretch in stretches:
+        made.append(_operation(base, target[at : at + stretch.length], stretch.like))
+        at += stretch.length
+    return made
+
+
+def stream(operations: list[bytes]) -> bytes:
+    """Compressed with the coding that is best for it, or for its first MiB."""
+    data = b"".join(operations)
+    if not data:
+        return b""
+    tried = {coding: compress(data[:_SAMPLE_BYTES], coding) for coding in CODINGS}
+    best = min(tried, key=lambda coding: len(tried[coding]))
+    return tried[best] if len(data) <= _SAMPLE_BYTES else compress(data, best)
+
+
+def _operation(base: bytes, data: bytes, like: int | None) -> bytes:
+    if like is None:
+        return operation(Kind.INSERT, len(data), 0, data)
+    held = base[like : like + len(data)]
+    if held == data:
+        return operation(Kind.COPY, len(data), like)
+    difference = (np.frombuffer(data, np.uint8) - np.frombuffer(held, np.uint8)).tobytes()
+    if _entropy_bits(difference) <= _entropy_bits(data):
+        return operation(Kind.ADD, len(data), like, difference)
+    return operation(Kind.INSERT, len(data), 0, data)
+
+
+def _entropy_bits(data: bytes) -> float:
+    """Of all bytes, each foretold from its place in a word alone."""
+    values = np.frombuffer(data, np.uint8)
+    total = 0.0
+    for lane in range(_LANES):
+        counts = np.bincount(values[lane::_LANES])
+        counts = counts[counts > 0]
+        total += float(np.sum(counts * np.log2(counts.sum() / counts))) if len(counts) else 0.0
+    return total

@@ -1,0 +1,147 @@
+"""The commands that release a bundle: its deltas, its signature, its way to the server."""
+
+import os
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fleet_contract.bundle import Bundle
+from fleet_contract.job import Progress
+from model_tools.storage import write_whole
+from model_tools.terminal import BundleFile, Json, Out, answer, reachable, show, summary
+
+if TYPE_CHECKING:
+    from securesystemslib.signer import CryptoSigner
+
+    from model_tools.publish import ReleaseServer
+
+_BASES = 2
+"""Deltas are made from so many of the newest bundles: what devices have in their two slots."""
+
+app = typer.Typer()
+
+KeyFile = Annotated[Path, typer.Option("--key", help="The releases key (PEM, Ed25519), which stays with you.")]
+Days = Annotated[int, typer.Option("--days", help="How long the signed metadata is valid.", min=1, max=3650)]
+DeltaFrom = Annotated[
+    list[Path] | None,
+    typer.Option("--delta-from", help="A released bundle that devices hold; may be repeated.", exists=True, dir_okay=False),
+]
+MaybeOut = Annotated[Path | None, typer.Option("--out", help="Where the result goes.", callback=lambda out: out and reachable(out))]
+
+
+@app.command()
+def delta(base: BundleFile, target: BundleFile, out: MaybeOut = None, as_json: Json = False) -> None:
+    """Show what a delta from one bundle to another takes, entry by entry, and write it to --out when it saves enough to be published.
+
+    \b
+    Example:
+      model-tools delta digits-1.0.bundle digits-1.1.bundle
+    """
+    from model_tools.delta.making import difference
+
+    found = difference(base.read_bytes(), target.read_bytes(), _making)
+    if out and found.worthwhile:
+        write_whole(out, found.delta)
+    entries = {part.entry: {"bytes": part.length, "delta_bytes": part.delta_bytes, "way": part.way} for part in found.parts}
+    sizes = {"bytes": len(target.read_bytes()), "blocks_bytes": found.fetched_bytes, "delta_bytes": len(found.delta)}
+    answer(
+        {**entries, **sizes, "worthwhile": found.worthwhile}
+        if not as_json
+        else {"entries": entries, **sizes, "worthwhile": found.worthwhile},
+        as_json,
+    )
+
+
+@app.command()
+def sign(
+    bundle: BundleFile,
+    releases: Annotated[Path, typer.Option("--releases", help="The current signed releases.json.", exists=True, dir_okay=False)],
+    key: KeyFile,
+    out: Out,
+    delta_from: DeltaFrom = None,
+    days: Days = 365,
+    as_json: Json = False,
+) -> None:
+    """Add a bundle to the releases metadata and sign the next version of it, without a server.
+
+    The deltas that save enough are written beside --out, and listed in the metadata.
+
+    \b
+    Examples:
+      model-tools sign digits.bundle --releases releases.json --key releases.pem --out next-releases.json
+      model-tools sign digits-2.bundle --delta-from digits-1.bundle --releases releases.json --key releases.pem --out next.json
+    """
+    from model_tools.sign.releases import load_key, sign_releases
+
+    data, expires = bundle.read_bytes(), datetime.now(UTC) + timedelta(days=days)
+    deltas = _deltas([old.read_bytes() for old in delta_from or ()], data)
+    signed = sign_releases(releases.read_bytes(), data, load_key(key), expires, deltas)
+    files = [out.with_name(f"{bundle.stem}.{number}.delta") for number in range(len(deltas))]
+    for file, wire in zip(files, deltas, strict=True):
+        write_whole(file, wire)
+    write_whole(out, signed)
+    told = {"file": str(out), "bytes": len(signed), "sha256": Bundle(bundle).sha256, "deltas": [str(file) for file in files]}
+    answer(told, as_json)
+
+
+@app.command()
+def publish(
+    bundle: BundleFile,
+    server: Annotated[str, typer.Option("--server", help="The fleet server, https://host:port.")],
+    key: KeyFile,
+    ca: Annotated[Path | None, typer.Option("--ca", help="The fleet CA (PEM), the only one that is trusted.", exists=True)] = None,
+    token_file: Annotated[Path | None, typer.Option("--token-file", help="Holds the API token; else EDGEFLEET_TOKEN.")] = None,
+    rollout: Annotated[bool, typer.Option("--rollout", help="Also start an approved rollout of the bundle.")] = False,
+    delta_from: DeltaFrom = None,
+    no_delta: Annotated[bool, typer.Option("--no-delta", help="Make no deltas.")] = False,
+    days: Days = 365,
+    as_json: Json = False,
+) -> None:
+    """Sign a bundle into the server's releases and upload both. Safe to repeat: what is released already is not sent again.
+
+    Deltas from the newest released bundles of the task go with it where they save enough; --delta-from names other bundles.
+
+    \b
+    Example:
+      model-tools publish digits.bundle --server https://fleet:8443 --ca ca.pem \\
+        --token-file token --key keys/releases.pem --rollout
+    """
+    from model_tools.publish import ReleaseServer, read_token
+    from model_tools.sign.releases import is_released, load_key, sign_releases
+
+    data, signer, told = bundle.read_bytes(), load_key(key), {}
+    with ReleaseServer(server, ca, read_token(token_file, os.environ.get("EDGEFLEET_TOKEN"))) as fleet:
+        current = fleet.releases()
+        if not is_released(current, data, signer):
+            held = [] if no_delta else [old.read_bytes() for old in delta_from or ()] or _newest(fleet, data, current, signer)
+            deltas = _deltas(held, data)
+            signed = sign_releases(current, data, signer, datetime.now(UTC) + timedelta(days=days), deltas)
+            told["bundle"] = fleet.upload(bundle.name, data, signed, deltas)
+            told["deltas"] = [len(wire) for wire in deltas]
+        if rollout:
+            told["rollout"] = fleet.roll_out(Bundle(data).sha256, approved=True)
+    answer({**summary(Bundle(data)), **told}, as_json)
+
+
+def _deltas(bases: Sequence[bytes], data: bytes) -> list[bytes]:
+    """Those that save enough."""
+    if not bases:
+        return []
+    from model_tools.delta.making import make
+
+    made = {base: make(base, data, _making) for base in dict.fromkeys(bases)}
+    return [wire for wire in made.values() if wire is not None]
+
+
+def _newest(fleet: "ReleaseServer", data: bytes, current: bytes, signer: "CryptoSigner") -> list[bytes]:
+    from model_tools.sign.releases import released_bundles
+
+    released = released_bundles(current, signer)
+    return [fleet.archive(sha256) for sha256 in fleet.newest(Bundle(data).manifest.task, _BASES) if sha256 in released]
+
+
+def _making(share: float, message: str) -> None:
+    show(Progress("delta", share, message))
