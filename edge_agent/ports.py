@@ -129,7 +129,8 @@ class Fetched:
 class Delivery(Protocol):
     def bring(self, target: Target, part: Path, held: Sequence[Held], wish: Wish) -> Fetched:
         """`part` holds the whole target afterwards, durably, every block checked; if not, what it holds is used the next time.
-        Raises Retry (network, disk, outside the download window, `superseded` when it is not wanted any more) or Reject (no such file)."""
+        Raises Retry (network, whatever a server says, disk, outside the download window, `superseded` when it is not wanted any more),
+        or Reject (bad-blocks) for a target that is signed and cannot be."""
 
 
 class FileFetcher(Protocol):
@@ -137,9 +138,6 @@ class FileFetcher(Protocol):
 
     def read(self, path: str, max_bytes: int) -> bytes:
         """A small file whole, e.g. `metadata/timestamp.json`. Raises Retry (offline, deadline), Missing (a Reject) or Reject."""
-
-    def blocks(self, path: str, block_bytes: int, need: Sequence[int]) -> Iterator[tuple[int, bytes]]:
-        """The wanted blocks as they come, in any order, each at most once. Unverified: the caller checks. Raises Retry or Reject."""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """An agent's update machinery on a folder, against a real TUF repository, with a host that does as it is told."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
 
 from edge_agent.clock import SystemClock
 from edge_agent.delivery.downloads import Downloads, Ways
@@ -38,12 +39,17 @@ class RealDay(FakeClock):
         return SystemClock().now()
 
 
+class BlockFiles(FileFetcher, Protocol):
+    def blocks(self, path: str, block_bytes: int, need: Sequence[int]) -> Iterator[tuple[int, bytes]]:
+        """The wanted blocks, in any order."""
+
+
 class FileTransport:
     """One to one, straight from the files."""
 
     way = "mqtt"
 
-    def __init__(self, files: FileFetcher) -> None:
+    def __init__(self, files: BlockFiles) -> None:
         self._files = files
 
     def carry(self, errand: Errand) -> Iterator[tuple[int, bytes]]:
@@ -54,7 +60,7 @@ class FileTransport:
                 raise Retry(f"no right block of {errand.path} came", code="bad-block")
 
 
-def downloads(files: FileFetcher, trust: Trust, clock: Clock) -> Downloads:
+def downloads(files: BlockFiles, trust: Trust, clock: Clock) -> Downloads:
     way = FileTransport(files)
     return Downloads(Ways(way, way, way), trust.target, Manners(transport="mqtt", metered=True), clock)
 
