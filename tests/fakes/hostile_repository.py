@@ -6,7 +6,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import DelegatedRole, Metadata, MetaFile, Snapshot, Timestamp
 
-from tests.fakes.agent_repository import MemoryRepository, _later
+from tests.fakes.agent_repository import MemoryRepository
 
 
 class HostileRepository(MemoryRepository):
@@ -44,9 +44,9 @@ class HostileRepository(MemoryRepository):
         """Sign a snapshot that names these versions, and a timestamp for it, with the stolen online keys."""
         self._versions = {role: version + ahead for role, version in self._versions.items()}
         versions = {name: MetaFile(version) for name, version in meta.items()}
-        snapshot = Snapshot(version=self._versions["snapshot"], expires=_later(), meta=versions)
+        snapshot = Snapshot(version=self._versions["snapshot"], expires=self._later(), meta=versions)
         self.put(f"{snapshot.version}.snapshot.json", snapshot, self.key("snapshot"))
-        timestamp = Timestamp(version=self._versions["timestamp"], expires=_later(), snapshot_meta=MetaFile(snapshot.version))
+        timestamp = Timestamp(version=self._versions["timestamp"], expires=self._later(), snapshot_meta=MetaFile(snapshot.version))
         self.put("timestamp.json", timestamp, self.key("timestamp"))
 
     @property

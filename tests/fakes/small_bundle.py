@@ -1,6 +1,7 @@
 """The smallest whole bundle, and releases metadata that names it: signed as model_tools would, without a model in it."""
 
 import hashlib
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,7 +13,9 @@ from fleet_contract import blocks
 from fleet_contract.bundle import Bundle, Classification, Lineage, Manifest, Variant, VectorInput, pack, target_path
 
 
-def small_bundle(version: str = "1.0.0", task: str = "toy", model: bytes = b"not a real model") -> bytes:
+def small_bundle(
+    version: str = "1.0.0", task: str = "toy", model: bytes = b"not a real model", profiles: Sequence[str] = ("any",)
+) -> bytes:
     manifest = Manifest(
         task=task,
         version=version,
@@ -22,7 +25,7 @@ def small_bundle(version: str = "1.0.0", task: str = "toy", model: bytes = b"not
         known_answers="known.msgpack",
         reference="reference.msgpack",
         card="card.md",
-        profiles=["any"],
+        profiles=list(profiles),
         lineage=Lineage(task_sha256="0" * 64, data_sha256="0" * 64, seed=1, code="test"),
         entries={},
     )
