@@ -115,7 +115,7 @@ class Device:
     def __init__(self, state: Path, world: World, closing: ExitStack) -> None:
         self._order = state.parent / f"{state.name}.order"
         clock, files = SystemClock(), FolderFiles(world.files)
-        store = Outbox(state / "outbox.db", new_epoch=lambda: secrets.token_hex(8), max_bytes=1 << 24)
+        store = self.store = Outbox(state / "outbox.db", new_epoch=lambda: secrets.token_hex(8), max_bytes=1 << 24)
         closing.callback(store.close)
         trusted = TrustedTime(state / "time.json", clock, datetime(2026, 1, 1, tzinfo=UTC))
         trust = Trust(state / "tuf", world.root, files, trusted)
