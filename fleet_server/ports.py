@@ -1,6 +1,6 @@
 """What services need from the edges of the server; app.py alone names the classes behind these."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -60,9 +60,10 @@ class Repository(Protocol):
     def metadata(self, name: str) -> bytes:
         """A metadata file by its repository name, e.g. releases.json (the newest) or 3.root.json. Raises NotFound."""
 
-    def publish(self, bundle: Path, releases: bytes) -> Target:
-        """Check the releases metadata (threshold of signatures, next version, names this very bundle with its block index and takes no other target
-        away), store both, and sign snapshot and timestamp. All or nothing; the very same release again answers the same.
+    def publish(self, bundle: Path, releases: bytes, deltas: Sequence[Path] = ()) -> Target:
+        """Check the releases metadata (threshold of signatures, next version, names this very bundle and these deltas with their block indices and takes
+        no other target away) and that each delta makes the bundle from a released one, store all, and sign snapshot and timestamp. All or nothing;
+        the very same release again answers the same.
         Raises BadRequest or Conflict."""
 
     def file(self, path: str) -> Path:

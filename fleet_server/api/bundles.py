@@ -14,14 +14,15 @@ from fleet_server.api.schema import Answer, Page, Word
 from fleet_server.services import bundles
 
 router = APIRouter(prefix="/bundles", tags=["bundles"])
-_MAX_BYTES = {"bundle": limits.MAX_BUNDLE_BYTES, "releases": limits.MAX_METADATA_BYTES}
+_DELTAS = [f"delta-{number}" for number in range(limits.MAX_DELTAS_PER_RELEASE)]
+_MAX_BYTES = {"bundle": limits.MAX_BUNDLE_BYTES, "releases": limits.MAX_METADATA_BYTES} | dict.fromkeys(_DELTAS, limits.MAX_DELTA_BYTES)
 _PART = {"type": "string", "format": "binary"}
 _UPLOAD = {
     "requestBody": {
         "required": True,
         "content": {
             "multipart/form-data": {
-                "schema": {"type": "object", "required": ["bundle", "releases"], "properties": {"bundle": _PART, "releases": _PART}}
+                "schema": {"type": "object", "required": ["bundle", "releases"], "properties": dict.fromkeys(_MAX_BYTES, _PART)}
             }
         },
     }
@@ -68,8 +69,10 @@ def download(sha256: Word, fleet: InFleet, _who: Viewer) -> FileResponse:
 
 @router.post("", status_code=201, summary="Publish a bundle with the signed releases metadata that names it", openapi_extra=_UPLOAD)
 async def publish(request: Request, fleet: InFleet, who: Operator) -> Published:
-    """Parts: `bundle` (the archive) and `releases` (releases.json, next version). Both are checked whole before anything is kept."""
+    """Parts: `bundle` (the archive), `releases` (releases.json, next version), and `delta-0` and so on for the deltas that it lists, in that order.
+    All are checked whole before anything is kept."""
     with upload.folder_for(fleet.home / "uploads") as folder:
-        parts = await upload.receive(request, folder, _MAX_BYTES)
+        parts = await upload.receive(request, folder, _MAX_BYTES, optional=_DELTAS)
         releases = parts["releases"].read_bytes()
-        return await run_in_threadpool(bundles.publish, fleet, parts["bundle"], releases, by=who.id, now=fleet.now())
+        deltas = [parts[name] for name in _DELTAS if name in parts]
+        return await run_in_threadpool(bundles.publish, fleet, parts["bundle"], releases, deltas=deltas, by=who.id, now=fleet.now())

@@ -2,7 +2,7 @@
 
 import contextlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -22,8 +22,8 @@ def folder_for(parent: Path) -> Iterator[Path]:
         yield Path(made)
 
 
-async def receive(request: Request, folder: Path, max_bytes: dict[str, int]) -> dict[str, Path]:
-    """Write each wanted part to `folder`/<name>; part names and their bounds are the keys and values of `max_bytes`.
+async def receive(request: Request, folder: Path, max_bytes: dict[str, int], optional: Collection[str] = ()) -> dict[str, Path]:
+    """Write each part to `folder`/<name>; part names and their bounds are the keys and values of `max_bytes`. Those named in `optional` may lack.
 
     Raises BadRequest (not multipart, malformed, a part unknown, repeated or missing) or TooLarge naming the part.
     """
@@ -40,10 +40,10 @@ async def receive(request: Request, folder: Path, max_bytes: dict[str, int]) -> 
         raise BadRequest(f"the multipart body is malformed: {error}", field="body") from error
     finally:
         parts.close()
-    missing = [name for name in max_bytes if name not in parts.done]
+    missing = [name for name in max_bytes if name not in parts.done and name not in optional]
     if missing:
         raise BadRequest(f"the upload lacks the part {missing[0]!r}", field=missing[0])
-    return {name: folder / name for name in max_bytes}
+    return {name: folder / name for name in max_bytes if name in parts.done}
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """Published bundles."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -39,10 +40,12 @@ class Published:
     version: str
 
 
-def publish(fleet: Fleet, archive: Path, releases: bytes, *, by: str, now: datetime, job: int | None = None) -> Published:
+def publish(
+    fleet: Fleet, archive: Path, releases: bytes, *, by: str, now: datetime, deltas: Sequence[Path] = (), job: int | None = None
+) -> Published:
     """Verify a bundle, have the repository sign for it, and register it. Safe to repeat after a crash in the middle.
 
-    Raises BadBundle or BadSketch (ContractError), BadRequest for metadata that does not name this bundle,
+    Raises BadBundle or BadSketch (ContractError), BadRequest for metadata that does not name this bundle and these deltas,
     Conflict when this task has this version already or the metadata is not the next version.
     """
     bundle = Bundle(archive)
@@ -50,12 +53,12 @@ def publish(fleet: Fleet, archive: Path, releases: bytes, *, by: str, now: datet
     sketch.decode_reference(reference)
     with reading(fleet.engine) as connection:
         _check_new(connection, bundle.sha256, bundle.manifest)
-    target = fleet.repository.publish(archive, releases)
+    target = fleet.repository.publish(archive, releases, deltas)
     row = _row(bundle, target, reference) | {"job": job, "published_by": by, "published_at": now}
     with writing(fleet.engine) as connection:
         _check_new(connection, bundle.sha256, bundle.manifest)
         connection.execute(insert(BundleRow).values(row))
-        detail = {"task": row["task"], "version": row["version"], "length": row["length"], "job": job}
+        detail = {"task": row["task"], "version": row["version"], "length": row["length"], "job": job, "deltas": len(deltas)}
         audit.append(connection, by, "bundle.publish", bundle.sha256, detail, now)
     fleet.wake()
     return Published(bundle.sha256, bundle.manifest.task, bundle.manifest.version)

@@ -78,7 +78,8 @@ def _published_before(fleet: Fleet, job: Row) -> str | None:
 def _publish_bundle(fleet: Fleet, job: Row, folder: Path, result: JobResult, now: datetime) -> str:
     archive = job_folders.inside(folder, result.bundle, "bundle")
     releases = job_folders.inside(folder, result.releases, "releases")
-    return bundles.publish(fleet, archive, releases.read_bytes(), by=audit.SERVER, now=now, job=job.id).sha256
+    deltas = [job_folders.inside(folder, name, "deltas") for name in result.deltas or ()]
+    return bundles.publish(fleet, archive, releases.read_bytes(), deltas=deltas, by=audit.SERVER, now=now, job=job.id).sha256
 
 
 def _end(fleet: Fleet, job: Row, result: JobResult, state: JobState, now: datetime, bundle: str | None = None) -> None:

@@ -7,10 +7,12 @@ keys and roots, which are reachable at once: it is staged first, and gone on wit
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+
+from tuf.api.metadata import Targets
 
 from fleet_contract import limits, names
 from fleet_contract.errors import BadName
@@ -20,7 +22,7 @@ from fleet_server.storage import copy_atomic, locked, make_folder, write_atomic
 from fleet_server.trust import installation, online
 from fleet_server.trust.keys import ROLES, OnlineKeys
 from fleet_server.trust.metadata_folder import MetadataFolder, parse
-from fleet_server.trust.release import check_bundle, check_release
+from fleet_server.trust.release import bundles_in, check_bundle, check_delta, check_release
 from fleet_server.trust.staging import Staging
 
 log = logging.getLogger(__name__)
@@ -64,19 +66,21 @@ class TufRepository:
             raise NotFound(f"the repository has no file {path!r}", field="path")
         return found
 
-    def publish(self, bundle: Path, releases: bytes) -> Target:
+    def publish(self, bundle: Path, releases: bytes, deltas: Sequence[Path] = ()) -> Target:
         """See ports.Repository. Publishing the very same release again answers the same Target."""
         if len(releases) > limits.MAX_METADATA_BYTES:
             raise BadRequest(f"releases metadata of {len(releases)} bytes", field="releases", limit=limits.MAX_METADATA_BYTES)
         with self._writing():
             self._check_root()
+            current = self._metadata.load("releases")
             found = check_bundle(bundle)
-            target = check_release(self._metadata.load("targets"), self._metadata.load("releases"), releases, found, self._clock())
+            made = [check_delta(path, found, self._archives(current.signed)) for path in deltas]
+            target = check_release(self._metadata.load("targets"), current, releases, found, self._clock(), made)
             version = parse(releases).signed.version
             if version == self._metadata.version("releases"):
                 return target
-            name = f"{target.sha256}.{Path(target.path).name}"
-            copy_atomic(bundle, self._targets / Path(target.path).parent / name)
+            for path, file in zip((bundle, *deltas), (found, *made), strict=True):
+                copy_atomic(path, self._stored(file.path, file.sha256))
             write_atomic(self._metadata.folder / f"{version}.releases.json", releases)
             self._sign_snapshot({"releases.json": version})
             return target
@@ -149,6 +153,14 @@ class TufRepository:
     def _check_root(self) -> None:
         if self._metadata.load("root").signed.is_expired(self._clock()):
             raise Conflict("root has expired: install a new one first (`model-tools keys renew root`)", field="root")
+
+    def _archives(self, signed: Targets) -> dict[str, Path]:
+        """Of the released bundles, by digest."""
+        return {sha256: self._stored(path, sha256) for sha256, path in bundles_in(signed).items()}
+
+    def _stored(self, target_path: str, sha256: str) -> Path:
+        folder, _, name = target_path.rpartition("/")
+        return self._targets / folder / f"{sha256}.{name}"
 
     def _sign_snapshot(self, changes: Mapping[str, int]) -> None:
         old, version = {}, 1

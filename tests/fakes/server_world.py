@@ -2,7 +2,7 @@
 
 import hashlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
@@ -70,6 +70,7 @@ class MemoryRepository:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._newest = {"version": 1, "targets": []}
+        self.deltas: list[bytes] = []
         self._files: dict[str, Path] = {}
         self.installed: dict[str, bytes] = {}
         self.expires = dict.fromkeys(("root", "targets", "releases"), START + timedelta(days=365))
@@ -90,7 +91,7 @@ class MemoryRepository:
         targets = [*self._newest["targets"], hashlib.sha256(archive).hexdigest()]
         return msgspec.json.encode({"version": self._newest["version"] + 1, "targets": targets})
 
-    def publish(self, bundle: Path, releases: bytes) -> Target:
+    def publish(self, bundle: Path, releases: bytes, deltas: Sequence[Path] = ()) -> Target:
         opened = Bundle(bundle)
         path = target_path(opened.manifest.task, opened.manifest.version)
         target = Target(path, opened.sha256, opened.length, blocks.index_of(bundle.read_bytes()))
@@ -106,6 +107,7 @@ class MemoryRepository:
         folder, name = path.rsplit("/", 1)
         self._files[f"targets/{folder}/{opened.sha256}.{name}"] = kept
         self._newest = wanted
+        self.deltas = [path.read_bytes() for path in deltas]
         return target
 
     def add_file(self, path: str, kept: Path) -> None:

@@ -91,6 +91,13 @@ def test_uploads_that_are_not_uploads(api: Api, files, field: str) -> None:
     assert (answer.status_code, answer.json()["error"]["field"]) == (400, field)
 
 
+def test_deltas_go_to_the_repository_in_the_order_of_their_numbers(api: Api) -> None:
+    archive = make_bundle("1")
+    parts = {"delta-1": b"second", "bundle": archive, "delta-0": b"first", "releases": api.world.repository.following(archive)}
+    assert api.request("POST", "/v1/bundles", "operator", files=parts).status_code == 201
+    assert api.world.repository.deltas == [b"first", b"second"]
+
+
 @pytest.mark.parametrize(
     ("content_type", "body"),
     [
