@@ -38,7 +38,7 @@ MAX_MODEL_FIELDS_COUNT = 2_000_000
 
 MIN_BLOCK_BYTES = 4 * KIB
 MAX_BLOCK_BYTES = 32 * KIB
-"""A block and its envelope must fit in MAX_MESSAGE_BYTES."""
+"""At least one fits in a packet."""
 MAX_BLOCKS_PER_REQUEST = 32
 """Of one that is answered one to one: what is in flight to a device at once."""
 MAX_PACKET_BYTES = 60 * KIB

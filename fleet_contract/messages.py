@@ -162,15 +162,6 @@ class Ack(Struct, tag="ack"):
             raise MalformedMessage("a range ends before it begins", field="ranges")
 
 
-class Block(Struct, tag="block"):
-    """`length` is that of the whole file, so that a file of unknown size can be read from its first block on."""
-
-    request: str
-    index: Count
-    length: Count
-    data: bytes
-
-
 class Packet(Struct, tag="packet"):
     """Some blocks of a file, compressed together; made and opened by fleet_contract.packets alone. `length` is that of the whole file.
     `request` is that of the Want, or names the shared pass; `sequence` counts the packets of one answer or pass from 0."""
@@ -202,7 +193,7 @@ class Refusal(Struct, tag="refusal"):
 
 
 FromDevice = Status | Batch | Want | Progress | WantUrl
-ToDevice = Ack | Block | Packet | Url | Refusal
+ToDevice = Ack | Packet | Url | Refusal
 Message = FromDevice | ToDevice
 
 _encoder = msgspec.msgpack.Encoder()

@@ -25,6 +25,8 @@ MAX_PACKET_BYTES = limits.MAX_MESSAGE_BYTES + limits.KIB
 """A payload, its topic and the packet's header."""
 _MAX_UNDELIVERED = 200
 _MAX_UNACKNOWLEDGED = 2_000
+_MAX_UNACKNOWLEDGED_SHARED = 2 * limits.MAX_AHEAD_PACKETS
+"""Packets are large, and a device that is slower than its pass asks for what it missed."""
 _KEEPALIVE_GRACE = 1.5
 """MQTT 3.1.1, 3.1.2.10: a client is gone after one and a half keep-alives of silence."""
 _LONGEST_KEEPALIVE_S = 120
@@ -132,7 +134,8 @@ class FleetHandler(BrokerProtocolHandler):
             self.reader.feed_eof()
 
     async def mqtt_publish(self, topic: str, data: bytes | bytearray, qos: int | None, retain: bool, ack_timeout: int | None = None):
-        if self.session is not None and self.session.inflight_out_count >= _MAX_UNACKNOWLEDGED:
+        most = _MAX_UNACKNOWLEDGED_SHARED if topics.is_shared(topic) else _MAX_UNACKNOWLEDGED
+        if self.session is not None and self.session.inflight_out_count >= most:
             log.warning("%s acknowledges too slowly: a message was dropped", self.session.client_id)
             return OutgoingApplicationMessage(None, topic, qos, data, retain)
         return await super().mqtt_publish(topic, data, qos, retain, ack_timeout)

@@ -15,13 +15,16 @@ from fleet_server.mqtt.wants import Grid, Refused
 LEFT = "pass-left"
 _MAX_JOINS = 4
 """Of one device in one pass: it may start anew or want more, but not keep the pass going for ever."""
+_BRAKING = 3
+_LOOK_S = 0.1
 _AHEAD_CREDITS = limits.MAX_AHEAD_PACKETS // limits.CREDIT_PACKETS
 
 
 @dataclass(frozen=True)
 class PassRules:
-    """`gather_s`: how long a pass waits for further devices before its first packet. `patience_s`: how long it waits for one that says nothing.
-    `max_bytes_per_s` is of all passes together, None for as fast as the broker takes it."""
+    """`gather_s`: how long a pass waits for further devices before its first packet. `patience_s`: how long it waits for a device that says nothing;
+    three times that is how long most devices wait in all for few who are slow. `max_bytes_per_s` is of all passes together, None for as fast as
+    the broker takes it."""
 
     gather_s: float = 0.5
     patience_s: float = 3.0
@@ -52,11 +55,13 @@ class Leaver:
 
 @dataclass
 class _Member:
-    """`credit` counts the full CREDIT_PACKETS that it has said to have; `joined` tells two Wants of one device apart."""
+    """`credit` counts the full CREDIT_PACKETS that it has said to have; `joined` tells two Wants of one device apart;
+    for `awaited_s` most others have waited for it."""
 
     request: str
     credit: int
     joined: int
+    awaited_s: float = 0.0
 
 
 @dataclass
@@ -77,6 +82,7 @@ class _Pass:
     boundary_at: dict[int, float] = field(default_factory=dict)
     """When the packet was sent after which a member has this credit."""
     joins: Counter[str] = field(default_factory=Counter)
+    looked_at: float = 0.0
 
     def add(self, device: str, request: str, need: int, joined: int) -> None:
         """Raises Refused."""
@@ -100,6 +106,11 @@ class _Pass:
             self._uncount(member.credit)
         return member
 
+    def let_go(self, member: str, why: str) -> Leaver:
+        """It cannot come back into this pass."""
+        self.joins[member] = _MAX_JOINS
+        return Leaver(member, self.remove(member).request, Refused(LEFT, why))
+
     def progress(self, device: str, sequence: int) -> None:
         """A number that was not sent yet says nothing."""
         member = self.members.get(device)
@@ -118,7 +129,7 @@ class _Pass:
 
     def group(self) -> Group | None:
         """None while the slowest member has too little."""
-        if self.sequence // limits.CREDIT_PACKETS >= min(self.credits) + _AHEAD_CREDITS:
+        if self._is_held():
             return None
         rest, at, lap = self.pending >> self.position, self.position, self.lap
         if not rest:
@@ -149,6 +160,23 @@ class _Pass:
         owed = [credit - 1 for credit, at in self.boundary_at.items() if at < before_s]
         return [device for device, member in self.members.items() if member.credit <= max(owed)] if owed else []
 
+    def brakes(self, now_s: float, most_s: float) -> list[str]:
+        """The few for whom most have waited too long in all: each report came in time, and yet the pass would go at their pace."""
+        waited_s = now_s - self.looked_at
+        if waited_s < _LOOK_S:
+            return []
+        self.looked_at = now_s
+        slowest = min(self.credits, default=0)
+        if not self._is_held() or 2 * self.credits[slowest] > len(self.members):
+            return []
+        slow = {device: member for device, member in self.members.items() if member.credit == slowest}
+        for member in slow.values():
+            member.awaited_s += waited_s
+        return [device for device, member in slow.items() if member.awaited_s > most_s]
+
+    def _is_held(self) -> bool:
+        return self.sequence // limits.CREDIT_PACKETS >= min(self.credits, default=self.sequence) + _AHEAD_CREDITS
+
     def _uncount(self, credit: int) -> None:
         self.credits[credit] -= 1
         if not self.credits[credit]:
@@ -178,7 +206,7 @@ class Passes:
         if self.members >= self._rules.max_members or (one is None and self.running >= self._rules.max_passes):
             raise Refused(LEFT, "no room in a shared pass now: ask for the blocks alone")
         if one is None:
-            one = _Pass(self._new_id(), grid, now_s + self._rules.gather_s)
+            one = _Pass(self._new_id(), grid, now_s + self._rules.gather_s, looked_at=now_s)
             self._by_id[one.id] = one
         self._joined += 1
         one.add(device, request, need, self._joined)
@@ -203,13 +231,13 @@ class Passes:
         self._close_if_done(one)
 
     def tick(self, now_s: float) -> list[Leaver]:
-        """Let go of every member that has not reported in time."""
-        left = []
+        """Let go of every member that has not reported in time, or only just in time again and again."""
+        left, patience_s = [], self._rules.patience_s
         for one in [*self._by_id.values()]:
-            for device in one.laggards(now_s - self._rules.patience_s):
-                one.joins[device] = _MAX_JOINS
-                request = one.remove(device).request
-                left.append(Leaver(device, request, Refused(LEFT, f"no progress for {self._rules.patience_s} s")))
+            for device in one.laggards(now_s - patience_s):
+                left.append(one.let_go(device, f"no progress for {patience_s:g} s"))
+            for device in one.brakes(now_s, _BRAKING * patience_s):
+                left.append(one.let_go(device, f"most others have waited {_BRAKING * patience_s:g} s for this device"))
             self._close_if_done(one)
         return left
 

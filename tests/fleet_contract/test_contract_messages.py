@@ -9,7 +9,23 @@ from hypothesis import strategies as st
 
 from fleet_contract import limits, messages
 from fleet_contract.errors import MalformedMessage, TooLarge, UnknownVersion
-from fleet_contract.messages import Ack, Batch, Block, Event, Lane, LaneLedger, Refusal, Result, Sample, SketchWindow, Status, Want
+from fleet_contract.messages import (
+    Ack,
+    Batch,
+    Event,
+    Lane,
+    LaneLedger,
+    Packet,
+    Progress,
+    Refusal,
+    Result,
+    Sample,
+    SketchWindow,
+    Status,
+    Url,
+    Want,
+    WantUrl,
+)
 from fleet_contract.sketch import Sketch
 from tests.golden import specimens
 
@@ -44,11 +60,23 @@ from_device = st.one_of(
     st.builds(Status, at=times, online=st.booleans(), epoch=texts, refused=dropped, ledger=ledgers, error=st.none() | texts),
     st.builds(Batch, epoch=texts, lane=lanes, first=counts, records=st.lists(records.map(messages.encode_record), min_size=1, max_size=5)),
     st.builds(Want, request=texts, path=texts, block_bytes=counts, need=st.binary(max_size=40)),
+    st.builds(WantUrl, request=texts, path=texts),
+    st.builds(Progress, request=texts, sequence=counts),
 )
 ranges = st.tuples(counts, counts).map(lambda pair: (min(pair), max(pair)))
 to_device = st.one_of(
     st.builds(Ack, epoch=texts, lane=lanes, ranges=st.lists(ranges, max_size=5)),
-    st.builds(Block, request=texts, index=counts, length=counts, data=st.binary(max_size=200)),
+    st.builds(
+        Packet,
+        request=texts,
+        sequence=counts,
+        length=counts,
+        block_bytes=counts,
+        numbers=st.lists(counts, max_size=limits.MAX_BLOCKS_PER_PACKET),
+        codec=st.sampled_from(["none", "zstd"]),
+        data=st.binary(max_size=200),
+    ),
+    st.builds(Url, request=texts, url=texts, expires_at=times),
     st.builds(Refusal, request=texts, code=texts, reason=texts),
 )
 
@@ -104,7 +132,7 @@ def packed(body: object, version: object = messages.VERSION) -> bytes:
 STATUS = {"type": "status", "at": AT, "online": True, "epoch": "e"}
 BATCH = {"type": "batch", "epoch": "e", "lane": "events", "first": 0, "records": [b""]}
 ACK = {"type": "ack", "epoch": "e", "lane": "events", "ranges": [[0, 1]]}
-BLOCK = {"type": "block", "request": "r", "index": 0, "length": 1, "data": b"x"}
+PACKET = {"type": "packet", "request": "r", "sequence": 0, "length": 1, "block_bytes": 4096, "numbers": [0], "codec": "none", "data": b"x"}
 
 
 @pytest.mark.parametrize(
@@ -151,8 +179,13 @@ def test_what_the_server_does_not_take(wire: bytes, error: type[Exception]) -> N
         pytest.param(ACK | {"ranges": [[-1, 4]]}, id="a negative range"),
         pytest.param(ACK | {"ranges": [[1]]}, id="half a range"),
         pytest.param(ACK | {"ranges": [[0, 2**64 - 1]]}, id="a range beyond the limit"),
-        pytest.param(BLOCK | {"index": -1}, id="a negative block number"),
-        pytest.param(BLOCK | {"length": -1}, id="a negative length"),
+        pytest.param(PACKET | {"numbers": [-1]}, id="a negative block number"),
+        pytest.param(PACKET | {"length": -1}, id="a negative length"),
+        pytest.param(PACKET | {"sequence": -1}, id="a negative sequence number"),
+        pytest.param(PACKET | {"codec": "lzma"}, id="an unknown codec"),
+        pytest.param(
+            {"type": "url", "request": "r", "url": "https://x", "expires_at": AT.replace(tzinfo=None)}, id="an end without a zone"
+        ),
     ],
 )
 def test_what_a_device_does_not_take(body: dict) -> None:
@@ -197,9 +230,10 @@ def test_limits_hold_on_both_sides() -> None:
     assert (caught.value.field, caught.value.limit) == ("Status", limits.MAX_MESSAGE_BYTES)
 
 
-def test_the_largest_block_and_the_largest_sample_fit_their_envelopes() -> None:
-    block = Block(request="r" * 64, index=limits.MAX_COUNT, length=limits.MAX_COUNT, data=bytes(limits.MAX_BLOCK_BYTES))
-    assert messages.decode_to_device(messages.encode(block)) == block
+def test_the_largest_packet_and_the_largest_sample_fit_their_envelopes() -> None:
+    numbers = [limits.MAX_COUNT] * limits.MAX_BLOCKS_PER_PACKET
+    packet = Packet("r" * 64, limits.MAX_COUNT, limits.MAX_COUNT, limits.MAX_BLOCK_BYTES, numbers, "none", bytes(limits.MAX_PACKET_BYTES))
+    assert messages.decode_to_device(messages.encode(packet)) == packet
     sample = Sample(
         at=datetime(9999, 12, 31, tzinfo=UTC),
         bundle="a" * 64,

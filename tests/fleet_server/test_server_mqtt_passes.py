@@ -163,6 +163,33 @@ def test_who_was_let_go_may_not_hold_up_the_same_pass_again() -> None:
     assert caught.value.code == "pass-left"
 
 
+def just_in_time(stage: Stage, quick: list[str], slow: list[str], rounds: int) -> list[str]:
+    """The slow ones report each credit when they have but a moment left; who is let go meanwhile."""
+    left: list[str] = []
+    for number in range(1, rounds + 1):
+        stage.play()
+        stage.report(*quick)
+        for _ in range(29):
+            left += stage.wait(0.1)
+        for device in slow:
+            stage.passes.progress(device, "pass-0", number * CREDIT)
+    return left
+
+
+def test_few_who_report_only_just_in_time_cannot_set_the_pace_of_most() -> None:
+    stage = Stage(rules=PassRules(gather_s=0.0))
+    for device in ("a", "b", "brake"):
+        stage.join(device, on=grid(count=1_000))
+    assert just_in_time(stage, ["a", "b"], ["brake"], 6) == ["brake"]
+
+
+def test_a_fleet_that_is_slow_together_stays_together() -> None:
+    stage = Stage(rules=PassRules(gather_s=0.0))
+    for device in ("a", "b", "c"):
+        stage.join(device, on=grid(count=1_000))
+    assert just_in_time(stage, ["a"], ["b", "c"], 6) == []
+
+
 def test_nobody_is_late_while_nothing_is_owed() -> None:
     stage = opened("a")
     stage.play(CREDIT)

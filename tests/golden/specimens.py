@@ -118,7 +118,6 @@ def from_device() -> dict[str, messages.FromDevice]:
 def to_device() -> dict[str, messages.ToDevice]:
     return {
         "ack": messages.Ack(epoch="0190a1", lane=messages.Lane.TELEMETRY, ranges=[(0, 39), (41, 41)]),
-        "block": messages.Block(request="w1", index=9, length=300_000, data=b"\x00\x01block"),
         "packet": messages.Packet("w1", 1, 5_000, 4_096, [1], "none", b"\x01" * 904),
         "url": messages.Url(request="w3", url="https://fleet:8443/v1/files/x?permit=y", expires_at=LATER),
         "refusal": messages.Refusal(request="w1", code="not-found", reason="no such file"),
