@@ -26,7 +26,7 @@ from edge_agent.link.mqtt import MqttLink
 from edge_agent.link.outbox import Outbox
 from edge_agent.link.uplink import Pace as UplinkPace
 from edge_agent.link.uplink import Uplink
-from edge_agent.observation import Observer, Report, StatusFile
+from edge_agent.observation import Observer, Report, StatusFile, downloading
 from edge_agent.pipeline import Pace, Pipeline
 from edge_agent.sources.factory import open_source
 from edge_agent.storage.journal import Journal
@@ -120,7 +120,7 @@ def build(me: Identity, state: StateFolder, source: str, settings: Settings, clo
         inbox=inbox,
         ignored=ignored,
         campaign=lambda: executor.state.order.sampling if executor.state.order else None,
-        report=_reporter(StatusFile(state.status), link, me, source),
+        report=_reporter(StatusFile(state.status), link, downloads, me, source),
         record_end=lambda error: _record_end(parts, error),
     )
 
@@ -159,8 +159,9 @@ def _event(parts: Parts, kind: str, **detail: str) -> Event:
     return Event(at=parts.clock.now(), kind=kind, detail=dict(detail))
 
 
-def _reporter(file: StatusFile, link: MqttLink, me: Identity, source: str) -> Callable[[], None]:
+def _reporter(file: StatusFile, link: MqttLink, downloads: Downloads, me: Identity, source: str) -> Callable[[], None]:
     def show() -> None:
-        file.show(Report(os.getpid(), link.connected, me.device.broker_url, link.protocol, source))
+        download = downloading(downloads.download)
+        file.show(Report(os.getpid(), link.connected, me.device.broker_url, link.protocol, source, download=download))
 
     return show

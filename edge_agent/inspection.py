@@ -61,6 +61,8 @@ def status_text(found: dict[str, Any]) -> str:
         f"bundle   {active['version'] + ' ' + active['sha256'][:12] if active else 'none'}, phase {found['phase']}, order {found['order_counter']}",
         f"error    {found['error'] or 'none'}",
     ]
+    if download := link.get("download"):
+        lines.append(f"download {download['path']} by {download['way']}: {download['percent']} % of {download['length_bytes']} bytes")
     for lane, numbers in found["ledger"].items():
         dropped = ", ".join(f"{count} {reason}" for reason, count in numbers["dropped"].items()) or "0"
         lines.append(

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from edge_agent import __version__
+from edge_agent.delivery.downloads import Download
 from edge_agent.pipeline import Observation
 from edge_agent.ports import Clock, Store
 from edge_agent.storage import atomic
@@ -55,6 +56,22 @@ class Observer:
         )
 
 
+class Downloading(msgspec.Struct, frozen=True):
+    """How far a download is, in steps of ten percent."""
+
+    path: str
+    way: str
+    percent: int
+    length_bytes: int
+
+
+def downloading(download: Download | None) -> Downloading | None:
+    if download is None:
+        return None
+    tenths = 10 * download.done_bytes // max(1, download.length_bytes)
+    return Downloading(download.path, download.way, 10 * tenths, download.length_bytes)
+
+
 class Report(msgspec.Struct, frozen=True):
     """status.json: what only the running agent knows."""
 
@@ -64,6 +81,7 @@ class Report(msgspec.Struct, frozen=True):
     protocol: str
     source: str
     error: str | None = None
+    download: Downloading | None = None
 
 
 class StatusFile:

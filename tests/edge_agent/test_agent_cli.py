@@ -11,7 +11,9 @@ import pytest
 from edge_agent import cli
 from edge_agent.clock import BUILT_AT, SystemClock
 from edge_agent.config import StateFolder
+from edge_agent.delivery.downloads import Download
 from edge_agent.link.outbox import Outbox
+from edge_agent.observation import Report, StatusFile, downloading
 from edge_agent.storage.journal import Journal
 from edge_agent.trust.client import Trust
 from edge_agent.trust.time import TrustedTime
@@ -104,6 +106,31 @@ class TestStatus:
             capsys.readouterr()
             assert cli.main(["status", "--state", str(state.root), "--json"]) == 0
             assert json.loads(capsys.readouterr().out)["running"]
+
+    @pytest.mark.parametrize(
+        ("done_bytes", "shown"), [(0, "0 % of 51200000"), (5_119_999, "0 %"), (30_000_000, "50 %"), (51_200_000, "100 %")]
+    )
+    def test_a_download_is_shown_in_steps(
+        self, state: StateFolder, capsys: pytest.CaptureFixture[str], done_bytes: int, shown: str
+    ) -> None:
+        download = downloading(Download("bundles/toy-3.bundle", done_bytes, 51_200_000, "delta"))
+        StatusFile(state.status).show(Report(1, True, "mqtts://broker", "5", "csv:x", download=download))
+        with state.lock():
+            assert cli.main(["status", "--state", str(state.root)]) == 0
+            assert f"download bundles/toy-3.bundle by delta: {shown}" in capsys.readouterr().out
+
+
+class TestDownloadSettings:
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
+            pytest.param(["--download-rate", "5"], "download_rate is 5, it must be 1024 to", id="rate"),
+            pytest.param(["--download-window", "25:00-01:00"], "download_window is '25:00-01:00', it must be HH:MM-HH:MM", id="window"),
+        ],
+    )
+    def test_one_out_of_range_is_named(self, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str) -> None:
+        assert cli.main(["run", "--state", str(tmp_path), "--source", "csv:x", *arguments]) == 2
+        assert said in capsys.readouterr().err
 
 
 class TestVerify:
