@@ -6,13 +6,18 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from securesystemslib.signer import CryptoSigner
+from tuf.api.metadata import DelegatedRole, Delegations, Metadata, MetaFile, Targets
 
 from edge_agent.clock import BUILT_AT, SystemClock
 from edge_agent.errors import Reject, Retry
+from edge_agent.trust import rules
 from edge_agent.trust.client import Trust, expiries
 from edge_agent.trust.time import TrustedTime
-from fleet_contract import order
+from fleet_contract import blocks, limits, order
+from fleet_contract.release import Delta, Release, to_custom
 from tests.fakes.agent_repository import MemoryRepository
+from tests.fakes.agent_time import WallClock
 from tests.fakes.agent_world import MemoryFiles
 from tests.fakes.small_bundle import small_bundle
 
@@ -140,6 +145,113 @@ def test_a_target_without_a_block_index_is_rejected(world: World) -> None:
     with pytest.raises(Reject) as caught:
         world.trust.target("bundles/toy-3.0.0.bundle")
     assert caught.value.code == "bad-blocks"
+
+
+@pytest.mark.parametrize(
+    ("path", "most"),
+    [
+        pytest.param("metadata/2.root.json", limits.MAX_ROOT_METADATA_BYTES, id="root"),
+        pytest.param("metadata/timestamp.json", limits.MAX_TIMESTAMP_METADATA_BYTES, id="timestamp"),
+        pytest.param("metadata/2.snapshot.json", limits.MAX_SNAPSHOT_METADATA_BYTES, id="snapshot"),
+        pytest.param("metadata/1.targets.json", limits.MAX_METADATA_BYTES, id="targets"),
+        pytest.param("metadata/2.releases.json", limits.MAX_METADATA_BYTES, id="a role below targets"),
+    ],
+)
+def test_each_role_has_its_bound(world: World, path: str, most: int) -> None:
+    world.files.files[path] = bytes(most + 1)
+    with pytest.raises(Retry) as caught:
+        world.trust.target(PATH)
+    assert caught.value.code == "too-large"
+
+
+def test_a_chain_of_slow_reads_ends(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of them within what one may take."""
+    for _ in range(8):
+        world.repository.rotate_root()
+    clock = WallClock(datetime.now(UTC))
+    trust = Trust(world.folder, world.repository.root_v1, world.files, TrustedTime(world.folder / "time", clock, BUILT_AT))
+    read = world.files.read
+
+    def slowly(path: str, max_bytes: int) -> bytes:
+        clock.pass_s(55.0)
+        return read(path, max_bytes)
+
+    monkeypatch.setattr(world.files, "read", slowly)
+    with pytest.raises(Retry) as caught:
+        trust.refresh()
+    assert caught.value.code == "deadline"
+    assert len(world.files.reads) < 8
+
+
+def test_a_target_names_the_deltas_that_make_it(world: World) -> None:
+    archive, base = small_bundle("4.0.0"), "ab" * 32
+    delta = "bundles/toy-4.0.0.from-abababababababab.delta"
+    release = Release("toy", "4.0.0", [Delta(base, delta)])
+    world.repository.publish(archive, custom=to_custom(blocks.index_of(archive), release))
+    assert dict(world.trust.target("bundles/toy-4.0.0.bundle").deltas) == {base: delta}
+
+
+def _strange_roots(world: World) -> None:
+    stranger = MemoryRepository()
+    stranger.rotate_root()
+    for version in (1, 2):
+        (world.folder / "roots" / f"{version}.json").write_bytes(stranger.files[f"metadata/{version}.root.json"])
+    (world.folder / "root.json").write_bytes(stranger.root_v1)
+
+
+def _strange_everything(world: World) -> None:
+    _strange_roots(world)
+    stranger = MemoryRepository()
+    for role, name in (("timestamp", "timestamp"), ("snapshot", "1.snapshot"), ("targets", "1.targets"), ("releases", "1.releases")):
+        (world.folder / f"{role}.json").write_bytes(stranger.files[f"metadata/{name}.json"])
+
+
+def _nonsense(world: World) -> None:
+    for path in world.folder.rglob("*.json"):
+        path.write_bytes(b"[" * 100_000)
+
+
+def _nothing_left(world: World) -> None:
+    for path in world.folder.rglob("*.json"):
+        path.unlink()
+
+
+@pytest.mark.parametrize("spoil", [_strange_roots, _strange_everything, _nonsense, _nothing_left])
+def test_the_anchor_is_the_pinned_root_whatever_is_on_the_disk(world: World, spoil: Callable[[World], None]) -> None:
+    world.repository.rotate_root()
+    world.repository.commit()
+    world.trust.target(PATH)
+    spoil(world)
+    assert world.restart().target(PATH).length == len(world.archive)
+    assert (world.folder / "root.json").read_bytes() == world.files.files["metadata/2.root.json"]
+
+
+def test_what_a_cut_off_write_left_is_swept(world: World) -> None:
+    world.trust.refresh()
+    strays = [world.folder / ".timestamp.json.new", world.folder / "roots" / ".2.json.new"]
+    for stray in strays:
+        stray.write_bytes(b"half")
+    world.restart().refresh()
+    assert [stray.exists() for stray in strays] == [False, False]
+
+
+def test_what_one_delegator_vouches_for_says_nothing_for_another() -> None:
+    keys = [CryptoSigner.generate_ed25519() for _ in range(2)]
+    expires = datetime.now(UTC).replace(microsecond=0) + timedelta(days=1)
+    release = Metadata(Targets(version=1, expires=expires))
+    release.sign(keys[0])
+    left, right = (_delegating(key) for key in keys)
+    assert rules.targets(left, "release", release.to_bytes(), MetaFile(1)).version == 1
+    with pytest.raises(Retry) as caught:
+        rules.targets(right, "release", release.to_bytes(), MetaFile(1))
+    assert caught.value.code == "tuf-untrusted"
+
+
+def _delegating(signer: CryptoSigner) -> Targets:
+    key = signer.public_key
+    return Targets(
+        version=1, delegations=Delegations({key.keyid: key}, {"release": DelegatedRole("release", [key.keyid], 1, False, ["*"])})
+    )
 
 
 class TestRollback:
