@@ -76,6 +76,9 @@ def up(
     releases_key: Annotated[Path | None, typer.Option(help="Key (PEM) with which jobs sign challengers.")] = None,
     database_url: Annotated[str | None, typer.Option(help="Overrides the one chosen at init.")] = None,
     address: Annotated[str | None, typer.Option(help="IP address to listen on.")] = None,
+    delivery_transport: Annotated[
+        str | None, typer.Option(help="mqtt or http: how new orders prefer their bundle to be fetched; a device's own setting goes before it.")
+    ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
 ) -> None:
     """Run the server: broker, MQTT, control loop and HTTPS, until SIGTERM or Ctrl-C."""
@@ -94,6 +97,7 @@ def up(
         "releases_key": str(releases_key.resolve()) if releases_key else None,
         "database_url": database_url,
         "address": address,
+        "delivery_transport": delivery_transport,
     }
     chosen = settings.override(settings.load(home), os.environ, options)
 
