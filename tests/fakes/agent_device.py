@@ -10,7 +10,7 @@ from edge_agent.delivery.downloads import Downloads, Ways
 from edge_agent.delivery.pace import Manners
 from edge_agent.delivery.transport import Errand
 from edge_agent.errors import Retry
-from edge_agent.ports import Clock, Conduct, FileFetcher
+from edge_agent.ports import Clock, Conduct, FileFetcher, Host
 from edge_agent.storage.journal import Journal
 from edge_agent.trust.client import Trust
 from edge_agent.trust.time import TrustedTime
@@ -68,6 +68,8 @@ def downloads(files: BlockFiles, trust: Trust, clock: Clock) -> Downloads:
 class Device:
     """An agent's update machinery on a folder; `restart` is a new process on it."""
 
+    terms = Terms(inputs=16, time_s=10)
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.repository = MemoryRepository()
@@ -83,8 +85,7 @@ class Device:
         self.restart()
 
     def restart(self) -> None:
-        self.host = ScriptedHost()
-        self.host.conducts = self.conducts
+        self.host = self.make_host()
         time = TrustedTime(self.folder / "time.json", self.clock, datetime(2026, 1, 1, tzinfo=UTC))
         trust = Trust(self.folder / "tuf", self.repository.root_v1, self.files, time)
         self.inbox = Inbox(Addressee(DEVICE, PROFILE), trust, self.store, time)
@@ -99,9 +100,14 @@ class Device:
             store=self.store,
             clock=self.clock,
             requests=self.requests,
-            terms=Terms(inputs=16, time_s=10),
+            terms=self.terms,
         )
         self.executor = Executor(parts, self.journal.read() or State())
+
+    def make_host(self) -> Host:
+        host = ScriptedHost()
+        host.conducts = self.conducts
+        return host
 
     @property
     def state(self) -> State:
