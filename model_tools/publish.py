@@ -47,6 +47,10 @@ class ReleaseServer:
         """The current releases metadata, unverified."""
         return self._get("/v1/tuf/releases.json", limits.MAX_METADATA_BYTES)
 
+    def targets(self) -> bytes:
+        """The targets metadata, unverified."""
+        return self._get("/v1/tuf/targets.json", limits.MAX_METADATA_BYTES)
+
     def newest(self, task: str, most: int) -> list[str]:
         """The digests of the bundles of `task` that were published last, the newest first."""
         found: list[str] = []

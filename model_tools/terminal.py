@@ -1,5 +1,7 @@
 """What the commands of this program have in common: options, and the way they answer."""
 
+import getpass
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +11,8 @@ import typer
 from fleet_contract.bundle import Bundle
 from fleet_contract.job import Progress
 from model_tools.errors import BadInput
+from model_tools.keys import passphrases
+from model_tools.keys.passphrases import Passphrase
 
 
 def reachable(out: Path) -> Path:
@@ -20,6 +24,10 @@ def reachable(out: Path) -> Path:
 
 BundleFile = Annotated[Path, typer.Argument(help="A packed bundle.", exists=True, dir_okay=False)]
 Out = Annotated[Path, typer.Option("--out", help="Where the result goes.", callback=reachable)]
+PassphraseFile = Annotated[
+    Path | None,
+    typer.Option("--passphrase-file", help="Passphrase or PIN: a file for all keys, or a folder of files called as the keys.", exists=True),
+]
 Json = Annotated[bool, typer.Option("--json", help="Answer with one JSON object.")]
 
 
@@ -43,3 +51,19 @@ def answer(told: dict[str, object], as_json: bool) -> None:
 
 def show(progress: Progress) -> None:
     typer.echo(f"{progress.share:4.0%} {progress.stage}: {progress.message}", err=True)
+
+
+def passphrase_from(plain: bool, file: Path | None) -> Passphrase:
+    """From `file`, or else from the terminal; with `plain` new keys have none."""
+    if file:
+        return passphrases.from_file(file)
+    return passphrases.unencrypted if plain else passphrases.prompted(_prompt)
+
+
+def _prompt(question: str, twice: bool) -> str:
+    if not sys.stdin.isatty():
+        raise BadInput(f"{question}: there is no terminal to ask at; give --passphrase-file", field="passphrase")
+    first = getpass.getpass(f"{question}: ")
+    if twice and getpass.getpass("Once more: ") != first:
+        raise BadInput("the two are not the same", field="passphrase")
+    return first

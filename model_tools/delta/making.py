@@ -1,5 +1,6 @@
 """The delta between two bundles, and whether it is worth having."""
 
+import hashlib
 import io
 import tempfile
 from collections.abc import Callable, Iterator
@@ -62,6 +63,13 @@ def difference(base: bytes, target: bytes, progress: Progress) -> Difference:
     if apply(base, bytes(wire)) != target:
         raise Failed("the delta does not make the bundle: this is a mistake of this program", field="delta", code="internal")
     return Difference(bytes(wire), parts, fetched_bytes(base, target))
+
+
+def between_files(base: bytes, target: bytes) -> bytes:
+    """The delta between two files of any kind, models outside of a bundle for one."""
+    _, made = _smallest(base, (0, len(base)), target, limits.MAX_DELTA_OPERATIONS)
+    digests = (hashlib.sha256(data).hexdigest() for data in (base, target))
+    return bytes(Header(*digests, len(target))) + stream(made)
 
 
 def fetched_bytes(base: bytes, target: bytes) -> int:

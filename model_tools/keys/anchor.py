@@ -3,15 +3,23 @@
 Otherwise whoever carries the folder of current metadata could slip keys of his own into a root, and have the holders sign its successor.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from tuf.api.metadata import Metadata, Root
 
 from model_tools.errors import BadInput
-from model_tools.keys.chain import ROOT, Chain, Need, parse
+from model_tools.keys.chain import ROOT, Chain, Need, parse, read
 from model_tools.storage import write_whole
 
 FILE = "trusted-root.json"
+
+
+def trusted(folders: Sequence[Path], keys: Path) -> Chain:
+    """What the folders hold, which is well signed and follows from what `keys` has seen. Raises BadInput."""
+    found = read(*folders)
+    check(found, keys)
+    return found
 
 
 def check(chain: Chain, keys: Path) -> None:

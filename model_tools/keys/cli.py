@@ -1,7 +1,5 @@
 """`model-tools keys`: what the holders of the offline keys do. Answers on stdout; prompts and what to do next on stderr."""
 
-import getpass
-import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,8 +9,8 @@ import msgspec
 import typer
 
 from model_tools.errors import BadInput
-from model_tools.keys import passphrases
 from model_tools.keys.passphrases import Passphrase
+from model_tools.terminal import Json, PassphraseFile, passphrase_from
 
 if TYPE_CHECKING:
     from model_tools.keys.chain import Chain, Draft
@@ -29,11 +27,6 @@ Current = Annotated[list[Path], typer.Option("--current", help="Folder of the ne
 Out = Annotated[Path, typer.Option("--out", help="Folder for the new metadata files.")]
 Days = Annotated[int, typer.Option("--days", help="How long the new metadata is valid.", min=1, max=3650)]
 Plain = Annotated[bool, typer.Option("--plain", help="Leave new keys unencrypted. For trying out only.")]
-PassphraseFile = Annotated[
-    Path | None,
-    typer.Option("--passphrase-file", help="Passphrase or PIN: a file for all keys, or a folder of files called as the keys.", exists=True),
-]
-Json = Annotated[bool, typer.Option("--json", help="Answer with one JSON object.")]
 _YEAR_DAYS = 365
 
 
@@ -57,7 +50,7 @@ def create(
 
     if hsm and len(names) != 1:
         raise BadInput("one key of a token at a time", field="hsm", limit=1)
-    store, passphrase = KeyStore(keys), _passphrase(plain, passphrase_file)
+    store, passphrase = KeyStore(keys), passphrase_from(plain, passphrase_file)
     made = [store.adopt(name, hsm, passphrase) if hsm else store.create(name, passphrase) for name in names]
     _answer({"keys": {key.name: key.key.keyid for key in made}}, as_json)
     _advise("Give the .pub files to whoever holds the ceremony; keep the .pem files to yourself.")
@@ -87,7 +80,7 @@ def ceremony(
     from model_tools.keys import changing
     from model_tools.keys.store import KeyStore
 
-    store, passphrase = KeyStore(keys), _passphrase(plain, passphrase_file)
+    store, passphrase = KeyStore(keys), passphrase_from(plain, passphrase_file)
     if out.exists() and any(out.glob("*.json")):
         raise BadInput(f"{out} already holds metadata; nothing is ever overwritten", field="out")
 
@@ -123,10 +116,10 @@ def rotate(
       model-tools keys rotate timestamp --online online.json --current current --keys keys --out next
     """
     from fleet_contract import online_keys
-    from model_tools.keys import changing, metadata
+    from model_tools.keys import anchor, changing, metadata
     from model_tools.keys.store import KeyStore
 
-    store, passphrase, before = KeyStore(keys), _passphrase(plain, passphrase_file), _trusted(current, keys)
+    store, passphrase, before = KeyStore(keys), passphrase_from(plain, passphrase_file), anchor.trusted(current, keys)
     if online:
         draft = changing.rotate_online(before, metadata.online_role(role), online_keys.decode(online.read_bytes()), _expiry(days))
     else:
@@ -153,10 +146,10 @@ def revoke(
     Example:
       model-tools keys revoke root-2 --current current --keys keys --out next
     """
-    from model_tools.keys import changing
+    from model_tools.keys import anchor, changing
 
-    before = _trusted(current, keys)
-    _finish(changing.revoke(before, key, _expiry(days)), before, out, keys, _passphrase(False, passphrase_file), as_json)
+    before = anchor.trusted(current, keys)
+    _finish(changing.revoke(before, key, _expiry(days)), before, out, keys, passphrase_from(False, passphrase_file), as_json)
 
 
 @app.command()
@@ -175,10 +168,10 @@ def renew(
     Example:
       model-tools keys renew root targets --current current --keys keys --out next
     """
-    from model_tools.keys import metadata
+    from model_tools.keys import anchor, metadata
 
-    before = _trusted(current, keys)
-    _finish(metadata.renew(before, roles, _expiry(days)), before, out, keys, _passphrase(False, passphrase_file), as_json)
+    before = anchor.trusted(current, keys)
+    _finish(metadata.renew(before, roles, _expiry(days)), before, out, keys, passphrase_from(False, passphrase_file), as_json)
 
 
 @app.command()
@@ -199,12 +192,12 @@ def sign(
     from model_tools.keys import anchor, chain, picture, signing, store
 
     role, holder = chain.role_of(file), store.load(key)
-    before = _trusted(current, holder.folder) if current else None
+    before = anchor.trusted(current, holder.folder) if current else None
     after = chain.read(*(current or ()), file.parent)
     _advise(*picture.changes(before, after))
     if not yes and not typer.confirm(f"Sign {file.name} with {holder.name}?", err=True):
         raise BadInput("nothing was signed", field="key", code="declined")
-    signing.add_signature(after, role, holder, _passphrase(False, passphrase_file))
+    signing.add_signature(after, role, holder, passphrase_from(False, passphrase_file))
     chain.write(file, after.newest(role))
     lacks = signing.lacking(file.name, after.needs(role))
     if role == chain.ROOT and not lacks:
@@ -231,15 +224,6 @@ def show(
     typer.echo(msgspec.json.encode(picture.views(found)) if as_json else picture.tree(found, datetime.now(UTC)))
 
 
-def _trusted(folders: Sequence[Path], keys: Path) -> "Chain":
-    """The current metadata, which is signed and follows from what the key folder has seen."""
-    from model_tools.keys import anchor, chain
-
-    found = chain.read(*folders)
-    anchor.check(found, keys)
-    return found
-
-
 def _finish(draft: "Draft", before: "Chain | None", out: Path, keys: Path, passphrase: Passphrase, as_json: bool) -> None:
     """Sign with the keys that are at hand, write, and say what to do next."""
     from model_tools.keys import anchor, picture, signing
@@ -262,21 +246,6 @@ def _next_step(lacks: Sequence, out: Path) -> None:
             f"{lack.file} still needs {lack.missing} of: {', '.join(lack.names)}. Take {out} to a holder, who runs "
             f"`model-tools keys sign {out / lack.file} --key NAME.pem --current FOLDER`."
         )
-
-
-def _passphrase(plain: bool, file: Path | None) -> Passphrase:
-    if file:
-        return passphrases.from_file(file)
-    return passphrases.unencrypted if plain else passphrases.prompted(_prompt)
-
-
-def _prompt(question: str, twice: bool) -> str:
-    if not sys.stdin.isatty():
-        raise BadInput(f"{question}: there is no terminal to ask at; give --passphrase-file", field="passphrase")
-    first = getpass.getpass(f"{question}: ")
-    if twice and getpass.getpass("Once more: ") != first:
-        raise BadInput("the two are not the same", field="passphrase")
-    return first
 
 
 def _expiry(days: int) -> datetime:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,11 +11,12 @@ import typer
 
 from fleet_contract.bundle import Bundle
 from fleet_contract.job import Progress
+from model_tools.errors import BadInput
 from model_tools.storage import write_whole
-from model_tools.terminal import BundleFile, Json, Out, answer, reachable, show, summary
+from model_tools.terminal import BundleFile, Json, Out, PassphraseFile, answer, passphrase_from, reachable, show, summary
 
 if TYPE_CHECKING:
-    from securesystemslib.signer import CryptoSigner
+    from securesystemslib.signer import Signer
 
     from model_tools.publish import ReleaseServer
 
@@ -23,7 +25,12 @@ _BASES = 2
 
 app = typer.Typer()
 
-KeyFile = Annotated[Path, typer.Option("--key", help="The releases key (PEM, Ed25519), which stays with you.")]
+KeyFile = Annotated[Path, typer.Option("--key", help="The releases key, NAME.pem, or NAME.pub of one in a token; it stays with you.")]
+MaybeKeyFile = Annotated[Path | None, typer.Option("--key", help="The releases key, NAME.pem, or NAME.pub of one in a token.")]
+Current = Annotated[
+    list[Path] | None,
+    typer.Option("--current", help="Folder of root and targets by which --releases is checked, not by this key's signature.", exists=True),
+]
 Days = Annotated[int, typer.Option("--days", help="How long the signed metadata is valid.", min=1, max=3650)]
 DeltaFrom = Annotated[
     list[Path] | None,
@@ -62,23 +69,36 @@ def sign(
     key: KeyFile,
     out: Out,
     delta_from: DeltaFrom = None,
+    draft: Annotated[
+        Path | None, typer.Option("--draft", help="What another holder has signed: add this key's signature.", exists=True)
+    ] = None,
+    current: Current = None,
+    passphrase_file: PassphraseFile = None,
     days: Days = 365,
     as_json: Json = False,
 ) -> None:
     """Add a bundle to the releases metadata and sign the next version of it, without a server.
 
-    The deltas that save enough are written beside --out, and listed in the metadata.
+    The deltas that save enough are written beside --out, and listed in the metadata. Where releases need several signatures, one holder after
+    the other signs, from the second on with --draft.
 
     \b
     Examples:
       model-tools sign digits.bundle --releases releases.json --key releases.pem --out next-releases.json
       model-tools sign digits-2.bundle --delta-from digits-1.bundle --releases releases.json --key releases.pem --out next.json
+      model-tools sign digits.bundle --releases releases.json --current current --draft next.json --key releases-2.pem --out next.json
     """
-    from model_tools.sign.releases import load_key, sign_releases
+    from model_tools.keys import anchor
+    from model_tools.sign.releases import add_signature, load_key, sign_releases
 
     data, expires = bundle.read_bytes(), datetime.now(UTC) + timedelta(days=days)
+    signer, trusted = load_key(key, passphrase_from(False, passphrase_file)), anchor.trusted(current, key.parent) if current else None
+    if draft:
+        write_whole(out, add_signature(releases.read_bytes(), draft.read_bytes(), data, signer, trusted))
+        answer({"file": str(out), "sha256": Bundle(bundle).sha256}, as_json)
+        return
     deltas = _deltas([old.read_bytes() for old in delta_from or ()], data)
-    signed = sign_releases(releases.read_bytes(), data, load_key(key), expires, deltas)
+    signed = sign_releases(releases.read_bytes(), data, signer, expires, deltas, trusted)
     files = [out.with_name(f"{bundle.stem}.{number}.delta") for number in range(len(deltas))]
     for file, wire in zip(files, deltas, strict=True):
         write_whole(file, wire)
@@ -91,7 +111,12 @@ def sign(
 def publish(
     bundle: BundleFile,
     server: Annotated[str, typer.Option("--server", help="The fleet server, https://host:port.")],
-    key: KeyFile,
+    key: MaybeKeyFile = None,
+    signed_file: Annotated[
+        Path | None, typer.Option("--signed", help="Releases that `sign` has made, instead of --key.", exists=True)
+    ] = None,
+    delta_files: Annotated[list[Path] | None, typer.Option("--delta", help="Delta file that goes with --signed.", exists=True)] = None,
+    passphrase_file: PassphraseFile = None,
     ca: Annotated[Path | None, typer.Option("--ca", help="The fleet CA (PEM), the only one that is trusted.", exists=True)] = None,
     token_file: Annotated[Path | None, typer.Option("--token-file", help="Holds the API token; else EDGEFLEET_TOKEN.")] = None,
     rollout: Annotated[bool, typer.Option("--rollout", help="Also start an approved rollout of the bundle.")] = False,
@@ -110,20 +135,56 @@ def publish(
         --token-file token --key keys/releases.pem --rollout
     """
     from model_tools.publish import ReleaseServer, read_token
-    from model_tools.sign.releases import is_released, load_key, sign_releases
+    from model_tools.sign.releases import load_key
 
-    data, signer, told = bundle.read_bytes(), load_key(key), {}
+    if (key is None) == (signed_file is None):
+        raise BadInput("give either --key, or --signed with what has been signed", field="key")
+    data, told = bundle.read_bytes(), {}
+    signer = load_key(key, passphrase_from(False, passphrase_file)) if key else None
     with ReleaseServer(server, ca, read_token(token_file, os.environ.get("EDGEFLEET_TOKEN"))) as fleet:
-        current = fleet.releases()
-        if not is_released(current, data, signer):
-            held = [] if no_delta else [old.read_bytes() for old in delta_from or ()] or _newest(fleet, data, current, signer)
-            deltas = _deltas(held, data)
-            signed = sign_releases(current, data, signer, datetime.now(UTC) + timedelta(days=days), deltas)
-            told["bundle"] = fleet.upload(bundle.name, data, signed, deltas)
-            told["deltas"] = [len(wire) for wire in deltas]
+        if signer:
+            old = None if no_delta else [path.read_bytes() for path in delta_from or ()]
+            release = _signed_now(fleet, data, signer, old, datetime.now(UTC) + timedelta(days=days))
+        else:
+            release = _Signed(signed_file.read_bytes(), [path.read_bytes() for path in delta_files or ()])
+        if release:
+            told["bundle"] = _upload(fleet, bundle.name, data, release)
+            told["deltas"] = [len(wire) for wire in release.deltas]
         if rollout:
             told["rollout"] = fleet.roll_out(Bundle(data).sha256, approved=True)
     answer({**summary(Bundle(data)), **told}, as_json)
+
+
+@dataclass(frozen=True)
+class _Signed:
+    releases: bytes
+    deltas: Sequence[bytes]
+
+
+def _signed_now(fleet: "ReleaseServer", data: bytes, signer: "Signer", old: Sequence[bytes] | None, expires: datetime) -> _Signed | None:
+    """None when the bundle is released already; `old` are the bundles for deltas, of those that the server has when it is empty."""
+    from model_tools.sign.releases import is_released, sign_releases
+
+    current = fleet.releases()
+    if is_released(current, data, signer):
+        return None
+    deltas = _deltas([] if old is None else old or _newest(fleet, data, current, signer), data)
+    return _Signed(sign_releases(current, data, signer, expires, deltas), deltas)
+
+
+def _upload(fleet: "ReleaseServer", name: str, data: bytes, release: _Signed) -> dict:
+    """Raises BadInput while signatures are missing. The server's own word on that is not trusted, it only saves the way."""
+    from model_tools.sign.releases import missing_signatures
+
+    missing = missing_signatures(release.releases, fleet.targets())
+    if missing:
+        raise BadInput(
+            f"{missing} more signatures are needed: `model-tools sign` by one holder, `sign --draft` by the others, then `publish --signed`",
+            field="signed",
+            limit=missing,
+            code="unsigned",
+        )
+    return fleet.upload(name, data, release.releases, release.deltas)
 
 
 def _deltas(bases: Sequence[bytes], data: bytes) -> list[bytes]:
@@ -136,7 +197,7 @@ def _deltas(bases: Sequence[bytes], data: bytes) -> list[bytes]:
     return [wire for wire in made.values() if wire is not None]
 
 
-def _newest(fleet: "ReleaseServer", data: bytes, current: bytes, signer: "CryptoSigner") -> list[bytes]:
+def _newest(fleet: "ReleaseServer", data: bytes, current: bytes, signer: "Signer") -> list[bytes]:
     from model_tools.sign.releases import released_bundles
 
     released = released_bundles(current, signer)

@@ -5,45 +5,46 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from securesystemslib.exceptions import UnverifiedSignatureError
-from securesystemslib.signer import CryptoSigner
+from securesystemslib.signer import CryptoSigner, Signer
 from tuf.api.metadata import Metadata, TargetFile, Targets
-from tuf.api.serialization import DeserializationError
 
 from fleet_contract import blocks, delta, limits
 from fleet_contract.bundle import Bundle, target_path
-from fleet_contract.release import Delta, Release, delta_path, to_custom
+from fleet_contract.release import RELEASES, Delta, Release, delta_path, release_of, to_custom
 from model_tools.errors import BadInput
+from model_tools.keys import pkcs8, store
+from model_tools.keys.chain import Chain, parse
+from model_tools.keys.passphrases import Passphrase, unencrypted
 
 LIFETIME = timedelta(days=365)
 """How long signed releases metadata is valid, unless the caller says otherwise."""
 
 
-def load_key(path: Path) -> CryptoSigner:
-    """The releases key: an unencrypted PKCS8 PEM file with an Ed25519 private key. Raises BadInput, which never repeats its bytes."""
+def load_key(path: Path, passphrase: Passphrase = unencrypted) -> Signer:
+    """The releases key: a PEM file with an Ed25519 private key, or the NAME.pub of a key in a token. Raises BadInput, which never repeats its
+    bytes."""
+    if path.suffix == ".pub":
+        return store.load(path).signer(passphrase)
     try:
-        key = load_pem_private_key(path.read_bytes(), None)
+        pem = path.read_bytes()
     except OSError as error:
         raise BadInput(f"cannot read the key file {path}: {error.strerror}", field="key") from error
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise BadInput(f"{path} is not an unencrypted PEM private key", field="key") from None
-    if not isinstance(key, Ed25519PrivateKey):
-        raise BadInput(f"{path} holds no Ed25519 key", field="key", limit="ed25519")
-    return CryptoSigner(key)
+    return CryptoSigner(pkcs8.load(pem, passphrase(path.stem, False) if pkcs8.is_encrypted(pem) else None, str(path)))
 
 
-def sign_releases(current: bytes, data: bytes, key: CryptoSigner, expires: datetime, deltas: Sequence[bytes] = ()) -> bytes:
+def sign_releases(
+    current: bytes, data: bytes, key: Signer, expires: datetime, deltas: Sequence[bytes] = (), trusted: Chain | None = None
+) -> bytes:
     """The next version of the releases metadata, with the bundle (its archive's bytes) as one more target, signed by `key`.
 
-    `current` must carry this key's own signature: otherwise whoever sent it could have us sign targets of his choice.
+    `current` must carry this key's own signature, or with `trusted` those that its targets demand: otherwise whoever sent it could have us sign
+    targets of his choice.
     `deltas` make this bundle from bundles that are released already; each becomes a target of its own, which the bundle's names.
     `expires` is aware; its microseconds are cut. Raises BadInput (foreign or malformed metadata, an expiry in the past of `current`, a version that
     is already released, a delta of another bundle or from an unknown one) and fleet_contract's BadBundle and BadDelta.
     """
-    metadata = _read(current, key)
+    metadata = _read(current, key, trusted)
     bundle = Bundle(data)
     path = target_path(bundle.manifest.task, bundle.manifest.version)
     if path in metadata.signed.targets:
@@ -64,14 +65,43 @@ def sign_releases(current: bytes, data: bytes, key: CryptoSigner, expires: datet
     return _sized(metadata.to_bytes())
 
 
-def is_released(current: bytes, data: bytes, key: CryptoSigner) -> bool:
+def add_signature(current: bytes, draft: bytes, data: bytes, key: Signer, trusted: Chain | None = None) -> bytes:
+    """`draft` with the signature of `key`, too: another holder has made it of the same `current` and the same bundle.
+
+    Raises BadInput when the draft does anything else than release this bundle and deltas that make it.
+    """
+    before, after, bundle = _read(current, key, trusted), _parsed(draft), Bundle(data)
+    path = target_path(bundle.manifest.task, bundle.manifest.version)
+    added = {name: target for name, target in after.signed.targets.items() if before.signed.targets.get(name) != target}
+    if after.signed.version != before.signed.version + 1 or before.signed.targets.keys() - after.signed.targets.keys():
+        raise BadInput("the draft is not the next version of these releases", field="draft")
+    if path not in added or added[path] != _target(path, data, release_of(added[path].custom)):
+        raise BadInput(f"the draft does not release this bundle as {path}", field="draft")
+    foreign = added.keys() - {path} - {told.path for told in release_of(added[path].custom).deltas}
+    if foreign:
+        raise BadInput(f"the draft also releases {sorted(foreign)[0]}", field="draft")
+    after.sign(key, append=True)
+    return _sized(after.to_bytes())
+
+
+def missing_signatures(signed: bytes, targets: bytes) -> int:
+    """How many of the signatures that this targets metadata demands of releases are lacking. Raises BadInput."""
+    releases = _parsed(signed)
+    try:
+        result = parse(targets, "targets").signed.get_verification_result(RELEASES, releases.signed_bytes, releases.signatures)
+    except ValueError as error:
+        raise BadInput(f"the targets metadata does not say who signs releases: {error}", field="targets") from error
+    return max(0, result.threshold - len(result.signed))
+
+
+def is_released(current: bytes, data: bytes, key: Signer) -> bool:
     """Whether this very bundle is in the releases metadata already. Raises as sign_releases does."""
     bundle = Bundle(data)
     target = _read(current, key).signed.targets.get(target_path(bundle.manifest.task, bundle.manifest.version))
     return target is not None and target.hashes == {"sha256": bundle.sha256}
 
 
-def released_bundles(current: bytes, key: CryptoSigner) -> set[str]:
+def released_bundles(current: bytes, key: Signer) -> set[str]:
     """The digests of the bundles in the releases metadata. Raises as sign_releases does."""
     return _bundles_in(_read(current, key).signed)
 
@@ -95,14 +125,18 @@ def _target(path: str, data: bytes, release: Release | None) -> TargetFile:
     return TargetFile(len(data), {"sha256": hashlib.sha256(data).hexdigest()}, path, {"custom": custom})
 
 
-def _read(current: bytes, key: CryptoSigner) -> Metadata[Targets]:
+def _parsed(data: bytes) -> Metadata[Targets]:
+    return parse(_sized(data), RELEASES)
+
+
+def _read(current: bytes, key: Signer, trusted: Chain | None = None) -> Metadata[Targets]:
+    metadata = _parsed(current)
+    if trusted is not None:
+        if missing_signatures(current, trusted.targets.to_bytes()) or key.public_key.keyid not in trusted.needs(RELEASES)[0].keys:
+            raise BadInput("the releases are not signed as targets demands, or not by a fellow of this key", field="releases")
+        return metadata
     try:
-        metadata = Metadata[Targets].from_bytes(_sized(current))
-        if not isinstance(metadata.signed, Targets):
-            raise BadInput(f"expected targets metadata, this is {metadata.signed.type}", field="releases")
         key.public_key.verify_signature(metadata.signatures[key.public_key.keyid], metadata.signed_bytes)
-    except DeserializationError as error:
-        raise BadInput(f"the releases metadata is malformed: {error}", field="releases") from error
     except (KeyError, UnverifiedSignatureError):
         raise BadInput(
             "the releases metadata is not signed by this key: a wrong key, or metadata that was tampered with",

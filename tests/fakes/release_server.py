@@ -31,12 +31,14 @@ class ReleaseServer:
     refuse: dict[str, tuple[int, bytes]] = field(default_factory=dict)
     seen: list[tuple[str, str, str | None, bytes]] = field(default_factory=list)
     bundles: list[bytes] = field(default_factory=list)
+    targets: bytes = b""
 
     def answer(self, method: str, path: str) -> tuple[int, bytes]:
         if path in self.refuse:
             return self.refuse[path]
         answers = {
             ("GET", "/v1/tuf/releases.json"): (200, self.releases),
+            ("GET", "/v1/tuf/targets.json"): (200, self.targets),
             ("GET", "/v1/bundles"): (200, self._page()),
             **{("GET", f"/v1/bundles/{sha256(data).hexdigest()}/content"): (200, data) for data in self.bundles},
             ("POST", "/v1/bundles"): (201, b'{"sha256": "stored"}'),

@@ -12,10 +12,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from securesystemslib.signer import CryptoSigner
-from tuf.api.metadata import Metadata, Targets
+from tuf.api.metadata import DelegatedRole, Delegations, Metadata, Targets
 
 from fleet_contract.bundle import Bundle
-from fleet_contract.release import release_of
+from fleet_contract.release import RELEASES, release_of
 from model_tools import cli
 from model_tools.cli import main
 from model_tools.delta.making import apply
@@ -49,7 +49,15 @@ def desk(tmp_path):
 @pytest.fixture
 def server(desk):
     with serve_releases(desk, (desk / "releases.json").read_bytes()) as fake:
+        fake.targets = delegating(KEY).to_bytes()
         yield fake
+
+
+def delegating(*keys: Ed25519PrivateKey, threshold: int = 1) -> Metadata[Targets]:
+    """Targets metadata that lets these keys sign releases."""
+    public = {signer.public_key.keyid: signer.public_key for signer in map(CryptoSigner, keys)}
+    role = DelegatedRole(RELEASES, [*public], threshold, terminating=True, paths=["bundles/*"])
+    return Metadata(Targets(expires=datetime(2031, 1, 1, tzinfo=UTC), delegations=Delegations(public, {RELEASES: role})))
 
 
 def big_bundle(desk, version: str, note: bytes) -> bytes:
