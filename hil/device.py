@@ -1,6 +1,8 @@
 """A virtual board: a real agent with its own state folder, key and certificate, which can be killed and started again."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 from hil.client import Client
 from hil.errors import ProgramFailed
@@ -8,10 +10,11 @@ from hil.program import Program, installed, run
 
 
 class DeviceRig:
-    """One device. `source` is the agent's `--source`; the state folder is all that survives a kill."""
+    """One device. `source` is the agent's `--source`, `options` what else its next start is given; the state folder is all that survives a kill."""
 
     def __init__(self, device_id: str, source: str, state: Path, logs: Path) -> None:
         self.id, self.source, self.state, self._logs = device_id, source, state, logs
+        self.options: list[str] = []
         self._program: Program | None = None
 
     def enrol(self, server: Client, server_url: str, *, profile: str, task: str, lifetime_s: int = 600) -> None:
@@ -24,7 +27,7 @@ class DeviceRig:
     def start(self) -> None:
         if self._program and self._program.running:
             raise ProgramFailed(f"the agent of {self.id} already runs")
-        command = [installed("edge-agent"), "run", "--state", str(self.state), "--source", self.source]
+        command = [installed("edge-agent"), "run", "--state", str(self.state), "--source", self.source, *self.options]
         self._program = Program(f"edge-agent ({self.id})", command, self._logs / f"{self.id}.log")
 
     def kill(self) -> None:
@@ -32,6 +35,10 @@ class DeviceRig:
         if self._program is None:
             raise ProgramFailed(f"the agent of {self.id} does not run")
         self._program.kill()
+
+    def status(self) -> dict[str, Any]:
+        """What `edge-agent status` says. Raises ProgramFailed."""
+        return json.loads(run(f"edge-agent status ({self.id})", [installed("edge-agent"), "status", "--state", str(self.state), "--json"]))
 
     def check(self) -> None:
         if self._program:

@@ -1,7 +1,7 @@
 """A virtual fleet: one server, one broker and some boards as real processes in one folder."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hil import workbench
@@ -62,10 +62,11 @@ class FleetRig:
         where = {"server_url": self.server.state().https_url, "ca": self.server.ca, "token_file": self.home / "admin-token"}
         workbench.publish(bundle, **where, key=self.server.releases_key)
 
-    def add_device(self, device_id: str, source: str, *, profile: str, task: str) -> DeviceRig:
-        """Enrol a new board and start its agent."""
+    def add_device(self, device_id: str, source: str, *, profile: str, task: str, options: Sequence[str] = ()) -> DeviceRig:
+        """Enrol a new board and start its agent, with more `edge-agent run` options if given."""
         device = DeviceRig(device_id, source, self.home / "devices" / device_id, self.logs)
         device.enrol(self.api, self.server.state().https_url, profile=profile, task=task)
+        device.options = list(options)
         device.start()
         self.devices[device_id] = device
         return device
