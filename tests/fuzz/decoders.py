@@ -15,11 +15,14 @@ import numpy as np
 from tuf.api.metadata import Metadata, MetaFile
 
 from edge_agent import enrol, identity
+from edge_agent.clock import BUILT_AT, SystemClock
 from edge_agent.errors import Fatal, Reject, Retry
 from edge_agent.inference import protocol
 from edge_agent.monitor import tally
 from edge_agent.storage.journal import Journal
 from edge_agent.trust import rules, search
+from edge_agent.trust.client import Trust
+from edge_agent.trust.time import TrustedTime
 from edge_agent.update.state import State
 from fleet_contract import (
     archive,
@@ -42,6 +45,7 @@ from fleet_contract.bundle import Bundle, ImageInput
 from tests.fakes import agent_run_models as models
 from tests.fakes import bad_models
 from tests.fakes.agent_repository import MemoryRepository
+from tests.fakes.agent_world import MemoryFiles
 from tests.fakes.small_bundle import small_bundle
 from tests.golden import specimens
 
@@ -61,7 +65,7 @@ class Decoder:
 
 def decoders(scratch: Path) -> Mapping[str, Decoder]:
     """`scratch` is a folder for those that read files."""
-    return {**_wire(), **_archives(scratch), **_signed(), **_metadata(), **_local(scratch)}
+    return {**_wire(), **_archives(scratch), **_signed(), **_metadata(scratch), **_local(scratch)}
 
 
 def _wire() -> dict[str, Decoder]:
@@ -112,16 +116,19 @@ def _signed() -> dict[str, Decoder]:
     }
 
 
-def _metadata() -> dict[str, Decoder]:
+def _metadata(scratch: Path) -> dict[str, Decoder]:
     repository = MemoryRepository()
     repository.publish(small_bundle())
     files = repository.files
     root = rules.anchor(repository.root_v1)
+    timestamp = files["metadata/timestamp.json"]
     snapshot = MetaFile(2)
     return {
         "root": Decoder(rules.anchor, (Retry,), (repository.root_v1,)),
         "next-root": Decoder(lambda data: rules.next_root(root, data), (Retry,), (repository.root_v1,)),
-        "timestamp": Decoder(lambda data: rules.timestamp(root, data), (Retry,), (files["metadata/timestamp.json"],)),
+        "timestamp": Decoder(lambda data: rules.timestamp(root, data), (Retry,), (timestamp,)),
+        "trust": Decoder(lambda data: _refresh(scratch / "served", repository, served=data), (Retry,), (timestamp,)),
+        "trust-stored": Decoder(lambda data: _refresh(scratch / "stored", repository, stored=data), (), (timestamp,)),
         "snapshot": Decoder(lambda data: rules.named_snapshot(root, data, snapshot), (Retry,), (files["metadata/2.snapshot.json"],)),
         "targets": Decoder(lambda data: rules.targets(root, "targets", data, MetaFile(1)), (Retry,), (files["metadata/1.targets.json"],)),
         "signed-metadata": Decoder(lambda data: _sign_and_read(repository, data), (Retry,), tuple(_signed_parts(files).values())),
@@ -255,6 +262,17 @@ def _sign_and_read(repository: MemoryRepository, data: bytes) -> None:
 
 def _unreachable(delegator: object, names: object) -> None:
     raise Retry("no such role here")
+
+
+def _refresh(folder: Path, repository: MemoryRepository, *, served: bytes | None = None, stored: bytes | None = None) -> None:
+    """The whole client: `served` comes in the place of the timestamp, `stored` lies where the last one was kept, which must not matter."""
+    files = MemoryFiles(repository.files | ({} if served is None else {"metadata/timestamp.json": served}))
+    folder.mkdir(exist_ok=True)
+    if stored is not None:
+        (folder / "timestamp.json").write_bytes(stored)
+    trust = Trust(folder, repository.root_v1, files, TrustedTime(folder / "time", SystemClock(), BUILT_AT))
+    trust.refresh()
+    trust.target("bundles/toy-1.0.0.bundle")
 
 
 def _read_file(path: Path, data: bytes) -> None:

@@ -15,7 +15,7 @@ from tests.fuzz.decoders import decoders
 
 SCRATCH = tempfile.TemporaryDirectory()
 DECODERS = decoders(Path(SCRATCH.name))
-RUNS = 8_000
+RUNS = 5_000
 DEPTH = 100_000
 
 scalars = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.text(max_size=8) | st.binary(max_size=8)
