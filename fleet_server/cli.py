@@ -77,7 +77,8 @@ def up(
     database_url: Annotated[str | None, typer.Option(help="Overrides the one chosen at init.")] = None,
     address: Annotated[str | None, typer.Option(help="IP address to listen on.")] = None,
     delivery_transport: Annotated[
-        str | None, typer.Option(help="mqtt or http: how new orders prefer their bundle to be fetched; a device's own setting goes before it.")
+        str | None,
+        typer.Option(help="mqtt or http: how new orders prefer their bundle to be fetched; a device's own setting goes before it."),
     ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
 ) -> None:

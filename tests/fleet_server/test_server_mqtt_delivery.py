@@ -1,6 +1,7 @@
 """Shared passes over real brokers, with real sessions on both ends."""
 
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from tests.fakes.server_broker import KINDS, PATIENCE_S, Place, new_place
 from tests.fakes.server_member import Member
 
 PATH = "targets/model"
-CONTENT = os.urandom(6 * limits.MIB)
+CONTENT = os.urandom(4 * limits.MIB)
 SIZE = blocks.block_bytes_for(len(CONTENT))
 COUNT = -(-len(CONTENT) // SIZE)
 RULES = PassRules(gather_s=0.3, patience_s=1.0)
@@ -42,6 +43,7 @@ class Fleet:
 
     place: Place
     link: FleetLink
+    service: FileService
     stack: ExitStack
 
     def member(self, name: str, **options) -> Member:
@@ -74,7 +76,7 @@ def serve(place: Place, tmp_path: Path) -> Iterator[Callable[..., Fleet]]:
             link.hand_to(lambda arrival: arrival.puback(), service.offer)
             link.start(place.url, place.server, lambda: None)
             assert link.wait_connected(PATIENCE_S)
-            return Fleet(place, link, stack)
+            return Fleet(place, link, service, stack)
 
         yield start
 
@@ -153,3 +155,13 @@ def test_lost_packets_are_repaired_one_to_one(serve) -> None:
         member.until(lambda one, asked=asked: not set(asked) & set(one.lacks()))
     assert member.content() == CONTENT
     assert fleet.count(Count.BLOCKS) > 0
+
+
+def test_a_stop_in_the_middle_of_a_pass_ends_it_there(serve) -> None:
+    fleet = serve()
+    member = fleet.member("cam-1")
+    member.want()
+    member.until(lambda one: one.packets > 0)
+    fleet.service.close(PATIENCE_S)
+    assert not [thread.name for thread in threading.enumerate() if thread.name in ("files", "passes")]
+    assert fleet.count(Count.SHARED_BLOCKS) < COUNT

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fleet_contract import limits
 from fleet_server.mqtt.passes import Group, Passes, PassRules
@@ -303,3 +305,54 @@ def test_a_file_that_cannot_be_read_ends_its_pass_for_every_member() -> None:
         ("b", "want of b", "not-found"),
     ]
     assert stage.passes.running == 0
+
+
+DEVICES = st.sampled_from(["a", "b", "c"])
+NEEDS = st.integers(1, (1 << 100) - 1)
+EVENTS = st.one_of(
+    st.tuples(st.just("join"), DEVICES, NEEDS),
+    st.tuples(st.just("report"), DEVICES, st.integers(0, 300)),
+    st.tuples(st.just("send"), st.integers(1, 40), st.none()),
+    st.tuples(st.just("wait"), st.floats(0.0, 4.0), st.none()),
+)
+
+
+class Ledger:
+    """What each member still has to be sent, and how many blocks were asked for in all."""
+
+    def __init__(self) -> None:
+        self.stage, self.owed, self.asked = Stage(), {}, 0
+
+    def join(self, device: str, need: int) -> None:
+        try:
+            self.stage.join(device, need, request=str(self.asked))
+        except Refused:
+            return
+        self.owed[device] = need
+        self.asked += need.bit_count()
+
+    def send(self, packets: int, _: object = None) -> bool:
+        sent = blocks(self.stage.play(packets))
+        self.owed = {device: need & ~bits(*set(sent)) for device, need in self.owed.items()}
+        return bool(sent)
+
+    def wait(self, seconds: float, _: object = None) -> None:
+        for device in self.stage.wait(seconds):
+            del self.owed[device]
+
+    def report(self, device: str, sequence: int) -> None:
+        for pass_id in ("pass-0", "pass-1"):
+            self.stage.passes.progress(device, pass_id, sequence)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(EVENTS, max_size=60))
+def test_whatever_devices_do_who_stays_is_sent_all_it_wanted_and_no_want_costs_more_than_it_asks(events: list) -> None:
+    ledger = Ledger()
+    for kind, first, second in events:
+        getattr(ledger, kind)(first, second)
+    while ledger.stage.passes.running:
+        if not ledger.send(1):
+            ledger.wait(0.5)
+    assert not any(ledger.owed.values())
+    assert sum(len(group.numbers) for group in ledger.stage.sent) <= ledger.asked
