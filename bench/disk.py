@@ -93,7 +93,7 @@ def _mounted(image: Path, at: Path, options: str) -> Iterator[None]:
     """The loop device is let go at once: it is freed with its mount, whatever becomes of this process."""
     device = _run("losetup", "--find", "--show", "--direct-io=on", str(image))
     try:
-        _check_ours(device, image)
+        check_ours(device, image)
         _run("mount", "-t", "ext4", "-o", options, device, str(at))
     finally:
         _run("losetup", "--detach", device)
@@ -103,7 +103,7 @@ def _mounted(image: Path, at: Path, options: str) -> Iterator[None]:
         _run("umount", str(at))
 
 
-def _check_ours(device: str, image: Path) -> None:
+def check_ours(device: str, image: Path) -> None:
     """Nothing is ever done to a device that is not on our image. Raises NotHere."""
     about = Path("/sys/block") / Path(device).name / "loop"
     if (about / "backing_file").read_text().strip() != str(image.resolve()):
