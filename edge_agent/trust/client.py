@@ -74,7 +74,11 @@ class Trust:
         """What the most trusted role that knows this target says of it. Raises Retry."""
         view = self._fresh_view()
         workflow = self._workflow()
-        return search.find(path, view.targets, lambda delegator, names: workflow.delegated(view, delegator, names))
+        try:
+            return search.find(path, view.targets, lambda delegator, names: workflow.delegated(view, delegator, names))
+        except Retry:
+            self._view = None  # the next try may find a repository that has been mended
+            raise
 
     @property
     def by_digest(self) -> bool:

@@ -80,7 +80,7 @@ class Workflow:
                     continue
                 data_new = self._source.read("root", version)
                 root, data = rules.next_root(root, data_new), data_new
-                self._keep(replace(self._floor, root=version))
+                self._keep(replace(self._floor, root=max(self._floor.root, version)))
                 self._store.save_root(version, data)
         except Missing:
             log.debug("root %d is the newest", root.version)

@@ -132,6 +132,17 @@ def test_it_goes_on_once_the_server_behaves_again(world: World) -> None:
     assert world.trust.target(PATH)
 
 
+def test_a_repository_that_was_mended_is_asked_anew(world: World) -> None:
+    names = {path: data for path, data in world.files.files.items() if path.endswith(".releases.json")}
+    for path in names:
+        del world.files.files[path]
+    with pytest.raises(Retry) as caught:
+        world.trust.target(PATH)
+    assert caught.value.code == "not-found"
+    world.repository.publish(small_bundle("2.0.0"))
+    assert world.trust.target(PATH)
+
+
 def test_a_target_that_is_not_published_yet_may_come(world: World) -> None:
     with pytest.raises(Retry) as caught:
         world.trust.target("bundles/toy-2.0.0.bundle")
@@ -273,6 +284,20 @@ class TestRollback:
         with pytest.raises(Retry) as caught:
             world.restart().refresh()
         assert caught.value.code == "tuf-rollback"
+
+    def test_an_old_root_is_refused_after_the_chain_on_the_disk_was_lost(self, world: World) -> None:
+        for _ in range(3):
+            world.repository.rotate_root()
+        world.repository.commit()
+        world.trust.refresh()
+        for path in (world.folder / "roots").iterdir():
+            path.unlink()
+        withheld = world.files.files.pop("metadata/4.root.json")
+        with pytest.raises(Retry) as caught:
+            world.restart().refresh()
+        assert caught.value.code == "tuf-rollback"
+        world.files.files["metadata/4.root.json"] = withheld
+        assert world.restart().target(PATH)
 
     def test_a_root_that_replaces_the_keys_may_count_from_one_again(self, world: World) -> None:
         world.trust.refresh()
