@@ -1,5 +1,6 @@
 """A repository that may fall into wrong hands, and a device that already runs version 1.0.0 from it."""
 
+import random
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ class World:
     """`archives` by version; only 1.0.0 is published at first, by order 1."""
 
     def __init__(self, folder: Path) -> None:
-        self.archives = {version: small_bundle(version, model=bytes(300_000) + version.encode()) for version in VERSIONS}
+        self.archives = {version: small_bundle(version, model=random.Random(version).randbytes(300_000)) for version in VERSIONS}
         self.repository = HostileRepository()
         self.publish("1.0.0")
         self.device = AttackedDevice(folder / "state", self.repository)

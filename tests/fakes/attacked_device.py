@@ -55,7 +55,7 @@ class AttackedDevice:
     """`restart` is a new process on the same folder. Patience is short, so that what would be minutes is moments."""
 
     patience = Patience(silence_s=5.0, failures=2, file_s=60.0)
-    bounds = Bounds(deadline_s=10.0, min_bytes_per_s=1_024.0, grace_s=0.5, stall_s=2.0)
+    bounds = Bounds(deadline_s=10.0, min_bytes_per_s=1_024.0, grace_s=0.2, stall_s=0.3)
 
     def __init__(self, folder: Path, repository: MemoryRepository, *, manners: Manners = Manners(transport="mqtt", metered=True)) -> None:
         self.folder, self._repository, self._manners = folder, repository, manners
