@@ -7,6 +7,7 @@ import secrets
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 
 import firmware_profiles.catalog as profiles
 from edge_agent import __version__, identity
@@ -28,6 +29,7 @@ from edge_agent.link.uplink import Pace as UplinkPace
 from edge_agent.link.uplink import Uplink
 from edge_agent.observation import Observer, Report, StatusFile, downloading
 from edge_agent.pipeline import Pace, Pipeline
+from edge_agent.ports import Source
 from edge_agent.sources.factory import open_source
 from edge_agent.storage.journal import Journal
 from edge_agent.trust.client import Trust
@@ -41,6 +43,7 @@ from edge_agent.update.requests import Requests
 from edge_agent.update.slots import Slots
 from edge_agent.update.state import State
 from fleet_contract.messages import Event
+from fleet_contract.mqtt import Tls
 
 log = logging.getLogger(__name__)
 
@@ -61,8 +64,58 @@ def run(state: StateFolder, source: str, settings: Settings, stop: threading.Eve
         agent.serve(stop)
 
 
+@dataclass(frozen=True)
+class _Ground:
+    """What is opened first: the board, the source, the records, the models' host, and the way to the server."""
+
+    profile: profiles.Profile
+    inputs: Source
+    store: Outbox
+    host: InferenceHost
+    ignored: Ignored
+    link: MqttLink
+    tls: Tls
+    exchange: Exchange
+
+
 def build(me: Identity, state: StateFolder, source: str, settings: Settings, clock: TrustedTime, closing: ExitStack) -> Agent:
     """Everything but the threads. `closing` ends what was opened. Raises Fatal or Retry."""
+    ground = _open(me, state, source, settings, clock, closing)
+    files = OneToOne(ground.exchange)
+    trust = Trust(state.tuf, me.root, files, clock)
+    ways = Ways(SharedPass(ground.exchange), files, Http(ground.exchange, clock, ground.tls.context))
+    downloads = Downloads(ways, trust.target, settings.manners, clock, busy=lambda: uplink.is_behind())
+    inbox = Inbox(Addressee(me.device.device_id, ground.profile.name), trust, ground.store, clock)
+    parts = _parts(ground, state, settings, clock, trust, inbox, downloads)
+    executor = Executor(parts, _first_state(parts, was_damaged=ground.store.was_damaged))
+    updates = UpdateLoop(executor)
+    pipeline = Pipeline(ground.inputs, ground.host, ground.store, clock, Pace(micro_batch=settings.micro_batch), updates.appeal)
+    observer = Observer(
+        ground.profile.name,
+        ground.store,
+        clock,
+        instance=secrets.token_hex(_ID_BYTES),
+        state=lambda: executor.state,
+        work=pipeline.observe,
+        trouble=lambda: updates.trouble,
+    )
+    uplink = Uplink(ground.store, ground.link, clock, observer.observe, UplinkPace(heartbeat_s=settings.heartbeat_s))
+    return Agent(
+        link=ground.link,
+        exchange=ground.exchange,
+        downloads=downloads,
+        uplink=uplink,
+        updates=updates,
+        pipeline=pipeline,
+        inbox=inbox,
+        ignored=ground.ignored,
+        campaign=lambda: executor.state.order.sampling if executor.state.order else None,
+        report=_reporter(StatusFile(state.status), ground.link, downloads, me, source),
+        record_end=lambda error: _record_end(parts, error),
+    )
+
+
+def _open(me: Identity, state: StateFolder, source: str, settings: Settings, clock: TrustedTime, closing: ExitStack) -> _Ground:
     tls = dataclasses.replace(me.tls, floor=clock.floor)
     profile = _profile(me)
     inputs = open_source(source, clock)
@@ -74,54 +127,24 @@ def build(me: Identity, state: StateFolder, source: str, settings: Settings, clo
     ignored = Ignored(store, clock)
     link = MqttLink(me.device.broker_url, me.device.device_id, tls, epoch=store.epoch, at=clock.now(), on_ignored=ignored.note)
     exchange = Exchange(link, clock, new_id=lambda: secrets.token_hex(_ID_BYTES))
-    files = OneToOne(exchange)
-    trust = Trust(state.tuf, me.root, files, clock)
-    downloads = Downloads(
-        Ways(SharedPass(exchange), files, Http(exchange, clock, tls.context)),
-        trust.target,
-        settings.manners,
-        clock,
-        busy=lambda: uplink.is_behind(),
-    )
-    inbox = Inbox(Addressee(me.device.device_id, profile.name), trust, store, clock)
-    parts = Parts(
-        profile=profile.name,
+    return _Ground(profile, inputs, store, host, ignored, link, tls, exchange)
+
+
+def _parts(
+    ground: _Ground, state: StateFolder, settings: Settings, clock: TrustedTime, trust: Trust, inbox: Inbox, downloads: Downloads
+) -> Parts:
+    return Parts(
+        profile=ground.profile.name,
         journal=Journal(state.journal, State),
         slots=Slots(state.slots),
         inbox=inbox,
         trust=trust,
         delivery=downloads,
-        host=host,
-        store=store,
+        host=ground.host,
+        store=ground.store,
         clock=clock,
         requests=Requests(state.root),
         terms=Terms(inputs=settings.probation_inputs, time_s=settings.probation_s),
-    )
-    executor = Executor(parts, _first_state(parts, was_damaged=store.was_damaged))
-    updates = UpdateLoop(executor)
-    pipeline = Pipeline(inputs, host, store, clock, Pace(micro_batch=settings.micro_batch), updates.appeal)
-    observer = Observer(
-        profile.name,
-        store,
-        clock,
-        instance=secrets.token_hex(_ID_BYTES),
-        state=lambda: executor.state,
-        work=pipeline.observe,
-        trouble=lambda: updates.trouble,
-    )
-    uplink = Uplink(store, link, clock, observer.observe, UplinkPace(heartbeat_s=settings.heartbeat_s))
-    return Agent(
-        link=link,
-        exchange=exchange,
-        downloads=downloads,
-        uplink=uplink,
-        updates=updates,
-        pipeline=pipeline,
-        inbox=inbox,
-        ignored=ignored,
-        campaign=lambda: executor.state.order.sampling if executor.state.order else None,
-        report=_reporter(StatusFile(state.status), link, downloads, me, source),
-        record_end=lambda error: _record_end(parts, error),
     )
 
 
