@@ -259,8 +259,9 @@ def _answer(told: dict[str, object], as_json: bool) -> None:
     for name, value in told.items():
         if isinstance(value, dict):
             value = [f"{key} {item}" for key, item in value.items()]
-        for line in value if isinstance(value, list) else [value]:
-            typer.echo(f"{name}: {line}")
+        if name != "lacks":  # the next step tells it
+            for line in value if isinstance(value, list) else [value]:
+                typer.echo(f"{name}: {line}")
 
 
 def _advise(*lines: str) -> None:

@@ -46,7 +46,7 @@ def changes(before: Chain | None, after: Chain) -> list[str]:
         told += [f"{new.role}: key {name} ({keyid[:_ID_CHARS]}) is REVOKED" for keyid, name in old.keys.items() if keyid not in new.keys]
         if old.threshold != new.threshold:
             told.append(f"{new.role}: threshold {old.threshold} becomes {new.threshold}")
-        if old.expires != new.expires and new.expires:
+        if old.version != new.version and new.expires:
             told.append(f"{new.role} {new.version}: expires {new.expires:%Y-%m-%d}")
     return told + list(_released(before, after))
 

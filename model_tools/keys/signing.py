@@ -46,11 +46,13 @@ def lacks(draft: Draft, before: Chain | None) -> list[Lack]:
 
 
 def lacking(file: str, needs: Iterable[Need]) -> list[Lack]:
-    return [
+    """Two roots that demand the same are told once."""
+    found = [
         Lack(file, need.missing, tuple(sorted(named(key) for keyid, key in need.keys.items() if keyid not in need.signed)))
         for need in needs
         if need.missing
     ]
+    return list(dict.fromkeys(found))
 
 
 class _Signers:
