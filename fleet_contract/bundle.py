@@ -4,7 +4,8 @@ Read in place, never extracted. The reader accepts one canonical form alone, so 
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from math import prod
 from pathlib import Path
 from typing import Annotated, Literal
@@ -82,8 +83,12 @@ class Variant(_Struct):
 class Limits(_Struct):
     """What one worker may use. Exceeding them on the known answers refuses the bundle."""
 
-    memory_mb: int = 1024
+    memory_mb: _Positive = 1024
     latency_ms: float = 1000.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.latency_ms <= 1000 * limits.MAX_LATENCY_S:
+            raise BadBundle(f"a latency limit of {self.latency_ms:g} ms", field="latency_ms", limit=1000 * limits.MAX_LATENCY_S)
 
 
 class DriftPolicy(_Struct):
@@ -230,38 +235,24 @@ class Bundle:
 
     def _checked(self, entry: str, max_bytes: int) -> bytes:
         data = self._slice(entry, max_bytes)
-        if hashlib.sha256(data).hexdigest() != self._wanted(entry):
-            raise BadBundle(f"entry {entry!r} does not have its digest", field=entry)
+        if entry not in self.manifest.entries or _sha256([data]) != self.manifest.entries[entry].sha256:
+            raise BadBundle(f"entry {entry!r} does not have the digest that the manifest says", field=entry)
         return data
 
-    def _wanted(self, entry: str) -> str:
-        if entry not in self.manifest.entries:
-            raise BadBundle(f"the manifest lists no entry {entry!r}", field=entry)
-        return self.manifest.entries[entry].sha256
+    def _pieces(self, start: int, length: int) -> Iterator[bytes]:
+        return content.pieces(self._content, start, length)
 
     def _digest(self, manifest: bytes) -> str:
         """Of the archive, with the manifest's bytes as they were parsed."""
-        digest = hashlib.sha256()
         start, length = self._spans[MANIFEST]
-        for piece in content.pieces(self._content, 0, start):
-            digest.update(piece)
-        digest.update(manifest)
-        for piece in content.pieces(self._content, start + length, self.length):
-            digest.update(piece)
-        return digest.hexdigest()
-
-    def _entry_digest(self, entry: str) -> str:
-        digest = hashlib.sha256()
-        for piece in content.pieces(self._content, *self._spans[entry]):
-            digest.update(piece)
-        return digest.hexdigest()
+        return _sha256(chain(self._pieces(0, start), [manifest], self._pieces(start + length, self.length)))
 
     def _check_entries(self) -> None:
         manifest = self.manifest
         if {*self._spans} != {MANIFEST, *manifest.entries}:
             raise BadBundle("the archive's entries are not those of its manifest", field="entries")
         for entry, wanted in manifest.entries.items():
-            if self._entry_digest(entry) != wanted.sha256:
+            if _sha256(self._pieces(*self._spans[entry])) != wanted.sha256:
                 raise BadBundle(f"entry {entry!r} does not have its digest", field=entry)
         for entry in (manifest.known_answers, manifest.reference, manifest.card, *(v.entry for v in manifest.variants)):
             if entry not in manifest.entries:
@@ -273,6 +264,13 @@ class Bundle:
 def target_path(task: str, version: str) -> str:
     """Where a bundle lives in the TUF repository, below the delegated role's pattern `bundles/*`."""
     return f"bundles/{names.name(task, 'task')}-{names.name(version, 'version')}.bundle"
+
+
+def _sha256(pieces: Iterable[bytes]) -> str:
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(piece)
+    return digest.hexdigest()
 
 
 def _check_tensor(tensor: Tensor) -> None:

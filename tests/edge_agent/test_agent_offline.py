@@ -33,10 +33,10 @@ def state(tmp_path: Path) -> StateFolder:
         token = server.token().text()
         assert cli.main(["enrol", "--server", server.url, "--token", token, "--device", DEVICE, "--state", str(folder.root)]) == 0
     archive = bundle()
-    slots = Slots(folder.slots)
-    slots.part("a").write_bytes(archive)
-    slots.seal("a")
     active = Installed(slot="a", sha256=Bundle(archive).sha256, length=len(archive), version="1.0.0")
+    staging = Slots(folder.slots).staging(State(candidate=active))
+    staging.part().write_bytes(archive)
+    staging.seal()
     Journal(folder.journal, State).write(State(active=active))
     return folder
 
