@@ -78,8 +78,11 @@ class Staging:
 
     def part(self) -> Path:
         """An unfinished download, which later ones use as far as it goes. Its folder exists afterwards. Raises Retry (disk)."""
+        folder = self.bundle.parent
         try:
-            atomic.make_folder(self.bundle.parent)
+            if folder.is_symlink():
+                folder.unlink()  # nothing that was written through it could be opened
+            atomic.make_folder(folder)
         except OSError as error:
             raise Retry(f"slot {self._slot}: {error}", code="disk") from error
         return self.bundle.with_name(_PART)
