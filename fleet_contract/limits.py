@@ -31,6 +31,8 @@ MAX_INPUT_VALUES = 64 * MIB
 """Elements of one model input, all axes multiplied."""
 MAX_TENSOR_RANK = 8
 
+MAX_LATENCY_S = 60
+"""That a model may claim for one input: a worker that hangs is waited for so long, and no longer."""
 MAX_MODEL_DEPTH_COUNT = 16
 """Graphs within graphs (If, Loop, Scan) of one model."""
 MAX_MODEL_FIELDS_COUNT = 2_000_000

@@ -195,7 +195,7 @@ _BOUNDS = {
     "policy.rollout.gate_inputs": (0, 1_000_000),
     "policy.rollout.gate_refused_share": (0, 1),
     "limits.memory_mb": (1, 1_000_000),
-    "limits.latency_ms": (1e-3, 1e9),
+    "limits.latency_ms": (1e-3, 1_000 * limits.MAX_LATENCY_S),
 }
 
 
