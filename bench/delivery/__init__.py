@@ -86,12 +86,15 @@ def _aims(measured: Measured, counts: list[int]) -> list[Aim]:
         return []
     first, before, last = counts[0], counts[-2], counts[-1]
 
-    def last_to_first(way: str, figure: str) -> float:
-        cost = {count: getattr(measured[way, count], figure) for count in counts}
-        return round((cost[last] - cost[before]) / (last - before) / (cost[first] / first), 3)
+    def last_to_first(figure: str) -> float | None:
+        cost = {count: getattr(measured["MQTT", count], figure) for count in counts}
+        return round((cost[last] - cost[before]) / (last - before) / (cost[first] / first), 3) if cost[first] else None
 
-    held = [Aim(f"{name} of the last of {last} devices to the first", last_to_first("MQTT", figure), _LAST_TO_FIRST, at_most=True)
-            for figure, name in (("cpu_s", "server CPU"), ("bytes_out", "server bytes out"))]  # fmt: skip
+    figures = {"cpu_s": "server CPU", "bytes_out": "server bytes out"}
+    held = [
+        Aim(f"{name} of the last of {last} devices to the first", last_to_first(figure), _LAST_TO_FIRST, at_most=True)
+        for figure, name in figures.items()
+    ]
     peer = measured["HTTP", last].bytes_out / measured["MQTT", last].bytes_out
     return [*held, Aim(f"times fewer bytes out than HTTP for {last} devices", round(peer, 1), last / 2)]
 

@@ -48,7 +48,7 @@ def check(want: Want | WantUrl) -> None:
         return
     if not limits.MIN_BLOCK_BYTES <= want.block_bytes <= limits.MAX_BLOCK_BYTES:
         raise Refused("bad-request", f"block_bytes must be {limits.MIN_BLOCK_BYTES} to {limits.MAX_BLOCK_BYTES}")
-    wanted = sum(byte.bit_count() for byte in want.need)
+    wanted = int.from_bytes(want.need, "little").bit_count()
     if want.shared is not True and wanted > limits.MAX_BLOCKS_PER_REQUEST:
         raise Refused("too-large", f"{wanted} blocks wanted, at most {limits.MAX_BLOCKS_PER_REQUEST} a request")
 
