@@ -24,7 +24,7 @@ def client_context(ca: Path | str, floor: Floor) -> ssl.SSLContext:
         context.load_verify_locations(cafile=ca)
     else:
         context.load_verify_locations(cadata=ca)
-    context.verify_flags |= _NO_CHECK_TIME
+    context.verify_flags |= ssl.VERIFY_X509_STRICT | _NO_CHECK_TIME
     for authority in context.get_ca_certs():
         _check_end(authority, floor(), "the CA's certificate")
     return context

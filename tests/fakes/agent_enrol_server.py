@@ -36,6 +36,7 @@ class Authority:
         usage |= {"encipher_only": False, "decipher_only": False, "digital_signature": True, "crl_sign": True, "key_cert_sign": True}
         builder = self._builder(self.name, self.key.public_key())
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
+        builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(self.key.public_key()), False)
         self.certificate = builder.add_extension(x509.KeyUsage(**usage), True).sign(self.key, hashes.SHA256())
 
     @property
@@ -48,7 +49,7 @@ class Authority:
 
     def issue(self, common_name: str, key: Any, *extensions: x509.ExtensionType) -> bytes:
         builder = self._builder(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)]), key)
-        for extension in extensions:
+        for extension in (x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), *extensions):
             builder = builder.add_extension(extension, False)
         return builder.sign(self.key, hashes.SHA256()).public_bytes(Encoding.PEM)
 
