@@ -1,5 +1,6 @@
 """A server's repository on the disk, and the key holders who began it, with their plain keys in a folder."""
 
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -28,9 +29,8 @@ class Founded:
     repository: TufRepository = field(init=False)
 
     def __post_init__(self) -> None:
-        self.keys, self.store = OnlineKeys(self.online), KeyStore(self.offline)
-        self.keys.create(FLEET)
         self.reopen()
+        self.keys.create(FLEET)
         self.install(self.signed(changing.ceremony(self.shape, self.online_json(), self.make, self.now + LIFETIME), None))
 
     @property
@@ -43,7 +43,14 @@ class Founded:
 
     def reopen(self) -> None:
         """As a new process does."""
+        self.keys, self.store = OnlineKeys(self.online), KeyStore(self.offline)
         self.repository = TufRepository(self.folder / "tuf", self.online, lambda: self.now)
+
+    def copied(self, folder: Path) -> None:
+        """From here on all of it lies in `folder`, which is new."""
+        shutil.copytree(self.folder, folder)
+        self.folder = folder
+        self.reopen()
 
     def online_json(self) -> online_keys.OnlineKeys:
         return online_keys.decode(self.keys.online_json.read_bytes())

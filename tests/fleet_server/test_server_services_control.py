@@ -184,6 +184,14 @@ def test_an_order_is_renewed_before_it_expires(play: Play) -> None:
     assert renewed.not_after > expiry
 
 
+def test_all_orders_are_signed_anew_with_a_new_orders_key(play: Play) -> None:
+    before = {device: play.world.order(device).counter for device in play.world.link.retained}
+    play.world.signer.rotate()
+    play.world.settle()
+    assert {device: play.world.order(device).counter for device in before} == {device: counter + 1 for device, counter in before.items()}
+    assert play.world.tick().quiet
+
+
 def test_a_counter_overtakes_what_the_device_has_seen(play: Play) -> None:
     """The database was restored from an older copy."""
     play.world.say("cam-1", bundle=play.champion, order_counter=40)
