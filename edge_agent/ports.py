@@ -103,7 +103,8 @@ class Target:
 
 @dataclass(frozen=True)
 class Held:
-    """A file on this device that had the digest `sha256` when it was stored; the disk may have forgotten since."""
+    """A file on this device that had the digest `sha256` when it was stored ("" for an unfinished one); the disk may have forgotten since,
+    and it need not be there."""
 
     path: Path
     sha256: str

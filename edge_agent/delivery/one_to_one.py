@@ -2,6 +2,7 @@
 
 import logging
 import random
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Literal
 
@@ -14,6 +15,9 @@ from fleet_contract.errors import BadBlocks
 from fleet_contract.messages import Packet, Refusal
 
 log = logging.getLogger(__name__)
+
+_FIRST_BLOCKS = 8
+_TURN_S = 1.0
 
 
 class OneToOne:
@@ -32,14 +36,15 @@ class OneToOne:
         self._exchange, self._patience, self._backoff, self._uniform = exchange, patience, backoff, uniform
 
     def carry(self, errand: Errand) -> Iterator[tuple[int, bytes] | None]:
-        at_once = errand.pacer.manners.blocks_at_once(errand.block_bytes, limits.MAX_BLOCKS_PER_REQUEST)
-        failures = 0
+        most = errand.pacer.manners.blocks_at_once(errand.block_bytes, limits.MAX_BLOCKS_PER_REQUEST)
+        at_once, failures = min(_FIRST_BLOCKS, most), 0
         while errand.need:
-            numbers = sorted(errand.need)
-            for start in range(0, len(numbers), at_once):
-                before = len(errand.need)
+            numbers = deque(sorted(errand.need))
+            while numbers:
+                before, asked_s = len(errand.need), self._exchange.monotonic_s() - errand.pacer.rested_s
                 errand.pacer.before_request()
-                yield from self._window(errand, numbers[start : start + at_once])
+                yield from self._window(errand, [numbers.popleft() for _ in range(min(at_once, len(numbers)))])
+                at_once = resized(at_once, self._exchange.monotonic_s() - errand.pacer.rested_s - asked_s, most)
                 failures = 0 if len(errand.need) < before else failures + 1
                 if failures >= self._patience.failures:
                     raise Retry(f"{errand.path}: {failures} requests in a row brought no right block", code="deadline")
@@ -89,6 +94,13 @@ class OneToOne:
                 if self._exchange.monotonic_s() - heard_s > self._patience.silence_s:
                     return
                 yield None
+
+
+def resized(at_once: int, took_s: float, most: int) -> int:
+    """How many blocks to ask for next: so many that their answer takes about a second, because the server's acknowledgements of records come behind it."""
+    if took_s > 2 * _TURN_S:
+        return max(1, at_once // 2)
+    return min(most, 2 * at_once) if took_s < _TURN_S / 2 else at_once
 
 
 def blocks_in(letter: Answer | None, block_bytes: int) -> list[tuple[int, int, bytes]]:

@@ -41,7 +41,7 @@ def _chunks(path: Path, size: int) -> Iterator[bytes]:
     try:
         handle = os.open(path, _FLAGS)
     except OSError as error:
-        log.info("%s gives no block: %s", path, error)
+        log.debug("%s gives no block: %s", path, error)
         return
     try:
         start = 0

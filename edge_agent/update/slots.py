@@ -36,8 +36,9 @@ class Slots:
         return Staging(self._folder, candidate.slot)
 
     def held(self, state: State) -> list[Held]:
-        """The bundles at hand, for the blocks that they share with a new one."""
-        return [Held(self.path(one.slot), one.sha256) for one in (state.active, state.previous) if one is not None]
+        """The bundles at hand, and what a rollback left unfinished in the other slot, for the blocks that they share with a new one."""
+        held = [Held(self.path(one.slot), one.sha256) for one in (state.active, state.previous) if one is not None]
+        return [*held, Held(self.path(state.active.slot).with_name(_PART), "")] if state.active else held
 
     def open(self, installed: Installed) -> Bundle:
         """The verified bundle; its reader checks each entry again as it hands it out. Raises Reject: `bad-digest` when the disk holds something else,

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from edge_agent.delivery.downloads import ways
+from edge_agent.delivery.one_to_one import resized
 from edge_agent.delivery.pace import Manners
 from edge_agent.errors import Reject, Retry
 from edge_agent.ports import Wish
@@ -218,7 +219,7 @@ class TestSharedPass:
         dev.service.answer = send_away
         dev.bring(TARGET)
         assert dev.part.read_bytes() == FILE
-        assert len(dev.service.requests) == 1 + 4
+        assert [len(from_bitmap(want.need)) for want in alone(dev)] == [8, 16, 32, 32, 13]
 
     def test_packets_for_others_keep_it_listening(self, dev: Device) -> None:
         """The pass was begun by a device that lacks all; this one waits for the last ten."""
@@ -227,6 +228,24 @@ class TestSharedPass:
         dev.link.on_send = lambda message: asks(msgspec.structs.replace(message, need=b"\xff" * 13))
         dev.bring(TARGET)
         assert (dev.part.read_bytes(), len(dev.service.requests)) == (FILE, 1)
+
+
+def alone(dev: Device) -> list[Want]:
+    return [message for message in dev.service.requests if isinstance(message, Want) and message.shared is not True]
+
+
+@pytest.mark.parametrize(
+    ("at_once", "took_s", "next_one"),
+    [
+        pytest.param(8, 0.1, 16, id="quick"),
+        pytest.param(32, 0.1, 32, id="as many as may be"),
+        pytest.param(8, 1.0, 8, id="just right"),
+        pytest.param(8, 2.5, 4, id="slow"),
+        pytest.param(1, 9.0, 1, id="a block at least"),
+    ],
+)
+def test_an_answer_takes_about_a_second_because_acknowledgements_come_behind_it(at_once: int, took_s: float, next_one: int) -> None:
+    assert resized(at_once, took_s, 32) == next_one
 
 
 def packet(request: str, **changes: object) -> Packet:
