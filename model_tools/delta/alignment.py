@@ -17,7 +17,7 @@ _MAX_SORTED_BYTES = 32 * limits.MIB
 
 @dataclass(frozen=True)
 class Stretch:
-    """`length` bytes of the newer file and where their like begins in the older one; None when nothing there is."""
+    """`length` bytes (0 too) of the newer file and where their like begins in the older one; None when nothing there is."""
 
     length: int
     like: int | None
@@ -77,7 +77,7 @@ def _by_tensor(
 ) -> Alignment | None:
     """None unless tensors of the same name and length make most of the newer file. What lies between them is like what lies there in the older."""
     pairs = [(*span, base[name][0]) for name, span in target.items() if name in base and base[name][1] == span[1]]
-    if 2 * sum(size for _, size, _ in pairs) < length:
+    if not pairs or 2 * sum(size for _, size, _ in pairs) < length:
         return None
     stretches, at = [], 0
     for start, size, like in pairs:
@@ -87,7 +87,7 @@ def _by_tensor(
         at = start + size
     ending, like = length - at, pairs[-1][2] + pairs[-1][1]
     stretches.append(Stretch(ending, like if like + ending <= base_length else None))
-    return Alignment("tensors", [stretch for stretch in stretches if stretch.length])
+    return Alignment("tensors", stretches)
 
 
 def _by_sorting(base: bytes, target: bytes) -> Alignment:
@@ -97,4 +97,4 @@ def _by_sorting(base: bytes, target: bytes) -> Alignment:
     for added, new, skipped in zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True):
         stretches += [Stretch(added, like), Stretch(new, None)]
         like += added + skipped
-    return Alignment("sorting", [stretch for stretch in stretches if stretch.length])
+    return Alignment("sorting", stretches)

@@ -16,7 +16,8 @@ def operations(base: bytes, target: bytes, stretches: list[Stretch]) -> list[byt
     """What makes `target`; `stretches` covers it in order."""
     made, at = [], 0
     for stretch in stretches:
-        made.append(_operation(base, target[at : at + stretch.length], stretch.like))
+        if stretch.length:
+            made.append(_operation(base, target[at : at + stretch.length], stretch.like))
         at += stretch.length
     return made
 

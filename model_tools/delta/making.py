@@ -17,6 +17,9 @@ from model_tools.errors import Failed
 WORTHWHILE_SHARE = 0.8
 """A delta is stored, signed and listed for ever: it must save a fifth of what a device would fetch without it."""
 
+_GOOD_SHARE = 0.5
+"""Of a file: a delta so small is not tried to be bettered by the next, slower way to align."""
+
 Progress = Callable[[float, str], None]
 """Told how much is done, 0..1, and of what."""
 
@@ -45,6 +48,13 @@ class Difference:
         return len(self.delta) <= min(WORTHWHILE_SHARE * self.fetched_bytes, limits.MAX_DELTA_BYTES)
 
 
+@dataclass(frozen=True)
+class _Made:
+    way: str
+    data: bytes
+    operations: int
+
+
 def make(base: bytes, target: bytes, progress: Progress) -> bytes | None:
     """The delta from one bundle to another, or None where it would not save enough. Raises BadBundle."""
     found = difference(base, target, progress)
@@ -67,9 +77,9 @@ def difference(base: bytes, target: bytes, progress: Progress) -> Difference:
 
 def between_files(base: bytes, target: bytes) -> bytes:
     """The delta between two files of any kind, models outside of a bundle for one."""
-    _, made = _smallest(base, (0, len(base)), target, limits.MAX_DELTA_OPERATIONS)
+    made = _smallest([], base, (0, len(base)), target, limits.MAX_DELTA_OPERATIONS)
     digests = (hashlib.sha256(data).hexdigest() for data in (base, target))
-    return bytes(Header(*digests, len(target))) + stream(made)
+    return bytes(Header(*digests, len(target))) + made.data
 
 
 def fetched_bytes(base: bytes, target: bytes) -> int:
@@ -100,10 +110,9 @@ def _streams(base: bytes, target: bytes, old: Manifest, new: Manifest) -> Iterat
     for entry, (start, length) in archive.spans(target, MANIFEST).items():
         before = operations(base, target[at:start], [Stretch(start - at, None)])
         found = held.get(_counterpart(entry, old, new), (0, 0))
-        way, changed = _smallest(base, found, target[start : start + length], left)
-        data = stream(before + changed)
-        yield Part(entry, start + length - at, len(data), way), data
-        at, left = start + length, left - len(changed)
+        made = _smallest(before, base, found, target[start : start + length], left)
+        yield Part(entry, start + length - at, len(made.data), made.way), made.data
+        at, left = start + length, left - made.operations
     data = stream(operations(base, target[at:], [Stretch(len(target) - at, None)]))
     yield Part("directory", len(target) - at, len(data), "new"), data
 
@@ -115,15 +124,21 @@ def _counterpart(entry: str, old: Manifest, new: Manifest) -> str:
     return next(iter(same or [v.entry for v in old.variants if v.name == variant]), entry)
 
 
-def _smallest(base: bytes, span: tuple[int, int], data: bytes, most: int) -> tuple[str, list[bytes]]:
-    """How `data` is best made from that span of the base, and the operations that do, `most` at most."""
+def _smallest(before: list[bytes], base: bytes, span: tuple[int, int], data: bytes, most: int) -> _Made:
+    """The smallest found stream of the operations `before` and of those, at most `most`, that make `data` from that span of the base."""
     start, length = span
     held = base[start : start + length]
     if held == data:
-        return "unchanged", operations(base, data, [Stretch(length, start)] if length else [])
-    tried = [
-        (found.way, operations(base, data, [Stretch(s.length, None if s.like is None else s.like + start) for s in found.stretches]))
-        for found in alignments(held, data)
-        if len(found.stretches) <= most
-    ] or [("new", operations(base, data, [Stretch(len(data), None)]))]
-    return min(tried, key=lambda made: len(stream(made[1]))) if len(tried) > 1 else tried[0]
+        return _made("unchanged", before + operations(base, data, [Stretch(length, start)]))
+    tried: list[_Made] = []
+    for found in alignments(held, data):
+        if len(found.stretches) <= most:
+            moved = [Stretch(s.length, None if s.like is None else s.like + start) for s in found.stretches]
+            tried.append(_made(found.way, before + operations(base, data, moved)))
+            if len(tried[-1].data) <= _GOOD_SHARE * len(data):
+                break
+    return min(tried or [_made("new", before + operations(base, data, [Stretch(len(data), None)]))], key=lambda made: len(made.data))
+
+
+def _made(way: str, done: list[bytes]) -> _Made:
+    return _Made(way, stream(done), len(done))

@@ -41,7 +41,7 @@ def other() -> dict[str, np.ndarray]:
     return {"stem": RANDOM.integers(-90, 90, 40_000).astype(np.int8), "head": RANDOM.normal(size=3_000).astype(np.float32)}
 
 
-def packed(weights: dict[str, np.ndarray], version: str = "1", entry: str = "fp32.onnx", note: str = "n") -> bytes:
+def packed(weights: dict[str, np.ndarray], version: str = "1", entry: str = "fp32.onnx", note: str = "n", card: bytes = b"# Toy") -> bytes:
     one = bundle.Tensor(dtype="float32", shape=[1, 1], data=bytes(4))
     manifest = bundle.Manifest(
         task="toy",
@@ -57,7 +57,7 @@ def packed(weights: dict[str, np.ndarray], version: str = "1", entry: str = "fp3
         entries={},
     )
     answers = msgspec.msgpack.encode(bundle.KnownAnswers(inputs=one, outputs={"fp32": one}))
-    files = {entry: model(weights, note), "known-answers.msgpack": answers, "reference.msgpack": b"reference", "card.md": b"# Toy"}
+    files = {entry: model(weights, note), "known-answers.msgpack": answers, "reference.msgpack": b"reference", "card.md": card}
     return bundle.pack(manifest, files)
 
 
@@ -72,6 +72,7 @@ BASE = packed(FIRST)
         pytest.param(lambda: packed(nudged("stem"), "2"), 0.35, id="int8 weights nudged"),
         pytest.param(lambda: packed(nudged("stem"), "2", note="a longer note"), 0.35, id="everything moved"),
         pytest.param(lambda: packed(nudged("stem"), "2", entry="model.onnx"), 0.35, id="the variant's file renamed"),
+        pytest.param(lambda: packed(FIRST, "2", card=b""), 0.8, id="an entry emptied"),
         pytest.param(lambda: packed(FIRST | {"more": np.arange(900, dtype=np.int8)}, "2"), 0.2, id="a tensor more"),
     ],
 )
