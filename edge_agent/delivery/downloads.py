@@ -36,9 +36,9 @@ class Download:
 
 @dataclass(frozen=True)
 class Ways:
-    """`pass_` may leave blocks over; the other two can bring all."""
+    """`shared` may leave blocks over; the other two can bring all."""
 
-    pass_: Transport
+    shared: Transport
     one_to_one: Transport
     http: Transport
 
@@ -95,17 +95,21 @@ class Downloads:
         chosen = deltas.choose(job.target, held, job.part.lacking_bytes, self._look_up)
         if chosen is None:
             return 0
-        with open_part(patch, chosen.target.index) as file:
-            lacking_bytes = file.lacking_bytes
-            try:
-                self._by_blocks(_Job(chosen.target, file, job.ways, job.pacer), "delta")
+        fetched_bytes = 0
+        try:
+            with open_part(patch, chosen.target.index) as file:
+                lacking_bytes = file.lacking_bytes
+                try:
+                    self._by_blocks(_Job(chosen.target, file, job.ways, job.pacer), "delta")
+                finally:
+                    fetched_bytes = lacking_bytes - file.lacking_bytes
                 file.finish(chosen.target.sha256)
-                deltas.apply(chosen.base.path, patch, job.part)
-            except (Retry, Reject) as error:
-                if error.code in _NOT_THE_WAYS_FAULT:
-                    raise
-                log.info("the delta is given up: %s", error)
-            return lacking_bytes - file.lacking_bytes
+            deltas.apply(chosen.base.path, patch, job.part)
+        except (Retry, Reject) as error:
+            if error.code in _NOT_THE_WAYS_FAULT and error.code != "disk":  # the file itself has its room already
+                raise
+            log.info("the delta is given up: %s", error)
+        return fetched_bytes
 
     def _by_blocks(self, job: "_Job", shown: Way | None = None) -> Literal["mqtt", "http"]:
         """By one way after the other. Raises Retry as the last of them did, whatever a server says: it may only delay."""
@@ -149,7 +153,7 @@ class _Job:
 
 def ways(manners: Manners, ways: Ways, wish: Wish) -> list[Transport]:
     """In the order in which they are tried: what the device's owner says, else what the order prefers, else MQTT."""
-    mqtt = [ways.pass_, ways.one_to_one] if manners.joins_passes else [ways.one_to_one]
+    mqtt = [ways.shared, ways.one_to_one] if manners.joins_passes else [ways.one_to_one]
     if manners.transport == "mqtt":
         return mqtt
     first = wish.transport if manners.transport == "auto" else manners.transport

@@ -218,6 +218,17 @@ class TestDelta:
         assert desk.bring().way == "mqtt"
         assert desk.target.fetch_path in desk.paths()
 
+    def test_without_room_for_it_the_blocks_are_fetched(self, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+        reserve = os.posix_fallocate
+
+        def refuse(file: int, start: int, length: int) -> None:
+            if length == desk.delta.length:
+                raise OSError(errno.ENOSPC, "no room")
+            reserve(file, start, length)
+
+        monkeypatch.setattr(os, "posix_fallocate", refuse)
+        assert desk.bring().way == "mqtt"
+
     def test_one_that_the_metadata_cannot_find_is_as_if_it_were_not_there(self, desk: Desk) -> None:
         def look_up(path: str) -> Target:
             raise Retry("the signed metadata has no such target", code="no-target")

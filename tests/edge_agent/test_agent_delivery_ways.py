@@ -182,7 +182,7 @@ class TestManners:
     )
     def test_which_way_is_tried_when(self, setting: str, ordered: str | None, metered: bool, tried: list[str]) -> None:
         class Named:
-            pass_, one_to_one, http = "pass", "one", "http"
+            shared, one_to_one, http = "pass", "one", "http"
 
         assert ways(Manners(transport=setting, metered=metered), Named, Wish(ordered)) == tried
 

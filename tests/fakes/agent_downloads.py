@@ -54,7 +54,7 @@ class Device:
         bounds = Bounds(deadline_s=30.0, min_bytes_per_s=1.0, grace_s=5.0, stall_s=0.3)
         http = Http(self.exchange, clock, lambda: None, patience=PATIENCE, bounds=bounds, backoff=AT_ONCE)
         ways = Ways(
-            pass_=SharedPass(self.exchange, patience=PATIENCE) if way == "shared" else Closed(),
+            shared=SharedPass(self.exchange, patience=PATIENCE) if way == "shared" else Closed(),
             one_to_one=self.files if way != "http" else Closed(),
             http=http if way == "http" else Closed(),
         )
