@@ -7,6 +7,7 @@ import msgspec
 from sqlalchemy import Connection, Engine, Row, Select, and_, insert, select, update
 
 from fleet_contract.order import Order, SamplingCampaign
+from fleet_server.domain import counters
 from fleet_server.domain.retraining import FindingState
 from fleet_server.domain.rollout import RolloutState
 from fleet_server.fleet import Fleet
@@ -95,8 +96,7 @@ def _desired() -> Select:
 def _is_stale(row: Row, keyid: str, now: datetime) -> bool:
     if row.last_not_after is None or now >= row.last_not_after - RENEW_BEFORE or row.last_signed_by != keyid:
         return True
-    # A device that has seen a higher counter (this database was restored from an older copy) would refuse ours.
-    if row.order_counter > row.issued_counter:
+    if counters.is_behind(row.issued_counter, row.order_counter):  # this database was restored from an older copy
         return True
     return (row.last_bundle, row.last_rollout, row.last_campaign) != (row.desired_bundle, row.desired_rollout, _campaign(row))
 
@@ -106,7 +106,7 @@ def _campaign(row: Row) -> str | None:
 
 
 def _renew(connection: Connection, fleet: Fleet, device: Row, now: datetime) -> bytes:
-    order = _order(connection, fleet, device, max(device.issued_counter, device.order_counter) + 1, now)
+    order = _order(connection, fleet, device, counters.following(device.issued_counter, device.order_counter), now)
     envelope = fleet.signer.sign(order)
     _store(connection, order, envelope, fleet.signer.keyid(), device.desired_rollout, now)
     return envelope

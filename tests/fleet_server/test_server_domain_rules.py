@@ -9,7 +9,7 @@ import pytest
 from fleet_contract import limits
 from fleet_contract.bundle import RetrainPolicy, SamplingPolicy
 from fleet_contract.messages import Event, Lane, Record, Result, Sample, SketchWindow, encode_record
-from fleet_server.domain import ledger, presence, records, retraining, roles
+from fleet_server.domain import counters, ledger, presence, records, retraining, roles
 from fleet_server.domain.retraining import Campaign
 from fleet_server.domain.roles import Role
 from tests.fakes.server_bundles import rows, sketch_of
@@ -161,3 +161,18 @@ def test_bad_records_are_refused_by_reason(wire: bytes, lane: Lane, reason: str)
     with pytest.raises(records.Malformed) as refused:
         records.read(wire, lane)
     assert refused.value.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("issued", "reported", "expected"),
+    [
+        pytest.param(7, 7, 8, id="the device has the newest"),
+        pytest.param(7, 3, 8, id="it lags"),
+        pytest.param(7, 12, 13, id="this database is an old copy"),
+        pytest.param(7, 7 + counters.MAX_LEAD, 8 + counters.MAX_LEAD, id="as old as a copy may be"),
+        pytest.param(7, 2**53, 8, id="it followed a thief"),
+    ],
+)
+def test_the_counter_of_the_next_order(issued: int, reported: int, expected: int) -> None:
+    assert counters.following(issued, reported) == expected
+    assert counters.is_behind(issued, reported) == (expected > issued + 1)
