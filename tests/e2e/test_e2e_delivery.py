@@ -1,55 +1,88 @@
-"""A bundle comes to real devices by every way that there is, and a device that dies in the middle goes on with what it has."""
+"""The agent's own delivery against a whole server: many at once in a shared pass, and by HTTPS ranges."""
 
-import numpy as np
+import hashlib
+import os
+import secrets
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+
 import pytest
 
-from examples.sensors import tables
-from hil import watch
-from hil.camera import VirtualSensor
-from hil.device import DeviceRig
-from hil.fleet import FleetRig
+from edge_agent.clock import SystemClock
+from edge_agent.delivery.downloads import Downloads, Ways
+from edge_agent.delivery.exchange import Exchange
+from edge_agent.delivery.http import Http
+from edge_agent.delivery.one_to_one import OneToOne
+from edge_agent.delivery.pace import Manners
+from edge_agent.delivery.shared_pass import SharedPass
+from edge_agent.link.mqtt import Handlers, MqttLink
+from edge_agent.ports import Fetched, Target, Wish
+from fleet_contract import blocks, limits
+from fleet_server.mqtt import mosquitto
+from fleet_server.trust.device_ca import DeviceCa
+from tests.fakes.device_keys import identity
+from tests.fakes.server_process import PATIENCE_S, Running, serving
 
-WAIT_S = 60.0
-WAYS = {"by-https": ["--transport", "http"], "by-mqtt": ["--transport", "mqtt"], "alone": ["--metered", "--download-rate", "1000000"]}
-SLOW = ["--download-rate", "8192"]
-"""The bundle has some 80 kB."""
+pytestmark = [pytest.mark.e2e, pytest.mark.skipif(mosquitto.find(os.environ["PATH"]) is None, reason="mosquitto is not installed")]
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(280)]
-
-
-def _fetched(fleet: FleetRig, device: str) -> list[dict]:
-    return [event["detail"] for event in fleet.api.items("/events", device=device, kind="update.verifying")]
-
-
-def _percent(device: DeviceRig) -> int:
-    download = (device.status()["link"] or {}).get("download") or {}
-    return download.get("percent", 0)
+CONTENT = os.urandom(5 * limits.MIB)
+TARGET = Target("bundles/toy-1.bundle", hashlib.sha256(CONTENT).hexdigest(), len(CONTENT), blocks.index_of(CONTENT))
 
 
-def test_a_bundle_comes_by_every_way_and_is_never_begun_anew(tmp_path, fleet, tissue, mosquitto):
-    fleet.start_server(broker="mosquitto", tasks=[tissue.task])
-    fleet.publish(tissue.bundle)
-    length = tissue.bundle.stat().st_size
-    sensor = VirtualSensor(tmp_path / "rows.csv", tables.deal(np.random.default_rng(1)).columns)
-    where = {"profile": "generic-x86-64", "task": "tissue"}
-    slow = fleet.add_device("slow", f"csv:{sensor.file}", **where, options=SLOW)
-    for name, options in WAYS.items():
-        fleet.add_device(name, f"csv:{sensor.file}", **where, options=options)
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with serving(tmp_path_factory.mktemp("fleet"), "mosquitto") as running:
+        file = running.home / "tuf" / TARGET.fetch_path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(CONTENT)
+        yield running
 
-    half = fleet.wait(lambda: percent if (percent := _percent(slow)) >= 20 else None, "a part of the download", WAIT_S)
-    slow.kill()
-    slow.options = []
-    slow.start()
-    bundle = next(fleet.api.items("/bundles"))["sha256"]
-    fleet.wait(lambda: watch.running(fleet.api, lambda text: None, bundle, (*WAYS, "slow")), "the bundle on all devices", WAIT_S)
-    fleet.wait(lambda: all(_fetched(fleet, name) for name in (*WAYS, "slow")), "how it came", WAIT_S)
 
-    came = {name: _fetched(fleet, name) for name in (*WAYS, "slow")}
-    assert {name: [detail["way"] for detail in details] for name, details in came.items()} == {
-        "by-https": ["http"],
-        "by-mqtt": ["mqtt"],
-        "alone": ["mqtt"],
-        "slow": ["mqtt"],
-    }
-    assert {detail["bytes"] + detail["reused_bytes"] for details in came.values() for detail in details} == {length}
-    assert came["slow"][0]["reused_bytes"] >= length * half // 100
+class Device:
+    """A certificate of the fleet's CA, a connection, and the agent's delivery over it."""
+
+    def __init__(self, server: Running, name: str, folder: Path, manners: Manners) -> None:
+        tls = identity(DeviceCa(server.home / "ca", "demo", lambda: datetime.now(UTC)), name, folder / name)
+        clock, connected = SystemClock(), threading.Event()
+        self.link = MqttLink(server.state["broker_url"], name, tls, epoch="e1", at=clock.now())
+        exchange = Exchange(self.link, clock, new_id=lambda: secrets.token_hex(8))
+        ways = Ways(SharedPass(exchange), OneToOne(exchange), Http(exchange, clock, tls.context))
+        self.downloads = Downloads(ways, {}.__getitem__, manners, clock)
+        self.part = folder / name / "part"
+        self.link.start(Handlers(lambda _: None, lambda _: None, exchange.receive, exchange.receive_shared, connected.set))
+        assert connected.wait(PATIENCE_S)
+
+    def bring(self) -> Fetched:
+        return self.downloads.bring(TARGET, self.part, (), Wish())
+
+
+def counted(server: Running, outcome: str) -> float:
+    lines = server.http.get("/metrics").text.splitlines()
+    return next(float(line.split()[-1]) for line in lines if line.startswith(f'edgefleet_ingest_total{{outcome="{outcome}"}}'))
+
+
+def test_devices_that_want_one_bundle_at_once_share_one_pass(server: Running, tmp_path: Path) -> None:
+    with ExitStack() as closing:
+        devices = [Device(server, f"cam-{number}", tmp_path, Manners()) for number in range(4)]
+        for device in devices:
+            closing.callback(device.link.close)
+        with ThreadPoolExecutor(len(devices)) as pool:
+            fetched = [*pool.map(Device.bring, devices)]
+    assert {(one.fetched_bytes, one.way) for one in fetched} == {(len(CONTENT), "mqtt")}
+    assert all(device.part.read_bytes() == CONTENT for device in devices)
+    assert counted(server, "blocks_shared") < 2 * TARGET.index.count
+
+
+def test_a_device_that_prefers_https_reads_ranges_with_its_permit(server: Running, tmp_path: Path) -> None:
+    with ExitStack() as closing:
+        device = Device(server, "web-1", tmp_path, Manners(transport="http"))
+        closing.callback(device.link.close)
+        device.part.write_bytes(CONTENT[: len(CONTENT) // 2])
+        fetched = device.bring()
+    assert (fetched.way, device.part.read_bytes() == CONTENT) == ("http", True)
+    assert fetched.reused_bytes > 0
+    assert counted(server, "urls_sent") >= 1
