@@ -1,7 +1,7 @@
 """Power cuts at random moments of an update: what the disk then holds is whole, answers by itself, and converges.
 
 Each run updates a device on a disk of its own (see bench/disk.py), which also commits numbered records to its outbox, and cuts the power at a
-uniformly random moment. On the copy the file system replays its journal and a new agent starts, at first without a server. The control does the
+uniformly random moment of the update. On the copy the file system replays its journal and a new agent starts, at first without a server. The control does the
 same with fsync taken from the agent: it has to show damage, or the method would have no teeth.
 """
 
@@ -28,6 +28,7 @@ from edge_agent.clock import SystemClock
 from edge_agent.errors import AgentError
 from edge_agent.storage.journal import Journal
 from edge_agent.trust.time import Witnesses
+from edge_agent.update.phases import Phase
 from edge_agent.update.slots import Slots
 from edge_agent.update.state import State
 from fleet_contract.messages import Event, decode_record
@@ -105,26 +106,29 @@ class Lab:
         with self._disks.mounted(self._image, self._mount) as at:
             self._update(at, self._world.digests[0], 1)
         self._disks.cut(self._image, self._settled)
-        began_s = time.monotonic()
         with self._disks.mounted(self._image, self._mount) as at:
-            self._update(at, self._world.digests[1], 2)
-        self._duration_s = time.monotonic() - began_s
+            self._duration_s = self._update(at, self._world.digests[1], 2)
 
     def cut(self, *, synced: bool) -> Cut:
         self._disks.restore(self._settled, self._image)
         with self._disks.mounted(self._image, self._mount) as at:
             place_order(at / "state", self._world.order(self._world.digests[1], 2))
             with running(at / "state", self._world, synced=synced, recording=True) as device:
+                device.watch(_SETTLE_S, is_updating)
                 device.watch(self._chance.uniform(0, self._duration_s))
                 sight, records = device.sight, device.records
                 self._disks.cut(self._image, self._copy)
         return Cut(sight.phase or "starting", records, frozenset(self._faults(records)))
 
-    def _update(self, at: Path, digest: str, counter: int) -> None:
+    def _update(self, at: Path, digest: str, counter: int) -> float:
+        """The seconds from the first step of the update to the last."""
         place_order(at / "state", self._world.order(digest, counter))
         with running(at / "state", self._world) as device:
-            if not device.watch(_SETTLE_S, lambda sight: sight.runs(digest)):
+            began = device.watch(_SETTLE_S, is_updating)
+            began_s = time.monotonic()
+            if not began or not device.watch(_SETTLE_S, lambda sight: sight.runs(digest)):
                 raise RuntimeError(f"the device does not update even without a cut: {device.sight}")
+            return time.monotonic() - began_s
 
     def _faults(self, records: int) -> Iterator[str]:
         with self._disks.mounted(self._copy, self._mount) as at:
@@ -140,6 +144,10 @@ class Lab:
             with running(state, self._world) as device:
                 if not device.watch(_SETTLE_S, lambda sight: sight.runs(self._world.digests[1])):
                     yield "stuck"
+
+
+def is_updating(sight: Sight) -> bool:
+    return sight.phase not in ("", Phase.IDLE)
 
 
 @dataclass(frozen=True)

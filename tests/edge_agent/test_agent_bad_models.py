@@ -135,7 +135,7 @@ class Trial(Device):
         self.good = models.bundle(limits=bad_models.LIMITS)
 
     def make_host(self) -> Host:
-        return InferenceHost(catalog.load(PROFILE), SystemClock(), Deadlines(infer_s=1.2))
+        return InferenceHost(catalog.load(PROFILE), SystemClock(), Deadlines(infer_s=1.5))
 
     def start(self) -> None:
         """With the good model active, past its probation."""

@@ -14,9 +14,9 @@ POISON = 9.0
 FIRST_CALL = 45
 """A model that goes wrong after a while is right for more calls than a proof makes."""
 LAST_CALL = 250
-LIMITS = Limits(memory_mb=256, latency_ms=20.0)
+LIMITS = Limits(memory_mb=256, latency_ms=8.0)
 EFFECTS = ("crash", "hang", "memory", "nan", "wrong", "slow")
-_SLOW_ROUNDS = 300_000
+_SLOW_ROUNDS = 100_000
 """Of an empty loop: many times ten times the latency limit."""
 
 
