@@ -23,6 +23,12 @@ def committed(api: Client, tell: Tell, bundle: str, devices: tuple[str, ...]) ->
     return {*devices} <= active
 
 
+def fetched(api: Client, bundle: str) -> dict[str, tuple[int, str]]:
+    """By device: bytes that came over the network for this bundle, and the way that they came."""
+    events = [event for event in api.items("/events") if event["kind"] == "update.fetched" and event["detail"].get("sha256") == bundle]
+    return {event["device"]: (event["detail"]["bytes"], event["detail"]["way"]) for event in events}
+
+
 def answered(api: Client, tell: Tell, written: dict[str, int]) -> bool:
     """The server holds a result of every frame written so far."""
     stored = {item["id"]: item["ledger"].get("telemetry", {}).get("stored", 0) for item in _devices(api, tuple(written))}

@@ -192,6 +192,10 @@ def figures(run: Run) -> list[list[str]]:
         ["MQTT bytes to devices", f"{broker['bytes_out']:,}"],
         ["champion bundle, bytes", f"{sizes[run.champion]:,}"],
         ["challenger bundle, bytes", f"{sizes[run.challenger]:,}"],
+        *(
+            [f"fetched of it by {camera}", f"{count:,} ({way})"]
+            for camera, (count, way) in sorted(watch.fetched(run.fleet.api, run.challenger).items())
+        ),
     ]
 
 

@@ -12,7 +12,7 @@ from fleet_contract import bundle, delta
 from fleet_contract.bundle import Bundle
 from fleet_contract.errors import BadBundle
 from model_tools.delta.alignment import Stretch, alignments, tensors
-from model_tools.delta.making import apply, difference, fetched_bytes, make
+from model_tools.delta.making import apply, between_files, difference, fetched_bytes, make
 
 RANDOM = np.random.default_rng(7)
 FIRST = {"stem": RANDOM.integers(-90, 90, 40_000).astype(np.int8), "head": RANDOM.normal(size=3_000).astype(np.float32)}
@@ -119,6 +119,20 @@ def test_the_parts_say_where_the_bytes_go() -> None:
     assert sum(part.length for part in found.parts) == len(newer)
     assert len(found.delta) - sum(part.delta_bytes for part in found.parts) == len(bytes(delta.read_header(found.delta)))
     assert (sorted(told), told[-1]) == (told, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("base", "target"),
+    [
+        pytest.param(b"", b"", id="nothing"),
+        pytest.param(b"", b"something", id="from nothing"),
+        pytest.param(b"something", b"", id="to nothing"),
+        pytest.param(b"TFL3" * 500, b"head" + b"TFL3" * 499 + b"end", id="moved"),
+        pytest.param(model(FIRST), model(nudged("stem")), id="models"),
+    ],
+)
+def test_there_is_a_delta_between_any_two_files(base: bytes, target: bytes) -> None:
+    assert apply(base, between_files(base, target)) == target
 
 
 def test_what_is_no_bundle_gets_no_delta() -> None:
