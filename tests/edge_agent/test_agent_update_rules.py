@@ -2,6 +2,7 @@
 
 import random
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -246,3 +247,11 @@ def test_quarantine_is_bounded_and_holds_each_digest_once() -> None:
         state = State(quarantined=quarantine(state, str(number)))
     assert len(state.quarantined) == len(set(state.quarantined)) == MAX_QUARANTINED
     assert state.quarantined[-1] == str(MAX_QUARANTINED)
+
+
+def test_the_document_shows_this_table() -> None:
+    text = (Path(__file__).parents[2] / "docs/update.md").read_text()
+    shown = text.partition("<!-- the table of edge_agent/update/phases.py -->\n")[2].partition("<!-- end -->")[0]
+    assert shown.splitlines() == [*phases.rendered()]
+    assert f"budget of {phases.BUDGET}." in text
+    assert f"The last {MAX_QUARANTINED} are kept" in text

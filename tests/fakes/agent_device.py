@@ -70,9 +70,10 @@ class Device:
 
     terms = Terms(inputs=16, time_s=10)
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, repository: MemoryRepository | None = None) -> None:
+        """With a repository it is the one that `folder` belongs to."""
         self.folder = folder
-        self.repository = MemoryRepository()
+        self.repository = repository or _published()
         self.files = MemoryFiles(self.repository.files)
         self.store = FakeStore()
         self.clock = RealDay()
@@ -80,8 +81,6 @@ class Device:
         self.journal = Journal(folder / "journal.json", State)
         self.requests = Requests(folder)
         self.conducts: dict[str, Conduct] = {}
-        for archive in (ONE, TWO, THREE):
-            self.repository.publish(archive)
         self.restart()
 
     def restart(self) -> None:
@@ -149,3 +148,10 @@ class Device:
 
     def last(self, kind: str) -> dict:
         return next(event.detail for event in reversed(self.store.of(Event)) if event.kind == kind)
+
+
+def _published() -> MemoryRepository:
+    repository = MemoryRepository()
+    for archive in (ONE, TWO, THREE):
+        repository.publish(archive)
+    return repository
