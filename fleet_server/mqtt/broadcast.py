@@ -28,7 +28,10 @@ Locate = Callable[[str, int], Grid]
 
 
 class Wire(Protocol):
-    """What a pass needs of the connection. Both raise Offline."""
+    """What a pass needs of the connection. Sending raises Offline, also while too much waits to be sent."""
+
+    @property
+    def connected(self) -> bool: ...
 
     def send_shared(self, topic: str, packet: Packet) -> tuple[Handed, int]:
         """To every device that listens; also the number of bytes of the message."""
@@ -70,7 +73,8 @@ class Broadcast:
             try:
                 self._step()
             except Offline:
-                self._passes.resume()
+                if self._window.lost or not self._wire.connected:
+                    self._passes.resume()
                 self._closing.wait(_IDLE_S)
             except Exception:  # one bad request or file must not end the passes of all devices
                 log.exception("a step of the shared passes failed")

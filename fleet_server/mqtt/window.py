@@ -22,6 +22,8 @@ class Window:
     def __init__(self, size: int) -> None:
         self._size = size
         self._open: deque[Handed] = deque()
+        self.lost = False
+        """Whether a connection was lost with something open since the last message that was added."""
 
     def has_room(self, timeout_s: float) -> bool:
         """Wait at most `timeout_s` until one more may be handed over. Raises Offline, and forgets what was open, when the connection was lost."""
@@ -32,8 +34,10 @@ class Window:
                 self._open.popleft()
         except Offline:
             self._open.clear()
+            self.lost = True
             raise
         return len(self._open) < self._size
 
     def add(self, handed: Handed) -> None:
         self._open.append(handed)
+        self.lost = False

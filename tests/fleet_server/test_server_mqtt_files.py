@@ -53,6 +53,7 @@ class Wire:
     breaks_after: int = 1_000
     sent: list[tuple[str, Message]] = field(default_factory=list)
     changed: threading.Condition = field(default_factory=threading.Condition)
+    connected: bool = True
 
     def send_answer(self, device: str, answer: Packet | Url | Refusal) -> Taken:
         if len(self.sent) == self.breaks_after:
