@@ -11,6 +11,7 @@ from tuf.api.metadata import Metadata, TargetFile, Targets
 
 from fleet_contract import blocks
 from fleet_contract.bundle import Bundle, Classification, Lineage, Manifest, Variant, VectorInput, pack, target_path
+from fleet_contract.release import Release, to_custom
 
 
 def small_bundle(
@@ -34,7 +35,7 @@ def small_bundle(
 
 def target_file(archive: bytes) -> TargetFile:
     manifest = Bundle(archive).manifest
-    custom = {**blocks.to_custom(blocks.index_of(archive)), "edgefleet": {"task": manifest.task, "version": manifest.version}}
+    custom = to_custom(blocks.index_of(archive), Release(manifest.task, manifest.version))
     path = target_path(manifest.task, manifest.version)
     fields = {"custom": custom}
     return TargetFile(len(archive), {"sha256": hashlib.sha256(archive).hexdigest()}, path, fields)
