@@ -10,8 +10,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 WINDOW = timedelta(hours=1)
-MOST_STARTS = 500
-"""Within WINDOW: a start every seven seconds is no crash loop; somebody is trying to push the true instance out of memory."""
+MOST_STARTS = 3_600
+"""Within WINDOW: no crash loop starts and connects every second; somebody would fill the memory of who was there before."""
 
 
 class Reason(StrEnum):

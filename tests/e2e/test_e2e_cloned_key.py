@@ -36,8 +36,8 @@ def _clone(true: DeviceRig, source: Path, folder: Path, logs: Path) -> DeviceRig
     return clone
 
 
-def test_a_key_in_two_hands_is_found_and_costs_the_true_device_nothing(tmp_path, fleet, tissue, broker):
-    fleet.start_server(broker=broker, tasks=[tissue.task])
+def test_a_key_in_two_hands_is_found_and_costs_the_true_device_nothing(tmp_path, fleet, tissue):
+    fleet.start_server(broker="auto", tasks=[tissue.task])
     fleet.publish(tissue.bundle)
     dealt = tables.deal(np.random.default_rng(1))
     first, second = (_sensor(tmp_path / f"rows-{n}.csv", dealt) for n in (1, 2))

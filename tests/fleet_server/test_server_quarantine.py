@@ -40,12 +40,10 @@ def test_the_past_ends(away: timedelta, reason: Reason | None) -> None:
     assert see(known, "A", START + away)[1] == reason
 
 
-def test_nobody_can_push_the_true_instance_out_of_memory() -> None:
-    known, found = Holders("A"), None
-    for number in range(MOST_STARTS + 1):
-        assert found is None
-        known, found = see(known, f"B{number}", START)
-    assert found == Reason.TOO_MANY_STARTS
+@pytest.mark.parametrize(("before", "reason"), [(MOST_STARTS - 1, None), (MOST_STARTS, Reason.TOO_MANY_STARTS)], ids=["the most", "more"])
+def test_nobody_can_flood_the_memory_of_who_was_there(before: int, reason: Reason | None) -> None:
+    known = Holders("A", {f"B{number}": START for number in range(before)})
+    assert see(known, "C", START)[1] == reason
 
 
 @pytest.fixture
