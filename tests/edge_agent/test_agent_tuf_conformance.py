@@ -16,7 +16,7 @@ HOW = (
 
 
 @pytest.mark.e2e
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 @pytest.mark.skipif(not os.environ.get(SUITE), reason=HOW)
 @pytest.mark.skipif(not shutil.which("faketime"), reason="needs Debian's faketime")
 def test_every_test_of_the_suite_passes() -> None:
