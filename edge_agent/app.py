@@ -145,6 +145,7 @@ def _parts(
         clock=clock,
         requests=Requests(state.root),
         terms=Terms(inputs=settings.probation_inputs, time_s=settings.probation_s),
+        recheck_s=settings.recheck_s,
     )
 
 

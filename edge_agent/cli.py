@@ -96,6 +96,9 @@ def _add_run(commands) -> None:
     sub.add_argument("--heartbeat", type=float, default=default.heartbeat_s, metavar="SECONDS", help="between two status messages")
     sub.add_argument("--outbox-bytes", type=int, default=default.outbox_max_bytes, metavar="BYTES", help="what may wait for the server")
     sub.add_argument("--probation-inputs", type=int, default=default.probation_inputs, metavar="N", help="answers a new bundle must give")
+    sub.add_argument(
+        "--recheck", type=float, default=default.recheck_s, metavar="SECONDS", help="between two looks at the installed bundles"
+    )
     _add_downloads(sub)
 
 
@@ -147,6 +150,7 @@ def _run(options: argparse.Namespace) -> int:
         heartbeat_s=options.heartbeat,
         outbox_max_bytes=options.outbox_bytes,
         probation_inputs=options.probation_inputs,
+        recheck_s=options.recheck,
         manners=_manners(options),
     )
     stop = threading.Event()

@@ -82,6 +82,7 @@ class Settings:
     outbox_max_bytes: int = DEFAULT_MAX_BYTES
     probation_inputs: int = 16
     probation_s: float = 10.0
+    recheck_s: float = 3_600.0
     manners: Manners = field(default_factory=Manners)
 
     def __post_init__(self) -> None:
@@ -92,6 +93,7 @@ class Settings:
             ("outbox_max_bytes", self.outbox_max_bytes, 1 << 20, 1 << 40),
             ("probation_inputs", self.probation_inputs, 0, 1_000_000),
             ("probation_s", self.probation_s, 0, 86_400),
+            ("recheck_s", self.recheck_s, 1, 30 * 86_400),
         ):
             if not least <= value <= most:
                 raise Fatal(f"{name} is {value}, it must be {least} to {most}", code="setting")

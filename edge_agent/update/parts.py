@@ -27,4 +27,4 @@ class Parts:
     clock: Clock
     requests: Requests
     terms: Terms
-    recheck_s: float = 3600.0
+    recheck_s: float = 3_600.0
