@@ -25,8 +25,8 @@ def committed(api: Client, tell: Tell, bundle: str, devices: tuple[str, ...]) ->
 
 def fetched(api: Client, bundle: str) -> dict[str, tuple[int, str]]:
     """By device: bytes that came over the network for this bundle, and the way that they came."""
-    events = [event for event in api.items("/events") if event["kind"] == "update.fetched" and event["detail"].get("sha256") == bundle]
-    return {event["device"]: (event["detail"]["bytes"], event["detail"]["way"]) for event in events}
+    told = [(event["device"], event["detail"]) for event in api.items("/events") if event["kind"] == "update.verifying"]
+    return {device: (detail["bytes"], detail["way"]) for device, detail in told if detail.get("sha256") == bundle and "way" in detail}
 
 
 def answered(api: Client, tell: Tell, written: dict[str, int]) -> bool:
