@@ -1,6 +1,5 @@
 """Installing signed metadata over the API, and how it is told that it nears its expiry."""
 
-
 import pytest
 
 from fleet_contract import limits
