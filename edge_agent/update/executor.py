@@ -216,6 +216,8 @@ class Executor:
         return lambda: inbox.arrivals == arrivals and not self._closing and not requests.asked(ROLLBACK)
 
     def _switch(self) -> Outcome:
+        if not phases.affordable(Phase.SWITCHING, Step.SWITCHED, self._state.spent):
+            return Outcome(Step.SWITCHED)  # ends the order before the bundle that it gives up answers anything
         candidate = self._state.candidate
         self._conduct_before = self._parts.host.conduct(candidate.sha256) if candidate else Conduct()
         outcome = acts.switch(self._parts, self._state)

@@ -24,9 +24,10 @@ class Requests:
         return self._path(wish).exists()
 
     def granted(self, wish: str) -> None:
-        """Raises Retry (disk)."""
+        """It does not come again, even if power fails. Raises Retry (disk)."""
         try:
             self._path(wish).unlink(missing_ok=True)
+            atomic.sync_folder(self._folder)
         except OSError as error:
             raise Retry(f"{self._path(wish)}: {error}", code="disk") from error
 

@@ -1,5 +1,6 @@
 """An update among mishaps: killed workers, restarts without end, orders that overtake a download, and a person who steps in."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from edge_agent.ports import Conduct
 from edge_agent.update import phases
 from edge_agent.update.loop import UpdateLoop
 from edge_agent.update.phases import Phase, Step
-from edge_agent.update.requests import PARDON
+from edge_agent.update.requests import PARDON, ROLLBACK
 from edge_agent.update.state import Reliability
 from fleet_contract.backoff import Backoff
 from fleet_contract.bundle import Bundle
@@ -179,6 +180,17 @@ class TestNoEnd:
         assert device.last("update.rejected")["code"] == "exhausted-before"
         assert device.events().count("update.verifying") <= 8
 
+    def test_what_the_order_cannot_pay_for_is_not_switched_to(self, device: Device) -> None:
+        """A download that was cut off often, then a power cut just before the switch: what is given up must not answer."""
+        device.order(TWO, 2)
+        device.until(Phase.SWITCHING)
+        cost = phases.move(Phase.SWITCHING, Step.RESTARTED).cost
+        device.journal.write(msgspec.structs.replace(device.state, spent=phases.BUDGET - cost))
+        device.restart()
+        device.settle()
+        assert (device.version, device.host.activated, device.host.active_sha256) == ("1.0.0", ["1.0.0"], Bundle(ONE).sha256)
+        assert device.last("update.rejected")["code"] == "exhausted"
+
     def test_a_way_back_that_takes_the_device_down_ends_with_the_old_bundle(self, device: Device) -> None:
         device.order(TWO, 2)
         device.until(Phase.PROBATION)
@@ -234,6 +246,14 @@ class TestOvertakenDownloads:
         assert device.version == "3.0.0"
         assert "update.rolled-back" in device.events()
         assert device.state.quarantined == (Bundle(TWO).sha256,)
+
+
+def test_a_wish_that_was_granted_does_not_come_again_with_the_power(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    device.requests.ask(ROLLBACK)
+    synced: list[Path] = []
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(Path(f"/proc/self/fd/{handle}").readlink()))
+    device.requests.granted(ROLLBACK)
+    assert synced == [device.folder]
 
 
 class TestAppeal:
