@@ -4,6 +4,7 @@ Refused is what an engine might fetch from elsewhere or what none of ours knows:
 and what only a hostile or broken file has: nesting without end, tensors that claim more values than they have bytes.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 from operator import mul
@@ -38,6 +39,8 @@ _CHILDREN: dict[tuple[str, int], str] = {
 }
 _DIMS, _EXTERNAL_DATA, _DATA_LOCATION = 1, 13, 14
 _OP_TYPE, _DOMAIN = 4, 7
+_MAX_WORD_BYTES = 64
+"""Looked at; longer than any that is known."""
 
 
 @dataclass(frozen=True)
@@ -51,22 +54,40 @@ class _Part:
 
 
 def check(model: bytes) -> None:
-    """Raises BadModel. What passes may still be a bad model: that is for a sandbox to find out. Time and memory are bounded by the limits."""
+    """Raises BadModel. What passes may still be a bad model: that is for a sandbox to find out. The limits bound its time, and the memory that it
+    takes beside the model is that of one path from the model down to a leaf."""
     if not model:
         raise BadModel("the model is empty", field="model")
-    waiting = [_Part("model", 0, len(model), 0)]
-    graphs = fields = 0
-    while waiting:
-        part = waiting.pop()
-        graphs += part.kind == "graph"
-        found = _fields(model, part, limits.MAX_MODEL_FIELDS_COUNT - fields)
-        fields += len(found)
-        _judge(model, part, found)
-        waiting += [
-            _child(part, number, start, stop) for number, wire, start, stop in found if wire == _BYTES and (part.kind, number) in _CHILDREN
-        ]
-    if not graphs:
+    walk = _Walk(model)
+    walk.visit(_Part("model", 0, len(model), 0))
+    if not walk.graphs:
         raise BadModel("the model has no graph", field="graph")
+
+
+class _Walk:
+    """Depth first; the depth of graphs bounds that of the recursion."""
+
+    def __init__(self, model: bytes) -> None:
+        self._model = model
+        self.graphs = self._seen = 0
+
+    def visit(self, part: _Part) -> None:
+        model = self._model
+        shape: list[int] = []
+        self.graphs += part.kind == "graph"
+        for number, wire, start, stop in _fields(model, part):
+            self._seen += 1
+            if self._seen > limits.MAX_MODEL_FIELDS_COUNT:
+                raise BadModel("more fields than a model has", field="model", limit=limits.MAX_MODEL_FIELDS_COUNT)
+            if part.kind == "node" and wire == _BYTES:
+                _judge_operator(number, model[start : min(stop, start + _MAX_WORD_BYTES)])
+            elif part.kind == "tensor":
+                _judge_place(model, number, wire, start, stop)
+                if number == _DIMS and wire in (_VARINT, _BYTES):
+                    _read_dims(model, start, stop, shape)
+            if wire == _BYTES and (part.kind, number) in _CHILDREN:
+                self.visit(_child(part, number, start, stop))
+        _judge_shape(part, shape)
 
 
 def _child(part: _Part, number: int, start: int, stop: int) -> _Part:
@@ -79,46 +100,39 @@ def _child(part: _Part, number: int, start: int, stop: int) -> _Part:
     return _Part(kind, start, stop, depth)
 
 
-def _judge(model: bytes, part: _Part, found: list[tuple[int, int, int, int]]) -> None:
-    if part.kind == "tensor":
-        _judge_tensor(model, part, found)
-    elif part.kind == "node":
-        for number, wire, start, stop in found:
-            if wire == _BYTES and number == _DOMAIN and model[start:stop].decode("utf-8", "replace") not in DOMAINS:
-                raise BadModel(f"an operator of the domain {_shown(model[start:stop])}; known are {', '.join(DOMAINS[1:])}", field="domain")
-            if wire == _BYTES and number == _OP_TYPE and model[start:stop].decode("utf-8", "replace") in _FILE_OPERATORS:
-                raise BadModel(f"the operator {_shown(model[start:stop])} reads a file", field="op_type")
+def _judge_operator(number: int, raw: bytes) -> None:
+    word = raw.decode("utf-8", "replace")
+    if number == _DOMAIN and word not in DOMAINS:
+        raise BadModel(f"an operator of the domain {word!r}; known are {', '.join(DOMAINS[1:])}", field="domain")
+    if number == _OP_TYPE and word in _FILE_OPERATORS:
+        raise BadModel(f"the operator {word!r} reads a file", field="op_type")
 
 
-def _judge_tensor(model: bytes, part: _Part, found: list[tuple[int, int, int, int]]) -> None:
-    dims: list[int] = []
-    for number, wire, start, stop in found:
-        if (number == _EXTERNAL_DATA and wire == _BYTES) or (
-            number == _DATA_LOCATION and wire == _VARINT and _varint(model, start, stop)[0]
-        ):
-            raise BadModel("weights in another file: save the model as one file", field="data_location")
-        if number == _DIMS and wire in (_VARINT, _BYTES):
-            dims += _packed(model, start, stop)
+def _judge_place(model: bytes, number: int, wire: int, start: int, stop: int) -> None:
+    elsewhere = number == _DATA_LOCATION and wire == _VARINT and _varint(model, start, stop)[0]
+    if elsewhere or (number == _EXTERNAL_DATA and wire == _BYTES):
+        raise BadModel("weights in another file: save the model as one file", field="data_location")
+
+
+def _judge_shape(part: _Part, shape: list[int]) -> None:
     most = _VALUES_PER_BYTE * (part.stop - part.start)
-    if 0 not in dims and any(values > most for values in accumulate(dims, mul)):
-        raise BadModel(f"a tensor claims the shape {dims[:8]} in {part.stop - part.start} bytes", field="dims")
+    if 0 not in shape and any(values > most for values in accumulate(shape, mul)):
+        raise BadModel(f"a tensor claims the shape {shape} in {part.stop - part.start} bytes", field="dims")
 
 
-def _packed(model: bytes, start: int, stop: int) -> list[int]:
+def _read_dims(model: bytes, start: int, stop: int, shape: list[int]) -> None:
     """Varints one after the other; a negative one reads as a huge one, and is refused with it."""
-    found, at = [], start
-    while at < stop:
-        value, at = _varint(model, at, stop)
-        found.append(value)
-    return found
+    while start < stop:
+        value, start = _varint(model, start, stop)
+        shape.append(value)
+        if len(shape) > limits.MAX_TENSOR_RANK:
+            raise BadModel("a tensor of more dimensions than any of ours", field="dims", limit=limits.MAX_TENSOR_RANK)
 
 
-def _fields(model: bytes, part: _Part, most: int) -> list[tuple[int, int, int, int]]:
+def _fields(model: bytes, part: _Part) -> Iterator[tuple[int, int, int, int]]:
     """(number, wire type, start, stop) of each field's value; of a varint its bytes."""
-    found, at = [], part.start
+    at = part.start
     while at < part.stop:
-        if len(found) >= most:
-            raise BadModel("more fields than a model has", field="model", limit=limits.MAX_MODEL_FIELDS_COUNT)
         tag, at = _varint(model, at, part.stop)
         wire = tag & 7
         if wire == _VARINT:
@@ -132,9 +146,8 @@ def _fields(model: bytes, part: _Part, most: int) -> list[tuple[int, int, int, i
             raise BadModel(f"wire type {wire} at byte {at}: not a protobuf of ONNX", field="model")
         if stop > part.stop or tag < 8:
             raise BadModel(f"the {part.kind} at byte {part.start} is cut short or no protobuf", field="model")
-        found.append((tag >> 3, wire, at, stop))
+        yield tag >> 3, wire, at, stop
         at = stop
-    return found
 
 
 def _varint(model: bytes, at: int, stop: int) -> tuple[int, int]:
@@ -148,7 +161,3 @@ def _varint(model: bytes, at: int, stop: int) -> tuple[int, int]:
             return value, at
         shift += 7
     raise BadModel(f"a number that does not end at byte {at}", field="model")
-
-
-def _shown(text: bytes) -> str:
-    return repr(text[:64].decode("utf-8", "replace"))

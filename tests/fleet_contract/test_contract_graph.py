@@ -1,5 +1,6 @@
 """Which model files nobody opens at all."""
 
+import tracemalloc
 from collections.abc import Callable
 
 import numpy as np
@@ -75,6 +76,7 @@ def test_what_may_be_opened_in_a_sandbox(model: bytes) -> None:
         pytest.param(bad_models.nested(limits.MAX_MODEL_DEPTH_COUNT + 1), "graph", id="graphs too deep"),
         pytest.param(bad_models.huge_dims(), "dims", id="a weight that claims more than it holds"),
         pytest.param(edited(lambda m: m.graph.initializer[0].dims.append(-1)), "dims", id="a negative dimension"),
+        pytest.param(edited(lambda m: m.graph.initializer[0].dims.extend([1] * limits.MAX_TENSOR_RANK)), "dims", id="too many dimensions"),
         pytest.param(b"", "model", id="nothing"),
         pytest.param(b"\x00 no model", "model", id="not a protobuf"),
         pytest.param(models.linear()[:-5], "model", id="cut short"),
@@ -88,6 +90,30 @@ def test_what_nobody_opens(model: bytes, field: str) -> None:
     with pytest.raises(BadModel) as refused:
         graph.check(model)
     assert refused.value.field == field
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b"\x0a\x00", id="nodes"),
+        pytest.param(b"\x0a\x02\x2a\x00", id="nodes with attributes"),
+        pytest.param(b"\x2a\x00", id="weights"),
+        pytest.param(b"\x2a\x06\x0a\x04\x01\x01\x01\x01", id="dimensions"),
+    ],
+)
+def test_many_small_parts_take_time_but_no_memory(body: bytes) -> None:
+    """They are walked in the supervisor, on a board with little memory."""
+    graph_bytes = body * 50_000
+    model = b"\x3a" + _varint(len(graph_bytes)) + graph_bytes
+    tracemalloc.start()
+    graph.check(model)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 64 * limits.KIB
+
+
+def _varint(number: int) -> bytes:
+    return bytes([number & 0x7F | 0x80]) + _varint(number >> 7) if number > 0x7F else bytes([number])
 
 
 @given(st.data())
