@@ -1,5 +1,6 @@
 """What the server signs by itself (TUF 1.0, sections 4.4 and 4.6): pure, from versions and a time to metadata."""
 
+import hashlib
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
@@ -16,17 +17,20 @@ TIMESTAMP_EVERY = timedelta(hours=6)
 _RFC3339 = "%Y-%m-%dT%H:%M:%SZ"
 
 
-def snapshot(version: int, meta: Mapping[str, int], now: datetime, key: Ed25519PrivateKey) -> bytes:
-    """`meta` is the version of each file that it names."""
-    named = {name: MetaFile(number) for name, number in meta.items()}
-    return _signed(Snapshot(version=version, expires=_whole(now) + SNAPSHOT_LIFETIME, meta=named), key)
+def described(version: int, data: bytes) -> MetaFile:
+    """Names the very bytes: who steals the key of the role below cannot sign another file of this version."""
+    return MetaFile(version, len(data), {"sha256": hashlib.sha256(data).hexdigest()})
 
 
-def timestamp(version: int, snapshot_version: int, now: datetime, key: Ed25519PrivateKey) -> bytes:
+def snapshot(version: int, meta: Mapping[str, MetaFile], now: datetime, key: Ed25519PrivateKey) -> bytes:
+    return _signed(Snapshot(version=version, expires=_whole(now) + SNAPSHOT_LIFETIME, meta=dict(meta)), key)
+
+
+def timestamp(version: int, snapshot: MetaFile, now: datetime, key: Ed25519PrivateKey) -> bytes:
     """Says when it was signed, too."""
     told = {SIGNED_AT: now.astimezone(UTC).strftime(_RFC3339)}
     expires = _whole(now) + TIMESTAMP_LIFETIME
-    return _signed(Timestamp(version=version, expires=expires, snapshot_meta=MetaFile(snapshot_version), unrecognized_fields=told), key)
+    return _signed(Timestamp(version=version, expires=expires, snapshot_meta=snapshot, unrecognized_fields=told), key)
 
 
 def signed_at(signed: Timestamp) -> datetime | None:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from tuf.api.metadata import Targets
+from tuf.api.metadata import MetaFile, Targets
 
 from fleet_contract import limits, names
 from fleet_contract.errors import BadName
@@ -109,7 +109,7 @@ class TufRepository:
             elif online.is_snapshot_due(self._metadata.load("snapshot").signed, now):
                 self._sign_snapshot({})
             elif online.is_timestamp_due(self._metadata.load("timestamp").signed, now):
-                self._sign_timestamp(self._metadata.version("snapshot"))
+                self._sign_timestamp(self._metadata.load("timestamp").signed.snapshot_meta)
 
     def expiries(self) -> dict[str, datetime]:
         return {role: self._metadata.load(role).signed.expires for role in ("root", "targets", "releases", "snapshot", "timestamp")}
@@ -163,19 +163,21 @@ class TufRepository:
         return self._targets / folder / f"{sha256}.{name}"
 
     def _sign_snapshot(self, changes: Mapping[str, int]) -> None:
-        old, version = {}, 1
+        old: Mapping[str, MetaFile] = {}
+        version = 1
         if self._metadata.is_founded:
             before = self._metadata.load("snapshot").signed
-            old, version = {name: file.version for name, file in before.meta.items()}, before.version + 1
+            old, version = before.meta, before.version + 1
+        new = {name: online.described(number, self._metadata.read(f"{number}.{name}")) for name, number in changes.items()}
         key = self._keys.key("snapshot", self.trusted("snapshot"))
-        data = online.snapshot(version, {**old, **changes}, self._clock(), key)
+        data = online.snapshot(version, {**old, **new}, self._clock(), key)
         write_atomic(self._metadata.folder / f"{version}.snapshot.json", data)
-        self._sign_timestamp(version)
+        self._sign_timestamp(online.described(version, data))
 
-    def _sign_timestamp(self, snapshot_version: int) -> None:
+    def _sign_timestamp(self, snapshot: MetaFile) -> None:
         version = self._metadata.load("timestamp").signed.version + 1 if self._metadata.is_founded else 1
         key = self._keys.key("timestamp", self.trusted("timestamp"))
-        write_atomic(self._metadata.folder / "timestamp.json", online.timestamp(version, snapshot_version, self._clock(), key))
+        write_atomic(self._metadata.folder / "timestamp.json", online.timestamp(version, snapshot, self._clock(), key))
 
 
 def _writing_order(name: str) -> tuple[bool, int]:

@@ -1,10 +1,10 @@
 """Stolen keys, against the agent's own client: what a thief can do with each, and that it ends when the key is replaced."""
 
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from tuf.api.metadata import Targets
 
 from tests.fakes.small_bundle import small_bundle
 
@@ -101,16 +101,21 @@ class TestStolenTargetsKey:
         assert device.codes("order.rejected") == ["order-forgery"]
         assert world.converges("2.0.0", 2)
 
-    def test_alone_it_is_heard_by_nobody(self, world) -> None:
-        """Without the online keys no snapshot names what it signs."""
+    @pytest.mark.parametrize("role", ["targets", "releases"])
+    def test_alone_it_is_heard_by_nobody(self, world, role: str) -> None:
+        """The thief can show devices what he likes, but snapshot names the very bytes, and he has no online keys: another file of the same
+        version is none."""
         repository = world.repository
+        repository.renew_targets()
         world.publish("2.0.0")
-        forged = Targets(version=repository.meta["targets.json"], expires=repository._targets.expires)
-        honest = repository.remember()
-        repository.put(f"{forged.version}.targets.json", forged, repository.key("targets"))
-        forged.version += 1
-        repository.put(f"{forged.version}.targets.json", forged, repository.key("targets"))
-        repository.show({**repository.files, **{name: honest[name] for name in honest if "targets.json" in name}})
+        honest, name = repository.remember(), f"{repository.meta[f'{role}.json']}.{role}.json"
+        forged = repository.read(name).signed
+        forged.expires += timedelta(days=1)
+        repository.put(name, forged, repository.key(role))
+        world.order("2.0.0", 2)
+        assert world.device.settle() in ("tuf-untrusted", "too-large")
+        assert world.device.version == "1.0.0"
+        repository.show(honest)
         assert world.converges("2.0.0", 2)
 
     def test_a_withdrawn_bundle_is_not_installed_even_by_a_signed_order(self, world) -> None:

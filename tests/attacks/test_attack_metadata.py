@@ -35,6 +35,11 @@ def _key_of_another_role(world) -> None:
 
 
 def _changed_after_signing(world) -> None:
+    name = f"metadata/{world.repository.meta['releases.json']}.releases.json"
+    world.repository.files[name] = world.repository.files[name].replace(b"toy-2.0.0", b"toy-2.0.1")
+
+
+def _longer_than_named(world) -> None:
     name = f"{world.repository.meta['releases.json']}.releases.json"
     world.repository.edit(name, lambda body: body["signed"]["targets"].update(evil=next(iter(body["signed"]["targets"].values()))))
 
@@ -64,6 +69,7 @@ def _nonsense(world) -> None:
         pytest.param(_wrong_key, "tuf-untrusted", id="wrong key"),
         pytest.param(_key_of_another_role, "tuf-untrusted", id="keys of other roles"),
         pytest.param(_changed_after_signing, "tuf-untrusted", id="changed after signing"),
+        pytest.param(_longer_than_named, "too-large", id="longer than signed"),
         pytest.param(_another_type, "tuf-untrusted", id="another type of metadata"),
         pytest.param(_mix_and_match, "tuf-untrusted", id="mix and match"),
         pytest.param(_nonsense, "tuf-untrusted", id="deep nesting"),

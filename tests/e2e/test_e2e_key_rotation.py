@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from securesystemslib.signer import CryptoSigner
-from tuf.api.metadata import Metadata, Targets
+from tuf.api.metadata import Metadata, MetaFile, Targets
 
 from edge_agent.errors import Missing, Retry
 from edge_agent.ports import FileFetcher
@@ -74,11 +74,11 @@ class Rehearsal:
 
         def name_them(metadata: Metadata) -> None:
             for role, version in versions.items():
-                metadata.signed.meta[f"{role}.json"].version = version
+                metadata.signed.meta[f"{role}.json"] = MetaFile(version)
 
         self.forge("snapshot", "snapshot", name_them, key=online["snapshot"])
         following = Metadata.from_bytes(self.place.repository.metadata("snapshot.json")).signed.version + 1
-        self.forge("timestamp", "timestamp", lambda one: setattr(one.signed.snapshot_meta, "version", following), key=online["timestamp"])
+        self.forge("timestamp", "timestamp", lambda one: setattr(one.signed, "snapshot_meta", MetaFile(following)), key=online["timestamp"])
 
 
 @pytest.fixture
@@ -192,7 +192,7 @@ def far_timestamp(rehearsal: Rehearsal) -> None:
 
 def far_snapshot(rehearsal: Rehearsal) -> None:
     rehearsal.forge("snapshot", "snapshot", lambda metadata: setattr(metadata.signed, "version", FAR))
-    rehearsal.forge("timestamp", "timestamp", lambda metadata: setattr(metadata.signed.snapshot_meta, "version", FAR))
+    rehearsal.forge("timestamp", "timestamp", lambda metadata: setattr(metadata.signed, "snapshot_meta", MetaFile(FAR)))
 
 
 @pytest.mark.parametrize(

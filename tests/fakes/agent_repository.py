@@ -51,12 +51,12 @@ class MemoryRepository:
         self._put(f"{self._targets.version}.targets.json", self._targets, "targets")
         self._put(f"{self._releases.version}.releases.json", self._releases, "releases")
         self._versions = {role: version + 1 for role, version in self._versions.items()}
-        meta = {"targets.json": MetaFile(self._targets.version), "releases.json": MetaFile(self._releases.version)}
+        versions = {"targets.json": self._targets.version, "releases.json": self._releases.version}
+        meta = {name: self._described(version, f"{version}.{name}") for name, version in versions.items()}
         snapshot = Snapshot(version=self._versions["snapshot"], expires=self._later(), meta=meta)
         self._put(f"{snapshot.version}.snapshot.json", snapshot, "snapshot")
-        timestamp = Timestamp(
-            version=self._versions["timestamp"], expires=expires or self._later(), snapshot_meta=MetaFile(snapshot.version)
-        )
+        named = self._described(snapshot.version, f"{snapshot.version}.snapshot.json")
+        timestamp = Timestamp(version=self._versions["timestamp"], expires=expires or self._later(), snapshot_meta=named)
         timestamp.unrecognized_fields[SIGNED_AT] = self._now().isoformat() if signed_at is None else signed_at
         self._put("timestamp.json", timestamp, "timestamp")
 
@@ -118,6 +118,11 @@ class MemoryRepository:
 
     def _later(self) -> datetime:
         return self._now().replace(microsecond=0) + LIFETIME
+
+    def _described(self, version: int, name: str) -> MetaFile:
+        """As the server names files: by their very bytes."""
+        data = self.files[f"metadata/{name}"]
+        return MetaFile(version, len(data), {"sha256": hashlib.sha256(data).hexdigest()})
 
     def _put(self, name: str, signed: object, role: str) -> None:
         metadata = Metadata(signed)

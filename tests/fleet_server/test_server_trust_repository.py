@@ -78,6 +78,18 @@ def test_published_bundle_is_what_a_tuf_client_downloads(place: Place, tmp_path:
     assert (target.sha256, target.length) == (hashlib.sha256(archive).hexdigest(), len(archive))
 
 
+def test_timestamp_and_snapshot_name_the_very_bytes(place: Place) -> None:
+    place.publish(small_bundle())
+    place.now += TIMESTAMP_EVERY
+    place.repository.refresh()
+    snapshot = Metadata.from_bytes(place.repository.metadata("snapshot.json")).signed
+    named = {**snapshot.meta, "snapshot.json": Metadata.from_bytes(place.repository.metadata("timestamp.json")).signed.snapshot_meta}
+    assert {*named} == {"targets.json", "releases.json", "snapshot.json"}
+    for name, file in named.items():
+        data = place.repository.metadata(f"{file.version}.{name}")
+        assert (file.length, file.hashes) == (len(data), {"sha256": hashlib.sha256(data).hexdigest()})
+
+
 def test_client_follows_further_releases_and_refreshes(place: Place, tmp_path: Path) -> None:
     place.publish(small_bundle("1.0.0"))
     updater(place, tmp_path / "cache").refresh()
