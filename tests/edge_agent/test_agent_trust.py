@@ -1,6 +1,5 @@
 """Trust comes from signatures and versions; a server that misbehaves delays, and does not deceive."""
 
-import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
