@@ -1,7 +1,9 @@
 """The block index of a file: which blocks a device still needs, and whether one that came is right."""
 
 import hashlib
+import os
 from collections.abc import Iterable
+from pathlib import Path
 
 import msgspec
 
@@ -57,6 +59,15 @@ def index_of(data: bytes | memoryview, block_bytes: int | None = None) -> BlockI
     size = block_bytes or block_bytes_for(len(data))
     digests = b"".join(hashlib.sha256(data[at : at + size]).digest() for at in range(0, len(data), size))
     return BlockIndex(length=len(data), block_bytes=size, digests=digests)
+
+
+def index_of_file(path: Path) -> BlockIndex:
+    """As `index_of`, with one block in memory at a time. Raises OSError."""
+    with path.open("rb") as file:
+        length = os.fstat(file.fileno()).st_size
+        size = block_bytes_for(length)
+        digests = b"".join(hashlib.sha256(block).digest() for block in iter(lambda: file.read(size), b""))
+    return BlockIndex(length=length, block_bytes=size, digests=digests)
 
 
 def to_bitmap(indices: Iterable[int], count: int) -> bytes:

@@ -46,7 +46,7 @@ def check_bundle(path: Path) -> FoundBundle:
     """Raises BadRequest when the file is not a whole, canonical bundle."""
     try:
         bundle = Bundle(path)
-        index = blocks.index_of(path.read_bytes())
+        index = blocks.index_of_file(path)
     except ContractError as error:
         raise BadRequest(f"not a usable bundle: {error}", field="bundle", limit=error.limit, code=error.code) from error
     manifest = bundle.manifest
@@ -66,8 +66,9 @@ def check_delta(path: Path, found: FoundBundle, released: Mapping[str, Path]) ->
         delta.apply(released[header.base], path, _Nowhere(), found.length)
     except ContractError as error:
         raise BadRequest(f"not a usable delta: {error}", field="delta", limit=error.limit, code=error.code) from error
-    data = path.read_bytes()
-    return FoundDelta(delta_path(found.path, header.base), header.base, hashlib.sha256(data).hexdigest(), len(data), blocks.index_of(data))
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return FoundDelta(delta_path(found.path, header.base), header.base, digest, path.stat().st_size, blocks.index_of_file(path))
 
 
 def bundles_in(signed: Targets) -> dict[str, str]:

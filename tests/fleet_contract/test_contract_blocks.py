@@ -1,5 +1,8 @@
 """A block index says which bytes a device lacks and whether those that came are right."""
 
+import tracemalloc
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -91,3 +94,20 @@ def test_an_index_that_makes_no_sense_is_an_error(fields: dict, field: str) -> N
 def test_a_target_without_a_usable_index_is_an_error(custom: object) -> None:
     with pytest.raises(BadBlocks):
         blocks.from_custom(custom)
+
+
+@pytest.mark.parametrize("length", [0, 1, 4 * KIB, 4 * KIB + 1, 9_000_000], ids="{} bytes".format)
+def test_a_file_has_the_index_of_its_bytes(tmp_path: Path, length: int) -> None:
+    data = bytes(range(251)) * (length // 251 + 1)
+    (tmp_path / "file").write_bytes(data[:length])
+    assert blocks.index_of_file(tmp_path / "file") == blocks.index_of(data[:length])
+
+
+def test_the_index_of_a_large_file_takes_little_memory(tmp_path: Path) -> None:
+    with (tmp_path / "file").open("wb") as file:
+        file.truncate(200 * limits.MIB)
+    tracemalloc.start()
+    blocks.index_of_file(tmp_path / "file")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2 * limits.MIB
