@@ -41,6 +41,17 @@ def check(chain: Chain, keys: Path) -> None:
         _follow(Chain(roots, chain.targets, chain.releases).needs(ROOT, step), step)
 
 
+def check_genesis(chain: Chain, keys: Path) -> None:
+    """Of metadata with nothing before it. Raises BadInput when `keys` has seen a root already, and not this one."""
+    known = load(keys)
+    if known is not None and chain.root.signed != known.signed:
+        raise BadInput(
+            f"{keys} has seen root {known.signed.version} already: give the metadata before this with --current",
+            field="current",
+            code="foreign-root",
+        )
+
+
 def advance(keys: Path, root: Metadata[Root]) -> None:
     """Remember a root that was checked, or signed here."""
     known = load(keys)

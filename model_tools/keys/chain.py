@@ -130,9 +130,16 @@ def read(*folders: Path) -> Chain:
     if lacking:
         places = ", ".join(map(str, folders))
         raise BadInput(f"{places} holds no N.{lacking[0]}.json: give the folder of the newest metadata", field="current")
-    roots = {version: parse(path.read_bytes(), ROOT) for version, path in found.files[ROOT].items()}
-    newest = {role: parse(found.files[role][max(found.files[role])].read_bytes(), role) for role in (TARGETS, RELEASES)}
+    roots = {version: _read_file(path, ROOT) for version, path in found.files[ROOT].items()}
+    newest = {role: _read_file(found.files[role][max(found.files[role])], role) for role in (TARGETS, RELEASES)}
     return Chain(roots, newest[TARGETS], newest[RELEASES])
+
+
+def _read_file(path: Path, role: str) -> Metadata:
+    metadata = parse(path.read_bytes(), role)
+    if name_of(role, metadata) != path.name:
+        raise BadInput(f"{path} holds version {metadata.signed.version}", field=role)
+    return metadata
 
 
 def write(path: Path, metadata: Metadata) -> None:

@@ -194,6 +194,10 @@ def sign(
     role, holder = chain.role_of(file), store.load(key)
     before = anchor.trusted(current, holder.folder) if current else None
     after = chain.read(*(current or ()), file.parent)
+    if before is None:
+        anchor.check_genesis(after, holder.folder)
+    if chain.name_of(role, after.newest(role)) != file.name:
+        raise BadInput(f"{file} is not the newest {role} metadata there: {chain.name_of(role, after.newest(role))} is", field="file")
     _advise(*picture.changes(before, after))
     if not yes and not typer.confirm(f"Sign {file.name} with {holder.name}?", err=True):
         raise BadInput("nothing was signed", field="key", code="declined")

@@ -326,6 +326,24 @@ class TestSigning:
         assert self.sign(half, "root-1") == 2
         assert "root 2: expires" in capsys.readouterr().err
 
+    def test_a_holder_who_has_seen_a_root_is_not_shown_another_as_the_first(self, begun: Desk, tmp_path_factory, capsys) -> None:
+        """Whoever carries the files leaves out what came before."""
+        other = Desk(tmp_path_factory.mktemp("other"))
+        assert other.ceremony("--plain") == 0
+        forged, key = other / "now" / "1.root.json", begun / "keys" / "root-1.pem"
+        capsys.readouterr()
+        assert begun.run("sign", forged, "--key", key, "--yes", "--json") == 2
+        assert json.loads(capsys.readouterr().err.splitlines()[-1])["error"]["code"] == "foreign-root"
+
+    @pytest.mark.parametrize("version", [2, 3], ids=["misnamed", "newer"])
+    def test_another_file_than_the_one_named_is_not_signed(self, half: Desk, version: int) -> None:
+        asked = half / "next" / "2.root.json"
+        metadata, before = Metadata.from_bytes(asked.read_bytes()), asked.read_bytes()
+        metadata.signed.version = version
+        metadata.to_file(str(half / "next" / "3.root.json"))
+        assert self.sign(half, "root-1", "--yes") == 2
+        assert asked.read_bytes() == before
+
     def test_a_root_that_does_not_follow_from_the_one_seen_is_not_built_on(self, begun: Desk, tmp_path_factory, capsys) -> None:
         """Whoever carries the current metadata puts in a fleet of his own."""
         other = Desk(tmp_path_factory.mktemp("other"))
