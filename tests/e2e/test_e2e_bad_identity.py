@@ -35,6 +35,7 @@ def test_a_device_can_speak_for_itself_alone(tmp_path, fleet, tissue, broker):
     fleet.start_server(broker=broker, tasks=[tissue.task])
     sensor = VirtualSensor(tmp_path / "rows.csv", tables.deal(np.random.default_rng(1)).columns)
     fleet.add_device("sensor-1", f"csv:{sensor.file}", profile="generic-x86-64", task="tissue")
+    fleet.wait(lambda: fleet.api.get("/devices/sensor-1")["online"], "sensor-1 to be online", WAIT_S)
     now = datetime.now(UTC)
     with Outsider(fleet, "outsider", task="tissue") as outsider:
         outsider.say("forged", topics.up("sensor-1", topics.Up.RECORDS), now)
