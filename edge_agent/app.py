@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
 import firmware_profiles.catalog as profiles
 from edge_agent import __version__, identity
@@ -21,6 +22,7 @@ from edge_agent.delivery.one_to_one import OneToOne
 from edge_agent.delivery.shared_pass import SharedPass
 from edge_agent.errors import Fatal, Reject, Retry
 from edge_agent.identity import Identity
+from edge_agent.inference import memory
 from edge_agent.inference.host import InferenceHost
 from edge_agent.link.ignored import Ignored
 from edge_agent.link.mqtt import MqttLink
@@ -122,7 +124,7 @@ def _open(me: Identity, state: StateFolder, source: str, settings: Settings, clo
     closing.callback(inputs.close)
     store = Outbox(state.outbox, new_epoch=lambda: secrets.token_hex(_ID_BYTES), max_bytes=settings.outbox_max_bytes)
     closing.callback(store.close)
-    host = InferenceHost(profile, clock)
+    host = InferenceHost(profile, clock, available_bytes=lambda: memory.available_bytes(Path("/")))
     closing.callback(host.close)
     ignored = Ignored(store, clock)
     link = MqttLink(me.device.broker_url, me.device.device_id, tls, epoch=store.epoch, at=clock.now(), on_ignored=ignored.note)

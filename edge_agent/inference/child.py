@@ -74,20 +74,24 @@ class Child:
     def pid(self) -> int:
         return self._process.pid
 
-    def load(self, model: bytes) -> None:
-        """Raises Reject (bundle, memory, no-variant) or ChildLost."""
+    def load(self, read: Callable[[], bytes]) -> None:
+        """What `read` gives is let go of before the worker, which has it then, needs its memory for it.
+        Raises Reject (bundle, memory, no-variant), ChildLost, or what `read` raises."""
         wanted = self._wanted
         request = protocol.Load(
             runtime=wanted.runtime, provider=wanted.provider, input=wanted.input, output=wanted.output, threads=wanted.threads
         )
-        reply, _ = self._ask(request, model, self._deadlines.load_s, 0)
+        self._say(request, read(), self._deadlines.load_s)
+        reply, _ = self._receive(self._deadlines.load_s, 0)
         self._expect(reply, protocol.Loaded)
 
     def infer(self, batch: np.ndarray, granted_s: float, max_values: int) -> np.ndarray:
         """float32 answer of a float32 batch, of at most `max_values` elements; not checked further. Raises Reject or ChildLost."""
         data = np.ascontiguousarray(batch, "<f4")
         request = protocol.Infer(shape=list(data.shape))
-        reply, payload = self._ask(request, memoryview(data).cast("B"), self._deadlines.infer_s + granted_s, 4 * max_values)
+        deadline_s = self._deadlines.infer_s + granted_s
+        self._say(request, memoryview(data).cast("B"), deadline_s)
+        reply, payload = self._receive(deadline_s, 4 * max_values)
         answer = self._expect(reply, protocol.Answer)
         try:
             return protocol.tensor(answer.shape, payload)
@@ -102,13 +106,12 @@ class Child:
         except subprocess.TimeoutExpired:
             self._kill()
 
-    def _ask(self, request: protocol.Request, payload: bytes | memoryview, deadline_s: float, max_payload_bytes: int):
+    def _say(self, request: protocol.Request, payload: bytes | memoryview, deadline_s: float) -> None:
         self._sock.settimeout(deadline_s)
         try:
             protocol.send(self._sock, request, payload)
         except (protocol.ChannelClosed, TimeoutError) as error:
             raise self._lost_by(error, deadline_s) from error
-        return self._receive(deadline_s, max_payload_bytes)
 
     def _receive(self, deadline_s: float, max_payload_bytes: int):
         remaining_s = _countdown(self._clock, deadline_s)

@@ -1,20 +1,26 @@
 """Runs models in worker processes: proves bundles, swaps without dropping a request, and survives its workers."""
 
+import logging
 import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from edge_agent.errors import Reject, Retry
-from edge_agent.inference import proving
+from edge_agent.inference import memory, proving
 from edge_agent.inference.child import Child, ChildLost, Deadlines, Wanted
 from edge_agent.inference.conduct import ConductBook
-from edge_agent.inference.opening import Opened, open_bundle
+from edge_agent.inference.opening import Opened, open_bundle, read_model
 from edge_agent.inference.validation import shape_of
 from edge_agent.ports import ActiveModel, Clock, Conduct, Inference, Proof
 from firmware_profiles.catalog import Profile
-from fleet_contract.bundle import Bundle, Manifest
+from fleet_contract.bundle import Bundle, Manifest, Variant
+
+log = logging.getLogger(__name__)
 
 _LOST = {"child-crash": "worker-crashed", "child-timeout": "worker-timeout"}
 
@@ -30,19 +36,42 @@ class WorkerCounts:
 
 @dataclass(frozen=True)
 class _Serving:
+    """The model file stays on the disk: a worker that is started again gets it from there, checked again."""
+
     model: ActiveModel
     wanted: Wanted
-    file: bytes
+    bundle: Bundle
+    variant: Variant
     known: proving.Exam
+
+    def read(self) -> bytes:
+        """Raises Retry: the bundle was right when it was opened, so the disk is at fault."""
+        try:
+            return read_model(self.bundle, self.variant)
+        except Reject as error:
+            raise Retry(f"the disk does not hold the model any more: {error}", code="bad-digest") from error
 
     def granted_s(self, rows: int) -> float:
         return rows * self.model.manifest.limits.latency_ms / 1000
 
 
 class InferenceHost:
-    """Implements ports.Host. `prove` and `activate` may run on one thread while `infer` runs on another."""
+    """Implements ports.Host. `prove` and `activate` may run on one thread while `infer` runs on another.
 
-    def __init__(self, profile: Profile, clock: Clock, deadlines: Deadlines = Deadlines()) -> None:
+    A new bundle gets a worker beside the one that serves. Where memory does not suffice for both, the one that serves gives way meanwhile:
+    requests are told that there is no model, and the next one after that starts its worker again.
+    """
+
+    def __init__(
+        self,
+        profile: Profile,
+        clock: Clock,
+        deadlines: Deadlines = Deadlines(),
+        *,
+        available_bytes: Callable[[], int | None] = lambda: None,
+    ) -> None:
+        """`available_bytes` is the memory that may still be taken; None: enough."""
+        self._available_bytes = available_bytes
         self._profile = profile
         self._clock = clock
         self._deadlines = deadlines
@@ -50,6 +79,7 @@ class InferenceHost:
         self._lock = threading.Lock()
         self._serving: _Serving | None = None
         self._child: Child | None = None
+        self._resting = False
         self._proofs: dict[str, Proof] = {}
         self._conducts = ConductBook()
         self._started = self._crashed = self._timed_out = 0
@@ -59,19 +89,19 @@ class InferenceHost:
 
     def activate(self, bundle: Bundle) -> None:
         """A bundle that this process has not proven yet (after a restart) is proven first, so prove's Rejects may come from here."""
-        current = self.active()
-        if current is not None and current.sha256 == bundle.sha256:
+        if self._is_active(bundle):
             return
         opened = open_bundle(bundle)
         proof = self._proofs.get(opened.sha256) or self._prove(opened)
         serving = self._plan(opened, proof)
-        try:
-            child = self._launch(serving)
-        except ChildLost as error:
-            raise Reject(f"variant {proof.variant!r}: {error}", code=error.code) from error
-        self._conducts.open(opened.sha256)
-        with self._lock:
-            old, self._child, self._serving = self._child, child, serving
+        with self._room(bundle, serving.variant):
+            try:
+                child = self._launch(serving)
+            except ChildLost as error:
+                raise Reject(f"variant {proof.variant!r}: {error}", code=error.code) from error
+            self._conducts.open(opened.sha256)
+            with self._lock:
+                old, self._child, self._serving = self._child, child, serving
         if old is not None:
             old.close()
 
@@ -145,12 +175,41 @@ class InferenceHost:
 
     def _try(self, opened: Opened, candidate: proving.Candidate) -> proving.Trial:
         exam = proving.exam_of(opened.known, candidate.variant, opened.manifest)
-        model = opened.model(candidate.variant)
-        child = self._start(self._wanted(opened.manifest, candidate.variant.runtime, candidate.provider))
+        with self._room(opened.bundle, candidate.variant):
+            child = self._start(self._wanted(opened.manifest, candidate.variant.runtime, candidate.provider))
+            try:
+                read = partial(read_model, opened.bundle, candidate.variant)
+                return proving.try_variant(child, candidate, read, exam, opened.manifest.limits, self._clock)
+            finally:
+                child.close()
+
+    @contextmanager
+    def _room(self, bundle: Bundle, variant: Variant) -> Iterator[None]:
+        """For one more worker with this model."""
+        needed_bytes = memory.needed_bytes(bundle.manifest.entries[variant.entry].length)
+        available_bytes = self._available_bytes()
+        if self._serving is None or available_bytes is None or available_bytes >= needed_bytes:
+            yield
+            return
+        log.info("the worker that serves gives way: %d bytes of memory are left, another would need %d", available_bytes, needed_bytes)
+        with self._lock:
+            child, self._child, self._resting = self._child, None, True
         try:
-            return proving.try_variant(child, candidate, model, exam, opened.manifest.limits, self._clock)
+            if child is not None:
+                child.close()
+            yield
         finally:
-            child.close()
+            with self._lock:
+                self._resting = False
+
+    def _is_active(self, bundle: Bundle) -> bool:
+        """It may have come again, to another slot: from now on its worker is started from there."""
+        with self._lock:
+            serving = self._serving
+            if serving is None or serving.model.sha256 != bundle.sha256:
+                return False
+            self._serving = replace(serving, bundle=bundle)
+            return True
 
     def _plan(self, opened: Opened, proof: Proof) -> _Serving:
         variant = next(v for v in opened.manifest.variants if v.name == proof.variant)
@@ -158,7 +217,8 @@ class InferenceHost:
         return _Serving(
             model=ActiveModel(opened.sha256, opened.manifest, opened.reference),
             wanted=self._wanted(opened.manifest, runtime, provider),
-            file=opened.model(variant),
+            bundle=opened.bundle,
+            variant=variant,
             known=proving.exam_of(opened.known, variant, opened.manifest),
         )
 
@@ -177,20 +237,20 @@ class InferenceHost:
         return Child(wanted, self._clock, self._starter, self._deadlines)
 
     def _launch(self, serving: _Serving) -> Child:
-        """A worker that has the model loaded and warm. Raises Reject or ChildLost."""
+        """A worker that has the model loaded and warm. Raises Reject, Retry or ChildLost."""
         child = self._start(serving.wanted)
         try:
-            child.load(serving.file)
+            child.load(serving.read)
             child.infer(serving.known.inputs[:1], serving.granted_s(1), serving.known.answers.shape[1])
-        except Reject:
+        except (Reject, Retry):
             child.close()
             raise
         return child
 
     def _current(self) -> _Serving:
         """Of the lock's holder."""
-        if self._serving is None:
-            raise Retry("there is no model yet", code="no-model")
+        if self._serving is None or self._resting:
+            raise Retry("there is no model just now", code="no-model")
         return self._serving
 
     def _run(self, serving: _Serving, batch: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ from fleet_contract.sketch import Reference, Sketcher, decode_reference
 
 @dataclass(frozen=True)
 class Opened:
-    """Model files stay in the archive until they are wanted: one at a time fits a small board."""
+    """Model files stay in the archive until a worker wants one, and nobody but the worker keeps it."""
 
     bundle: Bundle
     reference: Reference
@@ -29,14 +29,6 @@ class Opened:
     def manifest(self) -> Manifest:
         return self.bundle.manifest
 
-    def model(self, variant: Variant) -> bytes:
-        """The very bytes whose digest and structure were checked. Raises Reject or Retry as `open_bundle` does."""
-        with _translated():
-            data = self.bundle.read(variant.entry)
-            if variant.runtime == "onnxruntime":
-                graph.check(data)
-        return data
-
 
 def open_bundle(bundle: Bundle) -> Opened:
     """Raises Reject: `bad-model` for a model file that no worker shall see, `bundle` for anything else; or Retry (disk)."""
@@ -46,8 +38,17 @@ def open_bundle(bundle: Bundle) -> Opened:
         _check_grid(bundle, reference)
     opened = Opened(bundle, reference, known)
     for variant in bundle.manifest.variants:
-        opened.model(variant)
+        read_model(bundle, variant)
     return opened
+
+
+def read_model(bundle: Bundle, variant: Variant) -> bytes:
+    """The very bytes whose digest and structure were checked. Raises Reject or Retry as `open_bundle` does."""
+    with _translated():
+        data = bundle.read(variant.entry)
+        if variant.runtime == "onnxruntime":
+            graph.check(data)
+    return data
 
 
 @contextmanager

@@ -96,8 +96,9 @@ def send(sock: socket.socket, message: Request | Reply, payload: bytes | memoryv
 
 def receive(
     sock: socket.socket, decoder: msgspec.msgpack.Decoder, max_payload_bytes: int, remaining_s: Callable[[], float] | None = None
-) -> tuple[Request | Reply, memoryview]:
-    """The next message and its payload. Raises ChannelClosed, or TimeoutError once `remaining_s()` is used up (None: wait for ever)."""
+) -> tuple[Request | Reply, bytes | memoryview]:
+    """The next message and its payload. Raises ChannelClosed, or TimeoutError once `remaining_s()` is used up.
+    None: wait for ever; the payload is bytes then, because engines take models as nothing else, and a copy would cost as much again."""
     header_bytes, payload_bytes = _LENGTHS.unpack(_read(sock, _LENGTHS.size, remaining_s))
     if header_bytes > MAX_HEADER_BYTES or payload_bytes > max_payload_bytes:
         raise ChannelClosed(f"a frame of {header_bytes} + {payload_bytes} bytes, at most {MAX_HEADER_BYTES} + {max_payload_bytes}")
@@ -109,7 +110,7 @@ def receive(
     return message, _read(sock, payload_bytes, remaining_s)
 
 
-def tensor(shape: list[int], payload: memoryview) -> np.ndarray:
+def tensor(shape: list[int], payload: bytes | memoryview) -> np.ndarray:
     """A float32 view of the payload. Raises ChannelClosed when shape and length disagree."""
     values = np.frombuffer(payload, "<f4") if len(payload) % 4 == 0 else np.empty(0, "<f4")
     if min(shape, default=0) < 0 or values.nbytes != len(payload) or values.size != int(np.prod(shape, dtype=object)):
@@ -117,21 +118,35 @@ def tensor(shape: list[int], payload: memoryview) -> np.ndarray:
     return values.reshape(shape)
 
 
-def _read(sock: socket.socket, length: int, remaining_s: Callable[[], float] | None) -> memoryview:
+def _read(sock: socket.socket, length: int, remaining_s: Callable[[], float] | None) -> bytes | memoryview:
+    try:
+        return _read_whole(sock, length) if remaining_s is None else _read_by(sock, length, remaining_s)
+    except (TimeoutError, ChannelClosed):
+        raise
+    except OSError as error:
+        raise ChannelClosed(f"the channel broke: {error}") from error
+
+
+def _read_whole(sock: socket.socket, length: int) -> bytes:
+    """One allocation, unless a signal or the kernel's 2 GiB a call cut it."""
+    pieces = []
+    while length:
+        pieces.append(sock.recv(length, socket.MSG_WAITALL))
+        if not pieces[-1]:
+            raise ChannelClosed("the other side closed the channel")
+        length -= len(pieces[-1])
+    return b"".join(pieces)
+
+
+def _read_by(sock: socket.socket, length: int, remaining_s: Callable[[], float]) -> memoryview:
     data = memoryview(bytearray(length))
     at = 0
     while at < length:
-        if remaining_s is not None:
-            left_s = remaining_s()
-            if left_s <= 0:
-                raise TimeoutError("the deadline has passed")
-            sock.settimeout(left_s)
-        try:
-            got = sock.recv_into(data[at:])
-        except TimeoutError:
-            raise
-        except OSError as error:
-            raise ChannelClosed(f"the channel broke: {error}") from error
+        left_s = remaining_s()
+        if left_s <= 0:
+            raise TimeoutError("the deadline has passed")
+        sock.settimeout(left_s)
+        got = sock.recv_into(data[at:])
         if not got:
             raise ChannelClosed("the other side closed the channel")
         at += got

@@ -1,6 +1,6 @@
 """Holding a variant to its known answers and its limits. The rules are pure; `try_variant` asks a worker."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -122,10 +122,10 @@ def fast_enough(latency_p50_us: float, latency_ms: float) -> None:
         raise Reject(f"one input takes {latency_p50_us / 1000:.3g} ms, at most {latency_ms:g} ms is allowed", code="too-slow")
 
 
-def try_variant(child: Child, candidate: Candidate, model: bytes, exam: Exam, limits: Limits, clock: Clock) -> Trial:
-    """Load the model and hold it to everything. Raises Reject or ChildLost."""
+def try_variant(child: Child, candidate: Candidate, read: Callable[[], bytes], exam: Exam, limits: Limits, clock: Clock) -> Trial:
+    """Load the model that `read` gives and hold it to everything. Raises Reject, ChildLost, or what `read` raises."""
     began_s = clock.monotonic_s()
-    child.load(model)
+    child.load(read)
     load_ms = 1000 * (clock.monotonic_s() - began_s)
     row_s = limits.latency_ms / 1000
     first = _ask(child, exam, row_s)

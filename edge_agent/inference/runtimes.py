@@ -11,7 +11,7 @@ from edge_agent.inference.protocol import Load
 class Runtime(Protocol):
     """Opens one model at a time, from bytes alone."""
 
-    def load(self, model: bytes | memoryview, request: Load) -> None:
+    def load(self, model: bytes, request: Load) -> None:
         """Raises Reject, or whatever the engine raises."""
 
     def infer(self, batch: np.ndarray) -> np.ndarray:
@@ -30,7 +30,7 @@ class OnnxRuntime:
         self._session = None
         self._input = self._output = ""
 
-    def load(self, model: bytes | memoryview, request: Load) -> None:
+    def load(self, model: bytes, request: Load) -> None:
         options = self._ort.SessionOptions()
         options.intra_op_num_threads = request.threads
         options.inter_op_num_threads = 1
@@ -39,7 +39,8 @@ class OnnxRuntime:
         options.add_session_config_entry("session.inter_op.allow_spinning", "0")
         if request.provider not in self._ort.get_available_providers():
             raise Reject(f"this onnxruntime has no {request.provider}", code="no-variant")
-        session = self._ort.InferenceSession(bytes(model), options, providers=[request.provider])
+        session = self._ort.InferenceSession(model, options, providers=[request.provider])
+        session._model_bytes = None  # else it keeps the file too, for a change of providers that nobody asks for
         self._check(session, request)
         self._session, self._input, self._output = session, request.input, request.output
 

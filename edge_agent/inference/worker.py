@@ -45,10 +45,11 @@ def _serve(sock: socket.socket, runtime_name: str, memory_mb: int, walls: list[s
             reply, data = _answer(runtime, request, payload)
         except Exception as error:  # noqa: BLE001 - engines raise types of their own; the supervisor judges
             reply, data = _failure(error), b""
+        payload = b""  # a model lives in the engine now
         protocol.send(sock, reply, data)
 
 
-def _answer(runtime, request, payload: memoryview):
+def _answer(runtime, request, payload: bytes):
     from edge_agent.inference import protocol
 
     match request:

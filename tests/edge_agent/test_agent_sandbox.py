@@ -125,7 +125,7 @@ def test_weights_in_another_file_are_never_read(child: Child, tmp_path: Path, ki
         "proc": f"/proc/{os.getpid()}/root{real}",
     }[kind]
     with pytest.raises(Reject) as refused:
-        child.load(models.external_data(where))
+        child.load(lambda: models.external_data(where))
     assert refused.value.code == "bundle"
 
 
@@ -145,7 +145,7 @@ def test_weights_in_another_file_are_never_read(child: Child, tmp_path: Path, ki
 def test_a_hostile_model_ends_in_a_code_within_its_limits(child: Child, model: bytes, codes: set[str]) -> None:
     """Straight to the worker, whatever the walk of the file would say."""
     with pytest.raises((Reject, ChildLost)) as refused:
-        child.load(model)
+        child.load(lambda: model)
         child.infer(models.KNOWN_INPUTS, 0.1, models.KNOWN_LOGITS.size)
     assert refused.value.code in codes
 
@@ -155,7 +155,7 @@ def test_graphs_of_any_depth_leave_worker_or_walk_standing(child: Child) -> None
     model = bad_models.nested(30)
     with pytest.raises(graph.BadModel):
         graph.check(model)
-    child.load(model)
+    child.load(lambda: model)
     np.testing.assert_allclose(child.infer(models.KNOWN_INPUTS, 1.0, models.KNOWN_LOGITS.size), models.KNOWN_LOGITS)
 
 

@@ -37,6 +37,16 @@ def linear(weight: np.ndarray = WEIGHT, *, name: str = "input") -> bytes:
     return graph([helper.make_node("MatMul", [name, "w"], ["logits"])], {"w": weight.astype(np.float32)}, name=name)
 
 
+def stacked(weights: dict[str, np.ndarray]) -> bytes:
+    """logits = input @ each of the weights in turn."""
+    between = ["input", *(f"after_{name}" for name in weights)][:-1]
+    nodes = [
+        helper.make_node("MatMul", [before, name], [after])
+        for before, name, after in zip(between, weights, [*between[1:], "logits"], strict=True)
+    ]
+    return graph(nodes, weights)
+
+
 def flat_image(spec: ImageInput = IMAGE, classes: int = 2) -> bytes:
     """The mean pixel, scaled by -1 .. 1, for each class."""
     weight = np.linspace(-1, 1, classes, dtype=np.float32)[None] / (spec.channels * spec.height * spec.width)
