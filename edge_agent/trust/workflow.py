@@ -24,6 +24,7 @@ from fleet_contract.release import SIGNED_AT
 log = logging.getLogger(__name__)
 
 _MAX_ROOT_ROTATIONS = 256
+"""Beyond the newest root seen: of one run, not of a device's life."""
 TIMESTAMP = "timestamp"
 """The source of time that the timestamp keys are."""
 
@@ -73,7 +74,7 @@ class Workflow:
         """The newest root that a chain of signatures leads to from the pinned one; the links on disk save only the asking."""
         data = self._anchor
         try:
-            for version in range(root.version + 1, root.version + 1 + _MAX_ROOT_ROTATIONS):
+            for version in range(root.version + 1, max(root.version, self._floor.root) + 1 + _MAX_ROOT_ROTATIONS):
                 held = self._held(lambda data, trusted=root: rules.next_root(trusted, data), self._store.load_root(version))
                 if held is not None:
                     root, data = held

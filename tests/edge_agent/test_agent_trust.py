@@ -10,7 +10,7 @@ from tuf.api.metadata import DelegatedRole, Delegations, Metadata, MetaFile, Tar
 
 from edge_agent.clock import BUILT_AT, SystemClock
 from edge_agent.errors import Reject, Retry
-from edge_agent.trust import rules
+from edge_agent.trust import rules, workflow
 from edge_agent.trust.client import Trust, expiries
 from edge_agent.trust.time import TrustedTime
 from fleet_contract import blocks, limits, order
@@ -67,6 +67,18 @@ def test_a_rotated_root_is_walked_to_and_the_pinned_one_stays_the_anchor(world: 
     world.repository.commit()
     assert world.restart().target(PATH).length == len(world.archive)
     assert "metadata/3.root.json" in world.files.reads
+
+
+def test_a_run_walks_so_many_roots_and_the_next_one_goes_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workflow, "_MAX_ROOT_ROTATIONS", 2)
+    for _ in range(5):
+        world.repository.rotate_root()
+    world.repository.commit()
+    newest = []
+    for _ in range(3):
+        world.restart().refresh()
+        newest.append(max(int(path.stem) for path in (world.folder / "roots").iterdir()))
+    assert newest == [3, 5, 6]
 
 
 def test_a_missing_root_link_after_a_power_cut_is_healed(world: World) -> None:
