@@ -53,10 +53,21 @@ def rotate_online(chain: Chain, role: str, online: OnlineKeys, expires: datetime
 
 def rotate_offline(chain: Chain, role: str, old: str | None, new: Key, threshold: int | None, expires: datetime) -> Draft:
     """`new` in the place of the key called `old`, which may be left out where the role has one key. Raises BadInput."""
-    holders = metadata.holders_of(chain, role)
-    leaving = _leaving(holders, role, old)
-    keys = [new if key.keyid == leaving else key for key in holders.keys]
+    holders, gone = metadata.holders_of(chain, role), leaving(chain, role, old, threshold)
+    keys = [new if key.keyid == gone else key for key in holders.keys]
     return metadata.replace(chain, role, Holders(keys, threshold or holders.threshold), expires)
+
+
+def leaving(chain: Chain, role: str, old: str | None, threshold: int | None) -> str:
+    """The id of the key that gives way to a new one. Raises BadInput as `rotate_offline` does, which may be asked before the new key is made."""
+    holders = metadata.holders_of(chain, role)
+    metadata.checked(role, Holders(holders.keys, threshold or holders.threshold))
+    if old is None and len(holders.keys) == 1:
+        return holders.keys[0].keyid
+    found = [key.keyid for key in holders.keys if old and (named(key) == old or key.keyid == old)]
+    if len(found) != 1:
+        raise BadInput(f"say which key of {role} goes: --key {' or '.join(sorted(named(key) for key in holders.keys))}", field="key")
+    return found[0]
 
 
 def revoke(chain: Chain, name: str, expires: datetime) -> Draft:
@@ -81,15 +92,6 @@ def fresh_name(role: str, chain: Chain, store: KeyStore) -> str:
     while f"{role}-{number}" in used or f"{role}-{number}" in store:
         number += 1
     return f"{role}-{number}"
-
-
-def _leaving(holders: Holders, role: str, old: str | None) -> str:
-    if old is None and len(holders.keys) == 1:
-        return holders.keys[0].keyid
-    found = [key.keyid for key in holders.keys if old and (named(key) == old or key.keyid == old)]
-    if len(found) != 1:
-        raise BadInput(f"say which key of {role} goes: --key {' or '.join(sorted(named(key) for key in holders.keys))}", field="key")
-    return found[0]
 
 
 def _numbered(role: str, count: int) -> list[str]:

@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 
 Keys = Annotated[Path, typer.Option("--keys", help="The folder of key files.")]
+HeldKeys = Annotated[Path, typer.Option("--keys", help="The folder of key files.", exists=True, file_okay=False)]
 Current = Annotated[list[Path], typer.Option("--current", help="Folder of the newest metadata; may be repeated.", exists=True)]
 Out = Annotated[Path, typer.Option("--out", help="Folder for the new metadata files.")]
 Days = Annotated[int, typer.Option("--days", help="How long the new metadata is valid.", min=1, max=3650)]
@@ -96,7 +97,7 @@ def ceremony(
 def rotate(
     role: Annotated[str, typer.Argument(help="root, targets, releases, snapshot, timestamp or orders.")],
     current: Current,
-    keys: Keys,
+    keys: HeldKeys,
     out: Out,
     key: Annotated[str | None, typer.Option("--key", help="The key that goes, where the role has more than one.")] = None,
     new: Annotated[str | None, typer.Option("--new", help="Name of the new key; made unless it is in --keys.")] = None,
@@ -124,6 +125,7 @@ def rotate(
         draft = changing.rotate_online(before, metadata.online_role(role), online_keys.decode(online.read_bytes()), _expiry(days))
     else:
         metadata.offline_role(role)
+        changing.leaving(before, role, key, threshold)  # no key is made for what cannot be
         name = new or changing.fresh_name(role, before, store)
         stored = store.load(name) if name in store else store.create(name, passphrase)
         draft = changing.rotate_offline(before, role, key, stored.key, threshold, _expiry(days))
@@ -134,7 +136,7 @@ def rotate(
 def revoke(
     key: Annotated[str, typer.Argument(help="The key's name or the beginning of its id.")],
     current: Current,
-    keys: Keys,
+    keys: HeldKeys,
     out: Out,
     days: Days = _YEAR_DAYS,
     passphrase_file: PassphraseFile = None,
@@ -156,7 +158,7 @@ def revoke(
 def renew(
     roles: Annotated[list[str], typer.Argument(metavar="ROLE...", help="root, targets, releases.")],
     current: Current,
-    keys: Keys,
+    keys: HeldKeys,
     out: Out,
     days: Days = _YEAR_DAYS,
     passphrase_file: PassphraseFile = None,
@@ -203,11 +205,11 @@ def sign(
         raise BadInput("nothing was signed", field="key", code="declined")
     signing.add_signature(after, role, holder, passphrase_from(False, passphrase_file))
     chain.write(file, after.newest(role))
-    lacks = signing.lacking(file.name, after.needs(role))
-    if role == chain.ROOT and not lacks:
+    if role == chain.ROOT and not signing.lacking(file.name, after.needs(role)):
         anchor.advance(holder.folder, after.root)
+    lacks = signing.lacking_in(file.parent, after)
     _answer({"file": str(file), "signed_by": holder.name, "lacks": lacks}, as_json)
-    _next_step(lacks, file.parent)
+    _next_step(lacks, file.parent, before)
 
 
 @app.command()
@@ -239,16 +241,17 @@ def _finish(draft: "Draft", before: "Chain | None", out: Path, keys: Path, passp
         anchor.advance(keys, after.root)
     changes = picture.changes(before, after)
     _answer({"files": [str(path) for path in written], "changes": changes, "lacks": lacks}, as_json)
-    _next_step(lacks, out)
+    _next_step(lacks, out, before)
 
 
-def _next_step(lacks: Sequence, out: Path) -> None:
+def _next_step(lacks: Sequence, out: Path, before: "Chain | None") -> None:
+    current = " --current FOLDER" if before else ""
     if not lacks:
         _advise(f"Complete. Next, on the server: fleet-server trust install --home HOME {out}")
     for lack in lacks:
         _advise(
             f"{lack.file} still needs {lack.missing} of: {', '.join(lack.names)}. Take {out} to a holder, who runs "
-            f"`model-tools keys sign {out / lack.file} --key NAME.pem --current FOLDER`."
+            f"`model-tools keys sign {out / lack.file} --key NAME.pem{current}`."
         )
 
 

@@ -83,6 +83,8 @@ def replace(chain: Chain, role: str, holders: Holders, expires: datetime) -> Dra
 def renew(chain: Chain, roles: Sequence[str], expires: datetime) -> Draft:
     """The next versions of these roles, with nothing but their expiry changed. Raises BadInput for a role whose metadata the server signs."""
     for role in roles:
+        if role in ONLINE:
+            raise BadInput(f"role {role!r}: the server renews what it signs by itself", field="role")
         offline_role(role)
     return Draft(**{role: Metadata(_next(chain.newest(role).signed, expires)) for role in roles})
 

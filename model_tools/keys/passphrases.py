@@ -27,7 +27,8 @@ def from_file(path: Path) -> Passphrase:
         try:
             text = file.read_text().partition("\n")[0]
         except (OSError, UnicodeDecodeError) as error:
-            raise BadInput(f"cannot read the passphrase of {name} from {file}: {type(error).__name__}", field="passphrase-file") from error
+            why = error.strerror if isinstance(error, OSError) else "not text"
+            raise BadInput(f"cannot read the passphrase of {name} from {file}: {why}", field="passphrase-file") from error
         return _checked(text, name) if new else text
 
     return read

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from securesystemslib.signer import Signer
 
 from model_tools.errors import BadInput
-from model_tools.keys.chain import Chain, Draft, Need, name_of
+from model_tools.keys.chain import ROLES, Chain, Draft, Need, name_of
 from model_tools.keys.passphrases import Passphrase
 from model_tools.keys.store import StoredKey, named
 
@@ -53,6 +54,12 @@ def lacking(file: str, needs: Iterable[Need]) -> list[Lack]:
         if need.missing
     ]
     return list(dict.fromkeys(found))
+
+
+def lacking_in(folder: Path, chain: Chain) -> list[Lack]:
+    """What those of the chain's newest files that lie in this folder still need."""
+    files = {role: name_of(role, chain.newest(role)) for role in ROLES}
+    return [lack for role, file in files.items() if (folder / file).exists() for lack in lacking(file, chain.needs(role))]
 
 
 class _Signers:

@@ -147,7 +147,7 @@ class TestKeyFiles:
     def test_a_folder_has_a_passphrase_for_each_key(self, tmp_path: Path) -> None:
         (tmp_path / "root-1").write_text("one long passphrase\n")
         assert from_file(tmp_path)("root-1", False) == "one long passphrase"
-        with pytest.raises(BadInput):
+        with pytest.raises(BadInput, match="root-2: No such file"):
             from_file(tmp_path)("root-2", False)
 
     def test_without_a_terminal_nothing_is_asked(self, desk: Desk) -> None:
@@ -218,6 +218,22 @@ class TestCeremony:
         assert desk.lacks(capsys) == []
         desk.chain().check()
 
+    def test_it_is_complete_when_every_file_is_and_the_answer_says_what_to_do_until_then(self, desk: Desk, capsys) -> None:
+        for name in ("root-1", "root-2", "releases"):
+            assert desk.run("create", name, "--plain", "--keys", desk / name) == 0
+            (desk / "keys").mkdir(exist_ok=True)
+            shutil.copy(desk / name / f"{name}.pub", desk / "keys")
+        assert desk.ceremony("--plain", "--root-keys", 2) == 0
+        root, releases = desk / "now" / "1.root.json", desk / "now" / "1.releases.json"
+        assert f"`model-tools keys sign {releases} --key NAME.pem`" in capsys.readouterr().err
+        for name in ("root-1", "root-2"):
+            assert desk.run("sign", root, "--key", desk / name / f"{name}.pem", "--yes") == 0
+            told = capsys.readouterr().err
+            assert "1.releases.json still needs 1 of: releases" in told
+            assert "Complete" not in told
+        assert desk.run("sign", releases, "--key", desk / "releases" / "releases.pem", "--yes") == 0
+        assert "Complete" in capsys.readouterr().err
+
     def test_with_passphrases_as_a_program(self, desk: Desk) -> None:
         (desk / "pass").mkdir()
         for name in ("root-1", "root-2", "root-3", "targets", "releases"):
@@ -276,6 +292,28 @@ class TestRotation:
     def test_what_cannot_be_is_refused_and_writes_nothing(self, begun: Desk, arguments: tuple) -> None:
         assert begun.change("rotate", *arguments) == 2
         assert not (begun / "next").exists()
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            pytest.param(("root",), id="which of three root keys"),
+            pytest.param(("root", "--key", "root-9"), id="a key that there is not"),
+            pytest.param(("releases", "--threshold", "2"), id="more signatures than keys"),
+        ],
+    )
+    def test_no_key_is_made_for_what_cannot_be(self, begun: Desk, arguments: tuple) -> None:
+        before = sorted((begun / "keys").iterdir())
+        assert begun.change("rotate", *arguments) == 2
+        assert sorted((begun / "keys").iterdir()) == before
+
+    @pytest.mark.parametrize("command", [("rotate", "targets"), ("revoke", "root-1"), ("renew", "root")], ids=lambda command: command[0])
+    def test_a_mistyped_folder_of_keys_is_not_begun(self, begun: Desk, command: tuple) -> None:
+        assert begun.run(*command, "--current", begun / "now", "--keys", begun / "kyes", "--out", begun / "next") == 2
+        assert not (begun / "kyes").exists()
+
+    def test_what_the_server_signs_is_not_renewed_here(self, begun: Desk, capsys) -> None:
+        assert begun.change("renew", "snapshot") == 2
+        assert "the server renews what it signs by itself" in capsys.readouterr().err
 
     def test_the_key_in_use_is_no_successor(self, begun: Desk) -> None:
         assert begun.change("rotate", "timestamp", "--online", begun / "online.json") == 2
