@@ -10,12 +10,13 @@ import signal
 import subprocess
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench import updating
-from bench.updating import Device, World
+from bench.updating import Device, Sight, World
 from edge_agent.errors import Retry
 
 CALLS = (
@@ -25,6 +26,7 @@ CALLS = (
 )
 _ATTACH_S = 20.0
 _UPDATE_S = 120.0
+_LOOK_S = 0.005
 _LINE = re.compile(r"^(?:\d+ +)?(\w+)\((.*)$")
 
 
@@ -52,10 +54,10 @@ def obstacle() -> str | None:
         os.waitpid(child, 0)
 
 
-def rehearse(state: Path, world: World) -> list[Point]:
-    """Every state-changing call of one undisturbed update in the state folder."""
+def rehearse(state: Path, world: World, is_over: Callable[[Sight], bool]) -> list[Point]:
+    """Every state-changing call of one undisturbed update in the state folder, roll-back included, until it `is_over`."""
     log = state.with_name(f"{state.name}.strace")
-    status = _traced_update(state, world, "-y", "-e", f"trace={_known()}", "-o", str(log))
+    status = _traced_update(state, world, is_over, "-y", "-e", f"trace={_known()}", "-o", str(log))
     if status != 0:
         raise RuntimeError(f"the rehearsal ended with status {status}")
     counts: Counter[str] = Counter()
@@ -71,10 +73,10 @@ def rehearse(state: Path, world: World) -> list[Point]:
     return points
 
 
-def kill_at(state: Path, world: World, point: Point) -> bool:
+def kill_at(state: Path, world: World, point: Point, is_over: Callable[[Sight], bool]) -> bool:
     """Update until that call; whether it was reached."""
     inject = f"inject={point.call}:signal=SIGKILL:when={point.number}"
-    status = _traced_update(state, world, "-e", f"trace={point.call}", "-e", inject, "-o", os.devnull)
+    status = _traced_update(state, world, is_over, "-e", f"trace={point.call}", "-e", inject, "-o", os.devnull)
     return os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
 
 
@@ -83,10 +85,10 @@ def _known() -> str:
     return ",".join(f"?{call}" for call in CALLS)
 
 
-def _traced_update(state: Path, world: World, *options: str) -> int:
+def _traced_update(state: Path, world: World, is_over: Callable[[Sight], bool], *options: str) -> int:
     """The wait status of a device that starts, updates and ends, with strace on its one thread that writes."""
     held, go = os.pipe()
-    device = updating.fork(lambda: _update_once(state, world, held, go))
+    device = updating.fork(lambda: _update_once(state, world, is_over, held, go))
     os.close(held)
     try:
         with _attached(device, *options):
@@ -97,21 +99,29 @@ def _traced_update(state: Path, world: World, *options: str) -> int:
         raise
 
 
-def _update_once(state: Path, world: World, held: int, go: int) -> None:
+def _update_once(state: Path, world: World, is_over: Callable[[Sight], bool], held: int, go: int) -> None:
     os.close(go)
     os.read(held, 1)
     end_s = time.monotonic() + _UPDATE_S
     with ExitStack() as closing:
         device = Device(state, world, closing)
-        device.start_answering()
+        device.start_answering(lambda: _await_verdict(device, end_s))
         device.take_order(b"")
-        wanted = None
-        while not (wanted and device.look().runs(wanted)) and time.monotonic() < end_s:
+        while not is_over(device.look()):
+            if time.monotonic() > end_s:
+                raise TimeoutError(f"the update does not end: {device.look()}")
             try:
-                device.executor.turn()
+                again = device.executor.turn()
             except Retry:
-                time.sleep(0.01)
-            wanted = device.executor.state.order.sha256 if device.executor.state.order else None
+                again = False
+            if not again:
+                time.sleep(_LOOK_S)
+
+
+def _await_verdict(device: Device, end_s: float) -> None:
+    """For an answer that a bundle on trial, one that fails at its first fault, did not give."""
+    while device.executor.on_trial and time.monotonic() < end_s:
+        time.sleep(_LOOK_S)
 
 
 class _attached:  # noqa: N801 - used as a context manager only

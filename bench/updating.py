@@ -2,13 +2,15 @@
 folder instead of a network. It is forked from a process that has imported everything, so that it starts in milliseconds and can be killed often.
 """
 
+import itertools
 import json
 import os
+import platform
 import secrets
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -34,10 +36,11 @@ from edge_agent.update.phases import Phase
 from edge_agent.update.probation import Terms
 from edge_agent.update.requests import Requests
 from edge_agent.update.slots import Slots
-from edge_agent.update.state import State
+from edge_agent.update.state import Installed, State
 from fleet_contract.backoff import Backoff
 from fleet_contract.bundle import Bundle, Limits
 from tests.fakes import agent_run_models as models
+from tests.fakes import bad_models
 from tests.fakes.agent_device import downloads
 from tests.fakes.agent_repository import DEVICE, PROFILE, MemoryRepository
 
@@ -45,18 +48,27 @@ BUNDLES = 4
 _MODEL_CHARS = 160_000
 _BLOCK_S = 0.004
 """What a block takes on its way, so that there is a download to be killed in."""
+_READ_S = 0.04
+"""What a small board's flash takes to give a bundle back, so that there is a check of it to be killed in."""
 _LOOK_S = 0.005
 _ROWS = 3
+_PACE_S = 0.02
+_PROBATION_REQUESTS = 12
+_POISON_EVERY = 10
+"""Fewer requests than a probation takes: none passes that cannot bear what a bad bundle cannot."""
+_TRIAL_S = 60.0
 
 
 @dataclass(frozen=True)
 class Sight:
-    """What the device shows of itself. `answering` is the bundle that gave the last answer; `refused` counts requests that were given up."""
+    """What the device shows of itself. `answering` is the bundle that gave the last answer; `barred`: the ordered one is in quarantine;
+    `refused` counts requests that were given up."""
 
     phase: str = ""
     active: str | None = None
     ordered: str | None = None
     answering: str | None = None
+    barred: bool = False
     refused: int = 0
     trouble: str | None = None
 
@@ -66,11 +78,14 @@ class Sight:
 
 
 class World:
-    """The server's side: a signed repository with BUNDLES bundles that share few blocks, and orders for a device."""
+    """The server's side: a signed repository with BUNDLES bundles that share few blocks, `bad` more that fail their probation, and orders for a
+    device."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, bad: int = 0) -> None:
         self._repository = MemoryRepository()
-        self._archives = {Bundle(archive).sha256: archive for archive in map(_archive, range(BUNDLES))}
+        self._good = {Bundle(archive).sha256: archive for archive in map(_archive, range(BUNDLES))}
+        self._bad = {Bundle(archive).sha256: archive for archive in map(_bad_archive, range(bad))}
+        self._archives = self._good | self._bad
         for archive in self._archives.values():
             self._repository.publish(archive)
         self.files, self.root = folder, self._repository.root_v1
@@ -81,7 +96,12 @@ class World:
 
     @property
     def digests(self) -> list[str]:
-        return list(self._archives)
+        """Of the good bundles."""
+        return list(self._good)
+
+    @property
+    def bad_digests(self) -> list[str]:
+        return list(self._bad)
 
     def order(self, sha256: str, counter: int) -> bytes:
         return self._repository.order(self._archives[sha256], counter)
@@ -109,6 +129,14 @@ class FolderFiles:
                 yield number, os.pread(file.fileno(), block_bytes, number * block_bytes)
 
 
+class BoardSlots(Slots):
+    """On a disk that takes its time."""
+
+    def check(self, installed: Installed) -> None:
+        time.sleep(_READ_S)
+        super().check(installed)
+
+
 class Device:
     """On the folder `state`; `order` is the file that its orders come in."""
 
@@ -125,7 +153,7 @@ class Device:
         parts = Parts(
             profile=PROFILE,
             journal=Journal(state / "journal.json", State),
-            slots=Slots(state / "slots"),
+            slots=BoardSlots(state / "slots"),
             inbox=self.inbox,
             trust=trust,
             delivery=downloads(files, trust, clock),
@@ -133,7 +161,7 @@ class Device:
             store=store,
             clock=clock,
             requests=Requests(state),
-            terms=Terms(inputs=4 * _ROWS, time_s=5.0),
+            terms=Terms(inputs=_PROBATION_REQUESTS * _ROWS, time_s=_TRIAL_S),
         )
         self.executor = Executor(parts, parts.journal.read() or State())
         self._updates = UpdateLoop(self.executor, backoff=Backoff(first_s=0.02, longest_s=0.2))
@@ -143,7 +171,7 @@ class Device:
     def serve(self, show: int) -> None:
         """Update in a thread, answer in another, and write what changes to the file descriptor `show`, until killed."""
         self._updates.start()
-        self.start_answering()
+        self.start_answering(self._updates.appeal)
         told, seen = Sight(), b""
         while True:
             seen = self.take_order(seen)
@@ -153,8 +181,9 @@ class Device:
                 told = sight
             time.sleep(_LOOK_S)
 
-    def start_answering(self) -> None:
-        threading.Thread(target=self._answer, daemon=True).start()
+    def start_answering(self, appeal: Callable[[], None]) -> None:
+        """In a thread; `appeal` is the answerer's."""
+        threading.Thread(target=self._answer, args=(appeal,), daemon=True).start()
 
     def take_order(self, seen: bytes) -> bytes:
         envelope = self._order.read_bytes() if self._order.exists() else b""
@@ -170,18 +199,22 @@ class Device:
             active=state.active.sha256 if state.active else None,
             ordered=state.order.sha256 if state.order else None,
             answering=self._answering,
+            barred=state.order is not None and state.order.sha256 in state.quarantined,
             refused=self._refused,
             trouble=self._updates.trouble or state.error,
         )
 
-    def _answer(self) -> None:
-        answerer = Answerer(self.host, lambda _: time.sleep(_LOOK_S), lambda _: None, self._updates.appeal)
-        batch = models.KNOWN_INPUTS[:_ROWS]
-        while True:
-            for answered in answerer.answer(batch):
+    def _answer(self, appeal: Callable[[], None]) -> None:
+        """One request after the other; now and then with what a bad bundle cannot bear."""
+        answerer = Answerer(self.host, lambda _: time.sleep(_LOOK_S), lambda _: None, appeal)
+        plain = models.KNOWN_INPUTS[:_ROWS]
+        poisoned = plain.copy()
+        poisoned[0, 0] = bad_models.POISON
+        for number in itertools.count(1):
+            for answered in answerer.answer(poisoned if number % _POISON_EVERY == 0 else plain):
                 self._refused += answered.inference is None
                 self._answering = answered.inference.sha256 if answered.inference else self._answering
-            time.sleep(_LOOK_S)
+            time.sleep(_PACE_S)
 
 
 def place_order(state: Path, envelope: bytes) -> None:
@@ -207,13 +240,20 @@ def fork(work) -> int:
 
 
 def _archive(number: int) -> bytes:
-    chance = np.random.default_rng(number)
     weight = models.WEIGHT + np.float32(number)
-    model = onnx.load_from_string(models.linear(weight))
-    model.doc_string = chance.bytes(_MODEL_CHARS // 2).hex()
+    return _bundle(models.linear(weight), models.KNOWN_INPUTS @ weight, seed=number, version=f"{number + 1}.0.0")
+
+
+def _bad_archive(number: int) -> bytes:
+    """Passes its proof, and crashes or answers NaN on some inputs; the integer division that crashes on x86-64 gives an answer elsewhere."""
+    effects = ("nan", "crash") if platform.machine() == "x86_64" else ("nan",)
+    model = bad_models.model(effects[number % len(effects)], "on-poison")
+    return _bundle(model, models.KNOWN_LOGITS, seed=BUNDLES + number, version=f"0.{number + 1}.0")
+
+
+def _bundle(model: bytes, answers: np.ndarray, *, seed: int, version: str) -> bytes:
+    loaded = onnx.load_from_string(model)
+    loaded.doc_string = np.random.default_rng(seed).bytes(_MODEL_CHARS // 2).hex()
     return models.bundle(
-        {"fp32": model.SerializeToString()},
-        answers=models.KNOWN_INPUTS @ weight,
-        version=f"{number + 1}.0.0",
-        limits=Limits(memory_mb=512, latency_ms=2_000),
+        {"fp32": loaded.SerializeToString()}, answers=answers, version=version, limits=Limits(memory_mb=512, latency_ms=2_000)
     )

@@ -1,4 +1,5 @@
-"""A little of `python -m bench install-kills`: a real supervisor and its worker are killed in the middle of updates, and recover by themselves."""
+"""A little of `python -m bench install-kills`: a real supervisor and its worker are killed in the middle of updates, of good bundles and of
+bad ones, and recover by themselves."""
 
 import pytest
 
@@ -12,11 +13,11 @@ def _held(report: install_kills.Report) -> None:
 
 
 def test_sigkill_at_random_moments() -> None:
-    _held(install_kills.run(runs=6, seed=3, workers=2, syscalls=False, every=1))
+    _held(install_kills.run(runs=4, seed=3, workers=2, syscalls=False, every=1))
 
 
 def test_sigkill_at_system_calls() -> None:
     obstacle = syscalls.obstacle()
     if obstacle is not None:
         pytest.skip(obstacle)
-    _held(install_kills.run(runs=0, seed=0, workers=2, syscalls=True, every=40))
+    _held(install_kills.run(runs=0, seed=0, workers=2, syscalls=True, every=107))
