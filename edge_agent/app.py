@@ -112,7 +112,7 @@ def build(me: Identity, state: StateFolder, source: str, settings: Settings, clo
         inbox=inbox,
         ignored=ground.ignored,
         campaign=lambda: executor.state.order.sampling if executor.state.order else None,
-        report=_reporter(StatusFile(state.status), ground.link, downloads, me, source),
+        report=_reporter(StatusFile(state.status), ground.link, downloads, updates, me, source),
         record_end=lambda error: _record_end(parts, error),
     )
 
@@ -185,9 +185,9 @@ def _event(parts: Parts, kind: str, **detail: str) -> Event:
     return Event(at=parts.clock.now(), kind=kind, detail=dict(detail))
 
 
-def _reporter(file: StatusFile, link: MqttLink, downloads: Downloads, me: Identity, source: str) -> Callable[[], None]:
+def _reporter(file: StatusFile, link: MqttLink, downloads: Downloads, updates: UpdateLoop, me: Identity, source: str) -> Callable[[], None]:
     def show() -> None:
         download = downloading(downloads.download)
-        file.show(Report(os.getpid(), link.connected, me.device.broker_url, link.protocol, source, download=download))
+        file.show(Report(os.getpid(), link.connected, me.device.broker_url, link.protocol, source, updates.trouble, download))
 
     return show

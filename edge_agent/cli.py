@@ -67,9 +67,7 @@ def _parser() -> argparse.ArgumentParser:
         ("verify", _verify, "check the identity, the active bundle's digest and the signed metadata"),
         ("rollback", _rollback, "go back to the previous bundle, without the server"),
     ):
-        sub = _add(commands, name, command, summary)
-        if name != "rollback":
-            sub.add_argument("--json", action="store_true", help="as one JSON object")
+        _add_json(_add(commands, name, command, summary))
     _add_quarantine(commands)
     return parser
 
@@ -79,6 +77,10 @@ def _add(commands, name: str, command, summary: str) -> argparse.ArgumentParser:
     sub.add_argument("--state", type=Path, required=True, metavar="DIR", help="the agent's private state folder")
     sub.set_defaults(command=command)
     return sub
+
+
+def _add_json(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--json", action="store_true", help="as one JSON object")
 
 
 def _add_enrol(commands) -> None:
@@ -122,7 +124,7 @@ def _add_downloads(sub: argparse.ArgumentParser) -> None:
 def _add_quarantine(commands) -> None:
     sub = _add(commands, "quarantine", _quarantine, "the bundles that were bad on this device and are not tried again")
     sub.add_argument("--clear", action="store_true", help="forget them: what is ordered is tried again")
-    sub.add_argument("--json", action="store_true", help="as one JSON object")
+    _add_json(sub)
 
 
 def _enrol(options: argparse.Namespace) -> int:
@@ -191,7 +193,8 @@ def _verify(options: argparse.Namespace) -> int:
 def _rollback(options: argparse.Namespace) -> int:
     from edge_agent import inspection
 
-    _say(inspection.ask_rollback(_existing(options.state)))
+    asked = inspection.ask_rollback(_existing(options.state))
+    _say(json.dumps(asked) if options.json else inspection.rollback_text(asked))
     return 0
 
 
@@ -229,6 +232,8 @@ def _log_to_stderr(level: str) -> None:
         format="%(asctime)s.%(msecs)03dZ %(levelname)-7s %(name)s: %(message)s",
         datefmt="%Y-%m-%dT%H:%M:%S",
     )
+    if level != "debug":
+        logging.getLogger("tuf").setLevel(logging.WARNING)  # it tells of each signature above the threshold that is not there
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ def status(state: StateFolder) -> dict[str, Any]:
     journal = Journal(state.journal, State).read() or State()
     epoch, lanes = _ledger(state)
     running = _running(state)
+    link = _report(state) if running else None
     return {
         "device": me.device.device_id,
         "fleet": me.device.fleet,
@@ -40,12 +41,12 @@ def status(state: StateFolder) -> dict[str, Any]:
         "task": me.device.task,
         "running": running is not None,
         "pid": running,
-        "link": _report(state) if running else None,
+        "link": link,
         "phase": journal.phase.value,
         "active": msgspec.to_builtins(journal.active),
         "previous": msgspec.to_builtins(journal.previous),
         "order_counter": journal.counter,
-        "error": journal.error,
+        "error": (link or {}).get("error") or journal.error,
         "epoch": epoch,
         "ledger": lanes,
     }
@@ -88,13 +89,17 @@ def verify(state: StateFolder, now: datetime) -> list[Finding]:
     return findings
 
 
-def ask_rollback(state: StateFolder) -> str:
-    """Leave the wish for the agent; what will happen. Raises Fatal when there is nothing to go back to."""
+def ask_rollback(state: StateFolder) -> dict[str, Any]:
+    """Leave the wish for the agent; the bundle that it goes back to, and the process that does so. Raises Fatal when there is none."""
     journal = Journal(state.journal, State).read() or State()
     if journal.previous is None:
         raise Fatal("there is no previous bundle to roll back to", code="no-previous")
     Requests(state.root).ask(ROLLBACK)
-    return f"roll back to {journal.previous.version} ({journal.previous.sha256[:12]}): {_when(state)}"
+    return {"version": journal.previous.version, "sha256": journal.previous.sha256, "pid": _running(state)}
+
+
+def rollback_text(asked: dict[str, Any]) -> str:
+    return f"roll back to {asked['version']} ({asked['sha256'][:12]}): {_when(asked['pid'])}"
 
 
 def quarantined(state: StateFolder) -> tuple[str, ...]:
@@ -105,7 +110,7 @@ def quarantined(state: StateFolder) -> tuple[str, ...]:
 def ask_pardon(state: StateFolder) -> str:
     """Leave the wish for the agent; what will happen."""
     Requests(state.root).ask(PARDON)
-    return f"{len(quarantined(state))} bundles may be tried again if they are ordered: {_when(state)}"
+    return f"forget {len(quarantined(state))} of them, to be tried again where ordered: {_when(_running(state))}"
 
 
 def _identity(state: StateFolder) -> identity.Identity:
@@ -115,8 +120,7 @@ def _identity(state: StateFolder) -> identity.Identity:
     return me
 
 
-def _when(state: StateFolder) -> str:
-    running = _running(state)
+def _when(running: int | None) -> str:
     return f"process {running} does so now" if running else "the agent will when it starts"
 
 

@@ -73,7 +73,7 @@ def downloading(download: Download | None) -> Downloading | None:
 
 
 class Report(msgspec.Struct, frozen=True):
-    """status.json: what only the running agent knows."""
+    """status.json: what only the running agent knows. `error` is why an update does not go on just now."""
 
     pid: int
     connected: bool

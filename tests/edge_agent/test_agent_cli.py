@@ -107,6 +107,16 @@ class TestStatus:
             assert cli.main(["status", "--state", str(state.root), "--json"]) == 0
             assert json.loads(capsys.readouterr().out)["running"]
 
+    def test_why_an_update_does_not_go_on(self, state: StateFolder, capsys: pytest.CaptureFixture[str]) -> None:
+        """Only the running agent knows; without one the journal's last word stands."""
+        Journal(state.journal, State).write(State(error="bad-model: too deep"))
+        StatusFile(state.status).show(Report(1, True, "mqtts://broker", "5", "csv:x", error="window: closed"))
+        with state.lock():
+            assert cli.main(["status", "--state", str(state.root)]) == 0
+            assert "error    window: closed" in capsys.readouterr().out
+        assert cli.main(["status", "--state", str(state.root)]) == 0
+        assert "error    bad-model: too deep" in capsys.readouterr().out
+
     @pytest.mark.parametrize(
         ("done_bytes", "shown"), [(0, "0 % of 51200000"), (5_119_999, "0 %"), (30_000_000, "50 %"), (51_200_000, "100 %")]
     )
@@ -164,6 +174,12 @@ class TestRollback:
         assert cli.main(["rollback", "--state", str(state.root)]) == 0
         assert Requests(state.root).asked(ROLLBACK)
         assert "roll back to 1.0.0" in capsys.readouterr().out
+
+    def test_it_is_told_to_a_script(self, state: StateFolder, capsys: pytest.CaptureFixture[str]) -> None:
+        capsys.readouterr()
+        assert cli.main(["rollback", "--state", str(state.root), "--json"]) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert (told["version"], len(told["sha256"]), told["pid"]) == ("1.0.0", 64, None)
 
     def test_nothing_to_go_back_to(self, state: StateFolder) -> None:
         Journal(state.journal, State).write(State())
