@@ -78,13 +78,9 @@ def sign(order: Order, key: Ed25519PrivateKey) -> bytes:
     return msgspec.json.encode(_Envelope(payload_type=PAYLOAD_TYPE, payload=base64.b64encode(payload).decode(), signatures=[signature]))
 
 
-def open_signed(envelope: bytes, keys: Mapping[str, Ed25519PublicKey]) -> Order:
-    """Return the order inside, once one of `keys` (by key id) has signed it. Raises OrderForgery, UnknownVersion, TooLarge or BadOrder."""
-    return open_by(envelope, keys)[1]
-
-
 def open_by(envelope: bytes, keys: Mapping[str, Ed25519PublicKey]) -> tuple[str, Order]:
-    """As open_signed, with the id of the key that signed it. The payload is not parsed before its signature holds."""
+    """The id of the one of `keys` that has signed it, and the order inside. The payload is not parsed before its signature holds.
+    Raises OrderForgery, UnknownVersion, TooLarge or BadOrder."""
     if len(envelope) > limits.MAX_ORDER_BYTES:
         raise TooLarge(f"order of {len(envelope)} bytes, at most {limits.MAX_ORDER_BYTES}", field="order", limit=limits.MAX_ORDER_BYTES)
     try:

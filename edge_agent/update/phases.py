@@ -5,7 +5,6 @@ order alone. When it is used up the update is EXHAUSTED, which leads to a model 
 of RESTARTED is all that recovery is.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -113,11 +112,3 @@ def affordable(phase: Phase, step: Step, spent: int) -> bool:
     there = move(phase, step)
     ends = there.after is Phase.IDLE or (there.after is Phase.REVERTING and phase is not Phase.REVERTING)
     return ends or spent + there.cost <= BUDGET
-
-
-def rendered() -> Iterator[str]:
-    """The table in Markdown, line by line."""
-    yield "| while | and it is | then | cost |"
-    yield "|---|---|---|---|"
-    for (phase, step), there in TABLE.items():
-        yield f"| {phase} | {step} | {there.after} | {there.cost} |"

@@ -15,7 +15,7 @@ from edge_agent.ports import FileFetcher
 from edge_agent.trust.client import Trust
 from edge_agent.trust.time import TrustedTime
 from fleet_contract.errors import OrderForgery
-from fleet_contract.order import open_signed
+from fleet_contract.order import open_by
 from fleet_server.errors import NotFound
 from fleet_server.trust import keys
 from fleet_server.trust.orders import Ed25519OrderSigner
@@ -177,13 +177,13 @@ def test_before_the_rotation_the_thief_was_believed(rehearsal: Rehearsal, role: 
 
 def test_an_order_of_a_revoked_key_is_forged(rehearsal: Rehearsal) -> None:
     thief = keys.load(rehearsal.place.online / "orders.pem")
-    open_signed(order_by(thief), rehearsal.device.orders_keys())
+    open_by(order_by(thief), rehearsal.device.orders_keys())
     rehearsal.rotate("orders")
     rehearsal.device.refresh()
     with pytest.raises(OrderForgery):
-        open_signed(order_by(thief), rehearsal.device.orders_keys())
+        open_by(order_by(thief), rehearsal.device.orders_keys())
     successor = keys.load(rehearsal.place.online / "orders.pem")
-    open_signed(order_by(successor), rehearsal.device.orders_keys())
+    open_by(order_by(successor), rehearsal.device.orders_keys())
 
 
 def far_timestamp(rehearsal: Rehearsal) -> None:

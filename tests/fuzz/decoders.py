@@ -109,8 +109,8 @@ def _signed() -> dict[str, Decoder]:
     envelope = _golden("order.json")[0]
     payload = base64.b64decode(json.loads(envelope)["payload"])
     return {
-        "order": Decoder(lambda data: order.open_signed(data, ORDERS_KEYS), wrong, (envelope,)),
-        "order-payload": Decoder(lambda data: order.open_signed(_envelope(data), ORDERS_KEYS), wrong, (payload,)),
+        "order": Decoder(lambda data: order.open_by(data, ORDERS_KEYS)[1], wrong, (envelope,)),
+        "order-payload": Decoder(lambda data: order.open_by(_envelope(data), ORDERS_KEYS)[1], wrong, (payload,)),
         "block-index": Decoder(lambda data: _from_json(blocks.from_custom, data), (contract.BadBlocks,), _golden("blocks.json")),
         "release": Decoder(lambda data: _from_json(release.release_of, data), (contract.BadBlocks,), (_release(),)),
     }
