@@ -265,7 +265,7 @@ class Session:
         if self._will:
             client.will_set(self._will.topic, self._will.payload, qos=1, retain=True)
         client.on_connect = lambda c, _u, _f, reason, _p: (answered.set(), self._connected_as(c, reason))
-        client.on_disconnect = lambda *_: self._lost()
+        client.on_disconnect = lambda _c, _u, _f, reason, _p: self._lost(reason)
         client.on_message = self._received
         return client
 
@@ -289,9 +289,10 @@ class Session:
         self._protocol = MQTTProtocolVersion.MQTTv311 if five else MQTTProtocolVersion.MQTTv5
         log.info("%s: trying MQTT %s next (%s)", self._client_id, self.protocol, why)
 
-    def _lost(self) -> None:
+    def _lost(self, reason: object = "it broke off") -> None:
         if self._connected.is_set():
             self._connected.clear()
+            log.info("%s disconnected: %s", self._client_id, reason)
             self._on_disconnected()
 
     def _received(self, client: paho.Client, _userdata: object, message: paho.MQTTMessage) -> None:

@@ -22,6 +22,7 @@ from fleet_server.options import AsJson, Home
 from fleet_server.services import tokens
 from fleet_server.tables import database
 from fleet_server.trust.cli import app as trust_app
+from fleet_server.trust.keys import OnlineKeys
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="The control plane of a fleet of edge devices."
@@ -51,15 +52,17 @@ def init(
     those who hold the offline keys (docs/keys.md), unless --keys asks for all of it at once."""
     chosen = settings.check(settings.Settings(fleet=fleet, host=host, database_url=database_url))
     token = founding.found(home.resolve(), keys.resolve() if keys else None, chosen, _now)
-    online = home.resolve() / "keys" / online_keys.FILE
+    server_keys = OnlineKeys(home.resolve() / "keys")
+    online, keyids = server_keys.online_json, server_keys.announced()
     if as_json:
         made = {"home": str(home.resolve()), "keys": str(keys.resolve()) if keys else None, "online": str(online)}
-        typer.echo(json.dumps({**made, "fleet": fleet, "admin_token": token}))
+        typer.echo(json.dumps({**made, "fleet": fleet, "admin_token": token, "keyids": keyids}))
         return
     typer.echo(f"Admin token (shown only now): {token}")
     if keys:
         typer.echo(f"Fleet {fleet!r} is ready in {home}; its offline keys are in {keys}, unencrypted: move them to a safe place.")
     else:
+        typer.echo(f"Keys of this server: {', '.join(f'{role} {keyid[:12]}' for role, keyid in keyids.items())}")
         typer.echo(f"Take {online} to where the offline keys are kept, and there:")
         typer.echo(f"  model-tools keys ceremony --online {online_keys.FILE} --keys KEYS --out genesis")
         typer.echo(f"Bring the folder genesis back: fleet-server trust install --home {home} genesis")
@@ -88,7 +91,7 @@ def up(
 
     level = logging.DEBUG if verbose else logging.INFO
     logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for chatty in ("alembic", "uvicorn"):
+    for chatty in ("alembic", "uvicorn", "tuf"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     options = {
         "broker": broker,

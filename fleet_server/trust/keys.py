@@ -51,6 +51,10 @@ class OnlineKeys:
         """TUF key ids of the key in use and of the next. Raises BadRequest."""
         return frozenset(_keyid(load(path)) for path in (self._path(role), self._next(role)) if path.exists())
 
+    def announced(self) -> dict[str, str]:
+        """By role, the TUF key id that online.json shows. Raises BadRequest."""
+        return {role: _keyid(load(path)) for role, path in self._newest().items()}
+
     def key(self, role: str, trusted: Collection[str]) -> Ed25519PrivateKey:
         """The one that is among the TUF key ids `trusted`. Raises BadRequest when none is, or a key file cannot be used."""
         for path in (self._next(role), self._path(role)):
@@ -69,9 +73,11 @@ class OnlineKeys:
         return True
 
     def _tell(self, fleet: str) -> None:
-        newest = {role: self._next(role) if self._next(role).exists() else self._path(role) for role in ROLES}
-        public = {role: load(path).public_key().public_bytes_raw().hex() for role, path in newest.items()}
+        public = {role: load(path).public_key().public_bytes_raw().hex() for role, path in self._newest().items()}
         write_atomic(self.online_json, online_keys.encode(online_keys.OnlineKeys(fleet=fleet, **public)))
+
+    def _newest(self) -> dict[str, Path]:
+        return {role: self._next(role) if self._next(role).exists() else self._path(role) for role in ROLES}
 
     def _make(self, path: Path) -> None:
         pem = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())

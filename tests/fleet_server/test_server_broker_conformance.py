@@ -133,6 +133,22 @@ def test_second_connection_of_one_identity_takes_the_first_over(place: Place) ->
         assert first.gone.wait(PATIENCE_S)
 
 
+def test_who_was_taken_over_says_that_the_connection_ended(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    """What a person sees first of a key in two hands; not every broker says why."""
+    caplog.set_level("INFO", "fleet_contract.mqtt")
+    gone, tls, down = threading.Event(), place.device("twin"), topics.all_down("twin")
+    first, second = (
+        Session(place.url, "twin", tls, subscriptions=[down], on_message=lambda *_: None, on_disconnected=gone.set) for _ in range(2)
+    )
+    first.start()
+    assert first.wait_connected(PATIENCE_S)
+    second.start()
+    assert gone.wait(PATIENCE_S)
+    first.close()
+    second.close()
+    assert any(message.startswith("twin disconnected: ") for message in caplog.messages)
+
+
 def refuses(place: Place, certificate: tuple[Path, Path] | None) -> bool:
     """TLS 1.3 tells the client only when it reads: a refused one cannot get a CONNACK."""
     context = ssl.create_default_context(cafile=place.ca.folder / "ca.pem")

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from fleet_contract import online_keys
 from fleet_server import cli
+from model_tools.keys import metadata
 
 PATIENCE_S = 60.0
 
@@ -41,6 +43,15 @@ def test_init_makes_a_home_with_no_offline_key_in_it(founded: Founded) -> None:
     }
     assert {path.name for path in (founded.home / "keys").iterdir()} == {"snapshot.pem", "timestamp.pem", "orders.pem", "online.json"}
     assert founded.token.encode() not in (founded.home / "fleet.db").read_bytes()
+
+
+def test_init_for_a_ceremony_elsewhere_shows_the_key_ids_to_compare(tmp_path: Path) -> None:
+    done = run("init", "--home", tmp_path / "home", "--json")
+    keyids = json.loads(done.stdout.splitlines()[-1])["keyids"]
+    online = online_keys.decode((tmp_path / "home" / "keys" / "online.json").read_bytes())
+    assert keyids == {role: key.keyid for role, key in metadata.online(online).items()}
+    done = run("init", "--home", tmp_path / "another")
+    assert [done.stdout.count(f"{role} ") > 0 for role in keyids] == [True] * 3
 
 
 @pytest.mark.parametrize(
