@@ -89,22 +89,22 @@ def sign(
       model-tools sign digits.bundle --releases releases.json --current current --draft next.json --key releases-2.pem --out next.json
     """
     from model_tools.keys import anchor
-    from model_tools.sign.releases import add_signature, load_key, sign_releases
+    from model_tools.sign.releases import add_signature, load_key, missing_signatures, sign_releases
 
     data, expires = bundle.read_bytes(), datetime.now(UTC) + timedelta(days=days)
     signer, trusted = load_key(key, passphrase_from(False, passphrase_file)), anchor.trusted(current, key.parent) if current else None
+    deltas = [] if draft else _deltas([old.read_bytes() for old in delta_from or ()], data)
     if draft:
-        write_whole(out, add_signature(releases.read_bytes(), draft.read_bytes(), data, signer, trusted))
-        answer({"file": str(out), "sha256": Bundle(bundle).sha256}, as_json)
-        return
-    deltas = _deltas([old.read_bytes() for old in delta_from or ()], data)
-    signed = sign_releases(releases.read_bytes(), data, signer, expires, deltas, trusted)
+        signed = add_signature(releases.read_bytes(), draft.read_bytes(), data, signer, trusted)
+    else:
+        signed = sign_releases(releases.read_bytes(), data, signer, expires, deltas, trusted)
     files = [out.with_name(f"{bundle.stem}.{number}.delta") for number in range(len(deltas))]
     for file, wire in zip(files, deltas, strict=True):
         write_whole(file, wire)
     write_whole(out, signed)
     told = {"file": str(out), "bytes": len(signed), "sha256": Bundle(bundle).sha256, "deltas": [str(file) for file in files]}
-    answer(told, as_json)
+    missing = {"missing_signatures": missing_signatures(signed, trusted.targets.to_bytes())} if trusted else {}
+    answer({**told, **missing}, as_json)
 
 
 @app.command()
@@ -135,7 +135,7 @@ def publish(
         --token-file token --key keys/releases.pem --rollout
     """
     from model_tools.publish import ReleaseServer, read_token
-    from model_tools.sign.releases import load_key
+    from model_tools.sign.releases import is_released, load_key
 
     if (key is None) == (signed_file is None):
         raise BadInput("give either --key, or --signed with what has been signed", field="key")
@@ -145,6 +145,8 @@ def publish(
         if signer:
             old = None if no_delta else [path.read_bytes() for path in delta_from or ()]
             release = _signed_now(fleet, data, signer, old, datetime.now(UTC) + timedelta(days=days))
+        elif is_released(fleet.releases(), data, None):
+            release = None
         else:
             release = _Signed(signed_file.read_bytes(), [path.read_bytes() for path in delta_files or ()])
         if release:
@@ -179,7 +181,7 @@ def _upload(fleet: "ReleaseServer", name: str, data: bytes, release: _Signed) ->
     missing = missing_signatures(release.releases, fleet.targets())
     if missing:
         raise BadInput(
-            f"{missing} more signatures are needed: `model-tools sign` by one holder, `sign --draft` by the others, then `publish --signed`",
+            f"signatures that are still missing: {missing}. `model-tools sign` by one holder, `sign --draft` by the others, then `publish --signed`",
             field="signed",
             limit=missing,
             code="unsigned",

@@ -230,6 +230,17 @@ class TestPublish:
         assert run(*publishing(desk, server, "--rollout")) == 0
         assert [seen[:2] for seen in server.seen] == [("GET", "/v1/tuf/releases.json"), ("POST", "/v1/rollouts")]
 
+    def test_what_was_signed_elsewhere_is_sent_once_too(self, desk, server, capsys):
+        signed = sign_releases(server.releases, tiny_bundle(), CryptoSigner(KEY), datetime(2031, 1, 1, tzinfo=UTC))
+        (desk / "next.json").write_bytes(signed)
+        arguments = [*publishing(desk, server, "--rollout")[:-3], "--signed", desk / "next.json", "--rollout"]
+        assert run(*arguments) == 0
+        assert ("POST", "/v1/bundles") in [seen[:2] for seen in server.seen]
+        server.seen.clear()
+        server.releases = signed
+        assert run(*arguments) == 0
+        assert [seen[:2] for seen in server.seen] == [("GET", "/v1/tuf/releases.json"), ("POST", "/v1/rollouts")]
+
     def test_another_bundle_of_a_released_version_is_refused(self, desk, server, capsys):
         other = tiny_bundle(note="other")
         server.releases = sign_releases(server.releases, other, CryptoSigner(KEY), datetime(2031, 1, 1, tzinfo=UTC))

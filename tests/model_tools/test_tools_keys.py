@@ -432,10 +432,11 @@ class TestReleasesOfSeveral:
             main([str(argument) for argument in arguments])
         return ended.value.code
 
-    def test_one_holder_after_the_other_signs(self, shared: Desk) -> None:
+    def test_one_holder_after_the_other_signs(self, shared: Desk, capsys) -> None:
         targets = (shared / "now" / "1.targets.json").read_bytes()
         assert self.sign(shared, "releases-3") == 0
         assert missing_signatures((shared / "out.json").read_bytes(), targets) == 1
+        assert "missing_signatures: 1" in capsys.readouterr().out
         assert self.sign(shared, "releases-1", "--draft", shared / "out.json") == 0
         assert missing_signatures((shared / "out.json").read_bytes(), targets) == 0
 
