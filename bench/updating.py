@@ -48,7 +48,7 @@ BUNDLES = 4
 _MODEL_CHARS = 160_000
 _BLOCK_S = 0.004
 """What a block takes on its way, so that there is a download to be killed in."""
-_READ_S = 0.04
+_READ_S = 0.08
 """What a small board's flash takes to give a bundle back, so that there is a check of it to be killed in."""
 _LOOK_S = 0.005
 _ROWS = 3

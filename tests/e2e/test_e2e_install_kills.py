@@ -13,7 +13,7 @@ def _held(report: install_kills.Report) -> None:
 
 
 def test_sigkill_at_random_moments() -> None:
-    _held(install_kills.run(runs=4, seed=3, workers=2, syscalls=False, every=1))
+    _held(install_kills.run(runs=3, seed=3, workers=2, syscalls=False, every=1))
 
 
 def test_sigkill_at_system_calls() -> None:
