@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bench import syscalls, updating
-from bench.measure import Aim, Report, skip
+from bench.measure import Aim, Report, at_least, skip
 from bench.subject import Leg, Subject
 from bench.updating import World
 from edge_agent.update.phases import Phase
@@ -56,11 +56,11 @@ Tell = Callable[[Kill], None]
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--runs", type=int, default=60, metavar="N", help="kills at a random moment (default: 60)")
+    parser.add_argument("--runs", type=at_least(1), default=60, metavar="N", help="kills at a random moment (default: 60)")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the moments (default: 1)")
-    parser.add_argument("--workers", type=int, default=2, metavar="N", help="devices at a time (default: 2)")
+    parser.add_argument("--workers", type=at_least(1), default=2, metavar="N", help="devices at a time (default: 2)")
     parser.add_argument("--syscalls", action="store_true", help="kill at every state-changing system call instead (needs strace)")
-    parser.add_argument("--every", type=int, default=1, metavar="N", help="with --syscalls: at each n-th of them only (default: 1)")
+    parser.add_argument("--every", type=at_least(1), default=1, metavar="N", help="with --syscalls: at each n-th of them only (default: 1)")
 
 
 def run(runs: int, seed: int, workers: int, syscalls: bool, every: int) -> Report:

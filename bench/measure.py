@@ -1,5 +1,6 @@
 """Timing that a shared machine cannot bend much: the contenders take turns, and a median stands for each."""
 
+import argparse
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -47,6 +48,19 @@ class Report:
     def as_json(self) -> dict:
         told = {} if self.skipped is None else {"skipped": self.skipped}
         return {"bench": self.bench, "holds": self.holds, **told, "aims": [{**asdict(aim), "holds": aim.holds} for aim in self.aims]}
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """Type of an option: a whole number, with a clear error for a smaller one."""
+
+    def parse(text: str) -> int:
+        value = int(text)
+        if value < least:
+            raise argparse.ArgumentTypeError(f"{text} must be {least} or more")
+        return value
+
+    parse.__name__ = "whole number"  # argparse names it where the text is none
+    return parse
 
 
 def skip(bench: str, reason: str) -> Report:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.disk import Disks, NotHere, disks, enter_private_namespace
-from bench.measure import Aim, Report, skip
+from bench.measure import Aim, Report, at_least, skip
 from bench.updating import Device, Sight, World, fork, place_order
 from edge_agent.clock import SystemClock
 from edge_agent.errors import AgentError
@@ -47,9 +47,12 @@ _MEANING = {
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--runs", type=int, default=50)
-    parser.add_argument("--control-runs", type=int, default=10, help="runs without fsync, which must show damage")
-    parser.add_argument("--seed", type=int, default=1)
+    parser.epilog = "example: sudo python -m bench power-cuts --runs 5 --control-runs 2"
+    parser.add_argument("--runs", type=at_least(1), default=50, metavar="N", help="cuts, as root (default: 50)")
+    parser.add_argument(
+        "--control-runs", type=at_least(0), default=10, metavar="N", help="cuts without fsync, which must show damage (default: 10)"
+    )
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the moments (default: 1)")
 
 
 def run(runs: int, control_runs: int, seed: int) -> Report:

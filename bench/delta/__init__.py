@@ -46,7 +46,13 @@ class Sizes:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "example: python -m bench delta --releases ../shared/data/model_versions"
-    parser.add_argument("--releases", type=Path, default=_RELEASES, help="folder of NAME__VERSION.SUFFIX models (default: %(default)s)")
+    parser.add_argument("--releases", type=_folder, default=_RELEASES, help="folder of NAME__VERSION.SUFFIX models (default: %(default)s)")
+
+
+def _folder(text: str) -> Path:
+    if not Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"there is no folder {text}")
+    return Path(text)
 
 
 def run(releases: Path = _RELEASES) -> Report:
