@@ -46,9 +46,10 @@ MAX_BLOCKS_PER_REQUEST = 32
 MAX_PACKET_BYTES = 60 * KIB
 """Of blocks in one packet, before compression: it fits in a message even when nothing can be compressed."""
 MAX_BLOCKS_PER_PACKET = MAX_PACKET_BYTES // MIN_BLOCK_BYTES
-CREDIT_PACKETS = 16
-"""A device in a shared pass says how far it is after so many packets (about 1 MiB)."""
+CREDIT_PACKETS = 6
+"""A device in a shared pass says how far it is after so many packets (at most 360 KiB)."""
 MAX_AHEAD_PACKETS = 2 * CREDIT_PACKETS
+"""What is on its way to a device in a pass; acknowledgements of records come behind it."""
 MAX_URL_CHARS = 2_000
 MAX_DELTA_BYTES = 512 * MIB
 MAX_DELTAS_PER_RELEASE = 8

@@ -137,7 +137,8 @@ class Want(Struct, tag="want"):
 
 class Progress(Struct, tag="progress"):
     """Credit for a shared pass: this device has taken the packets up to number `sequence` of the pass `request`.
-    Sent once for each full CREDIT_PACKETS; the server runs at most MAX_AHEAD_PACKETS before the slowest that keeps up."""
+    Sent once for each full CREDIT_PACKETS, later while records of this device wait too long; the server runs at most MAX_AHEAD_PACKETS
+    before the slowest that keeps up."""
 
     request: str
     sequence: Count

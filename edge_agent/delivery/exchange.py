@@ -12,7 +12,7 @@ from fleet_contract import limits
 from fleet_contract.blocks import to_bitmap
 from fleet_contract.messages import FromDevice, Packet, Refusal, Url, Want
 
-_MAILBOX_MESSAGES = 2 * limits.MAX_AHEAD_PACKETS
+_MAILBOX_MESSAGES = 2 * max(limits.MAX_AHEAD_PACKETS, limits.MAX_BLOCKS_PER_REQUEST)
 
 Answer = Packet | Url | Refusal
 

@@ -13,7 +13,7 @@ _LONGEST_BUSY_S = 5.0
 
 
 class Pacer:
-    """`busy` is whether records wait longer than they should; `rested_s` what was spent waiting on purpose."""
+    """`rested_s` is what was spent waiting on purpose."""
 
     def __init__(
         self, manners: Manners, clock: Clock, *, wanted: Callable[[], bool], busy: Callable[[], bool], closing: threading.Event
@@ -34,6 +34,11 @@ class Pacer:
         opens_in_s = window.opens_in(self._clock.now()).total_seconds() if window else 0.0
         if opens_in_s:
             raise Retry(f"downloads may begin in {opens_in_s / 60:.0f} minutes", code="window")
+
+    @property
+    def busy(self) -> bool:
+        """Whether records wait longer than they should."""
+        return self._busy()
 
     def before_request(self) -> None:
         """Let records go first, for a bounded time. Raises Retry as `check` does."""

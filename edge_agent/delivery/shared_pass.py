@@ -13,7 +13,10 @@ _LEFT = "pass-left"
 
 
 class SharedPass:
-    """A transport that may leave blocks over: for those there is one to one."""
+    """A transport that may leave blocks over: for those there is one to one.
+
+    While records wait too long it does not ask for more: the server, which knows no better than that this device is slow, soon lets it go on alone.
+    """
 
     way: Literal["mqtt"] = "mqtt"
 
@@ -36,26 +39,24 @@ class SharedPass:
                 yield from ((number, data) for number, data in found if number in errand.need)
                 if found and isinstance(letter, Packet):
                     heard_s = self._exchange.monotonic_s()
-                    self._give(credit.after(letter))
+                    credit.take(letter)
+                if credit.due is not None and not errand.pacer.busy:
+                    self._exchange.send(credit.due)
+                    credit.due = None
                 yield None
-
-    def _give(self, progress: Progress | None) -> None:
-        if progress is not None:
-            self._exchange.send(progress)
 
 
 class _Credit:
-    """Of one pass at a time; another begins anew."""
+    """Of one pass at a time; another begins anew. `due` is what the server has to be told, if anything."""
 
     def __init__(self) -> None:
         self._request, self._given = "", 0
+        self.due: Progress | None = None
 
-    def after(self, packet: Packet) -> Progress | None:
-        """What to tell the server once this packet is on the disk."""
+    def take(self, packet: Packet) -> None:
+        """This packet is on the disk."""
         if packet.request != self._request:
             self._request, self._given = packet.request, 0
         full = (packet.sequence + 1) // limits.CREDIT_PACKETS
-        if full <= self._given:
-            return None
-        self._given = full
-        return Progress(packet.request, packet.sequence)
+        if full > self._given:
+            self._given, self.due = full, Progress(packet.request, packet.sequence)

@@ -10,7 +10,7 @@ import msgspec
 
 from edge_agent.errors import Retry
 from edge_agent.ports import Clock, Link, Store
-from fleet_contract.messages import Ack, Batch, Lane, Status
+from fleet_contract.messages import Ack, Lane, Status
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +31,16 @@ class Pace:
     heartbeat_s: float = 5.0
 
 
+@dataclass(frozen=True)
+class _Flight:
+    """A batch that is on its way since `sent_s`."""
+
+    lane: Lane
+    first: int
+    last: int
+    sent_s: float
+
+
 class Uplink:
     """`turn` does all the work and is called in a loop by `run`; the `on_` methods only leave a note, from any thread."""
 
@@ -40,7 +50,7 @@ class Uplink:
         self._reconnected = threading.Event()
         self._wake = threading.Event()
         self._stop = threading.Event()
-        self._flying: list[tuple[Lane, int, int]] = []
+        self._flying: list[_Flight] = []
         self._progress_s = clock.monotonic_s()
         self._told: Status | None = None
         self._told_s = float("-inf")
@@ -72,8 +82,9 @@ class Uplink:
         return True
 
     def is_behind(self) -> bool:
-        """Whether records that were sent have waited long for an acknowledgement; from any thread."""
-        return bool(self._flying) and self._clock.monotonic_s() - self._progress_s > _BEHIND_S
+        """Whether any records that were sent have waited long for an acknowledgement; from any thread."""
+        now_s = self._clock.monotonic_s()
+        return any(now_s - flight.sent_s > _BEHIND_S for flight in self._flying)
 
     def on_connected(self) -> None:
         self._reconnected.set()
@@ -122,7 +133,7 @@ class Uplink:
 
     def _land(self, ack: Ack) -> None:
         before = len(self._flying)
-        self._flying = [flight for flight in self._flying if not (flight[0] == ack.lane and _covers(ack.ranges, *flight[1:]))]
+        self._flying = [flight for flight in self._flying if not (flight.lane == ack.lane and _covers(ack.ranges, flight))]
         if len(self._flying) < before:
             self._progress_s = self._clock.monotonic_s()
 
@@ -140,7 +151,8 @@ class Uplink:
             self._progress_s = self._clock.monotonic_s()
         for batch in self._store.batches(room):
             self._link.send(batch)
-            self._flying.append(_flight(batch))
+            last = batch.first + len(batch.records) - 1
+            self._flying = [*self._flying, _Flight(batch.lane, batch.first, last, self._clock.monotonic_s())]
 
     def _send_status(self) -> None:
         status = self._observe()
@@ -150,13 +162,9 @@ class Uplink:
             self._told, self._told_s = status, now_s
 
 
-def _flight(batch: Batch) -> tuple[Lane, int, int]:
-    return batch.lane, batch.first, batch.first + len(batch.records) - 1
-
-
-def _covers(ranges: list[tuple[int, int]], first: int, last: int) -> bool:
+def _covers(ranges: list[tuple[int, int]], flight: _Flight) -> bool:
     """Whether one acknowledged range holds them all; the server acknowledges whole batches, or what it merged of them."""
-    return any(start <= first and last <= end for start, end in ranges)
+    return any(start <= flight.first and flight.last <= end for start, end in ranges)
 
 
 def _differs(new: Status, old: Status) -> bool:

@@ -25,7 +25,7 @@ MAX_PACKET_BYTES = limits.MAX_MESSAGE_BYTES + limits.KIB
 """A payload, its topic and the packet's header."""
 _MAX_UNDELIVERED = 200
 _MAX_UNACKNOWLEDGED = 2_000
-_MAX_UNACKNOWLEDGED_SHARED = 2 * limits.MAX_AHEAD_PACKETS
+_MAX_UNACKNOWLEDGED_SHARED = 64
 """Packets are large, and a device that is slower than its pass asks for what it missed."""
 _KEEPALIVE_GRACE = 1.5
 """MQTT 3.1.1, 3.1.2.10: a client is gone after one and a half keep-alives of silence."""

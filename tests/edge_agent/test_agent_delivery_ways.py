@@ -200,14 +200,24 @@ class TestSharedPass:
         assert heard[0] == topics.shared(TARGET.fetch_path, BLOCK_BYTES)
         assert dev.link.subscribed == []
 
-    def test_one_request_and_credit_for_each_sixteen_packets(self, dev: Device) -> None:
-        large = FILE * 11
+    def test_one_request_and_credit_for_every_sixth_packet(self, dev: Device) -> None:
+        large = FILE * 3
         target = target_of(large, block_bytes=BLOCK_BYTES)
         dev.service.files[target.fetch_path] = large
         dev.bring(target)
         shared, *rest = dev.service.requests
         assert isinstance(shared, Want) and from_bitmap(shared.need) == list(range(target.index.count))
-        assert rest == [Progress("pass", 15), Progress("pass", 31), Progress("pass", 47), Progress("pass", 63)]
+        assert rest == [Progress("pass", 5), Progress("pass", 11), Progress("pass", 17)]
+
+    def test_nothing_more_comes_while_records_wait(self, dev: Device) -> None:
+        large = FILE * 3
+        target = target_of(large, block_bytes=BLOCK_BYTES)
+        dev.service.files[target.fetch_path] = large
+        behind = iter([True] * 12)
+        dev.busy = lambda: len(dev.service.requests) == 1 and next(behind, False)
+        dev.bring(target)
+        assert dev.part.read_bytes() == large
+        assert dev.service.requests[1:] == [Progress("pass", 11), Progress("pass", 17)]
 
     def test_who_is_too_slow_for_it_goes_on_alone(self, dev: Device) -> None:
         def send_away(message: FromDevice) -> bool:
@@ -225,9 +235,10 @@ class TestSharedPass:
         """The pass was begun by a device that lacks all; this one waits for the last ten."""
         dev.part.write_bytes(FILE[: 90 * BLOCK_BYTES] + bytes(10 * BLOCK_BYTES + 17))
         asks = dev.service.take
-        dev.link.on_send = lambda message: asks(msgspec.structs.replace(message, need=b"\xff" * 13))
+        dev.link.on_send = lambda sent: asks(msgspec.structs.replace(sent, need=b"\xff" * 13) if isinstance(sent, Want) else sent)
         dev.bring(TARGET)
-        assert (dev.part.read_bytes(), len(dev.service.requests)) == (FILE, 1)
+        assert dev.part.read_bytes() == FILE
+        assert [type(message) for message in dev.service.requests] == [Want, Progress]
 
 
 def alone(dev: Device) -> list[Want]:

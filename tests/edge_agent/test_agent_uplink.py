@@ -83,6 +83,20 @@ class TestRecords:
         world.uplink.turn()
         assert [batch.first for batch in world.link.batches()] == [0, 0]
 
+    def test_behind_is_who_waits_long_for_any_of_them(self, world: World) -> None:
+        for seconds in (0, 1, 1):
+            world.clock.elapsed_s += seconds
+            world.outbox.append([result(seconds)])
+            world.uplink.turn()
+        assert not world.uplink.is_behind()
+        world.clock.elapsed_s += 0.5
+        world.uplink.on_ack(ack_of(world.link.batches()[1]))
+        world.uplink.turn()
+        assert world.uplink.is_behind(), "the newer ones that were acknowledged do not hide the oldest"
+        world.uplink.on_ack(ack_of(world.link.batches()[0]))
+        world.uplink.turn()
+        assert not world.uplink.is_behind()
+
     def test_a_new_connection_sends_everything_again(self, world: World) -> None:
         world.outbox.append([result(1)])
         world.uplink.turn()

@@ -97,23 +97,24 @@ def test_each_block_that_anyone_wants_is_sent_once_in_order() -> None:
 )
 def test_a_packet_holds_as_many_blocks_as_may_be(block_bytes: int, a_packet: int) -> None:
     stage = Stage()
-    stage.join("a", on=Grid("targets/model", Path("model"), 20 * block_bytes, block_bytes))
+    count = AHEAD * a_packet - (a_packet > 1)
+    stage.join("a", on=Grid("targets/model", Path("model"), count * block_bytes, block_bytes))
     stage.wait(0.5)
     sizes = [len(group) for group in stage.play()]
     assert max(sizes) == sizes[0] == a_packet
-    assert sum(sizes) == 20
+    assert (len(sizes), sum(sizes)) == (AHEAD, count)
 
 
 def test_a_late_joiner_gets_what_went_by_at_the_end() -> None:
     stage = opened("a")
-    assert blocks(stage.play(20)) == [*range(20)]
+    assert blocks(stage.play()) == [*range(AHEAD)]
     stage.join("b", bits(3, 4, 90))
     stage.report("a", "b")
     rest: list[int] = []
     while group := stage.play(CREDIT):
         rest += blocks(group)
         stage.report("a", "b")
-    assert rest == [*range(20, 100), 3, 4]
+    assert rest == [*range(AHEAD, 100), 3, 4]
 
 
 def test_no_more_than_the_window_is_sent_before_the_slowest() -> None:
