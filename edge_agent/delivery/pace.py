@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass, replace
-from datetime import datetime, time, timedelta
+from datetime import datetime, time
 from typing import Literal
 
 from edge_agent.errors import Fatal
@@ -23,14 +23,10 @@ class DailyWindow:
     begin: time
     end: time
 
-    def opens_in(self, now: datetime) -> timedelta:
-        """Zero while it is open."""
+    def is_open(self, now: datetime) -> bool:
+        """`now` is in UTC."""
         at = now.time()
-        inside = self.begin <= at < self.end if self.begin < self.end else at >= self.begin or at < self.end
-        if inside:
-            return timedelta(0)
-        opening = now.replace(hour=self.begin.hour, minute=self.begin.minute, second=0, microsecond=0)
-        return (opening if opening > now else opening + timedelta(days=1)) - now
+        return self.begin <= at < self.end if self.begin < self.end else at >= self.begin or at < self.end
 
 
 def parse_window(text: str) -> DailyWindow:

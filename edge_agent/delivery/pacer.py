@@ -31,9 +31,8 @@ class Pacer:
         if not self._wanted():
             raise Retry("another order came", code="superseded")
         window = self.manners.window
-        opens_in_s = window.opens_in(self._clock.now()).total_seconds() if window else 0.0
-        if opens_in_s:
-            raise Retry(f"downloads may begin in {opens_in_s / 60:.0f} minutes", code="window")
+        if window and not window.is_open(self._clock.now()):
+            raise Retry(f"downloads may go on at {window.begin:%H:%M} UTC", code="window")  # no countdown: status.json would change with it
 
     @property
     def busy(self) -> bool:
