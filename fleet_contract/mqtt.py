@@ -27,6 +27,8 @@ _KEEPALIVE_S = 20
 _CONNECT_TIMEOUT_S = 10.0
 _MAX_QUEUED_MESSAGES = 1_000
 _RECEIVE_MAXIMUM = 200
+_STEADY_S = 30.0
+"""A connection that ends sooner counts as a failed attempt: two holders of one key would else take over from each other every second for ever."""
 
 Acknowledge = Callable[[], None]
 OnMessage = Callable[[str, bytes, Acknowledge], None]
@@ -235,7 +237,9 @@ class Session:
             log.error("%s stays offline: %s", self._client_id, error)
             return
         client.loop_start()
-        client.ended.wait()
+        if not client.ended.wait(_STEADY_S):
+            self._attempt = 0
+            client.ended.wait()
         client.loop_stop()
         self._lost()  # a callback that raised has ended the network thread without a disconnect
         if not answered.is_set() and not self._closing.is_set():
@@ -276,7 +280,6 @@ class Session:
             else:
                 log.warning("the broker refused %s: %s", self._client_id, reason)
             return
-        self._attempt = 0
         with self._subscribing:
             client.subscribe([(topic, 1) for topic in self._subscriptions])
             self._connected.set()

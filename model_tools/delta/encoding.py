@@ -8,7 +8,7 @@ from model_tools.delta.alignment import Stretch
 
 CODINGS = (Coding(0, 0), Coding(0, 2), Coding(2, 2), Coding(4, 0))
 """For int8 differences; for float32 differences; for float32 values; for text."""
-_SAMPLE_BYTES = 1 * limits.MIB
+SAMPLE_BYTES = 1 * limits.MIB
 _LANES = 4
 
 
@@ -27,9 +27,17 @@ def stream(operations: list[bytes]) -> bytes:
     data = b"".join(operations)
     if not data:
         return b""
-    tried = {coding: compress(data[:_SAMPLE_BYTES], coding) for coding in CODINGS}
+    tried = {coding: compress(data[:SAMPLE_BYTES], coding) for coding in CODINGS}
     best = min(tried, key=lambda coding: len(tried[coding]))
-    return tried[best] if len(data) <= _SAMPLE_BYTES else compress(data, best)
+    return tried[best] if len(data) <= SAMPLE_BYTES else compress(data, best)
+
+
+def promised_bytes(operations: list[bytes]) -> int:
+    """About what `stream` would make of them, told by a MiB from their middle: a minute less for every hundred MiB that nothing can be saved on."""
+    data = b"".join(operations)
+    middle = max(0, (len(data) - SAMPLE_BYTES) // 2)
+    sample = data[middle : middle + SAMPLE_BYTES]
+    return len(data) * min(len(compress(sample, coding)) for coding in CODINGS) // max(1, len(sample))
 
 
 def _operation(base: bytes, data: bytes, like: int | None) -> bytes:

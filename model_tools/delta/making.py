@@ -11,12 +11,14 @@ from fleet_contract import archive, blocks, delta, limits, packets
 from fleet_contract.bundle import MANIFEST, Bundle, Manifest
 from fleet_contract.delta import Header
 from model_tools.delta.alignment import Stretch, alignments
-from model_tools.delta.encoding import operations, stream
+from model_tools.delta.encoding import SAMPLE_BYTES, operations, promised_bytes, stream
 from model_tools.errors import Failed
 
 WORTHWHILE_SHARE = 0.8
 """A delta is stored, signed and listed for ever: it must save a fifth of what a device would fetch without it."""
 
+_LARGE_BYTES = 16 * SAMPLE_BYTES
+"""Of an entry that is looked at before it is worked on for minutes."""
 _GOOD_SHARE = 0.5
 """Of a file: a delta so small is not tried to be bettered by the next, slower way to align."""
 
@@ -57,6 +59,8 @@ class _Made:
 
 def make(base: bytes, target: bytes, progress: Progress) -> bytes | None:
     """The delta from one bundle to another, or None where it would not save enough. Raises BadBundle."""
+    if _promised_bytes(base, target) > WORTHWHILE_SHARE * fetched_bytes(base, target):
+        return None
     found = difference(base, target, progress)
     return found.delta if found.worthwhile else None
 
@@ -115,6 +119,18 @@ def _streams(base: bytes, target: bytes, old: Manifest, new: Manifest) -> Iterat
         at, left = start + length, left - made.operations
     data = stream(operations(base, target[at:], [Stretch(len(target) - at, None)]))
     yield Part("directory", len(target) - at, len(data), "new"), data
+
+
+def _promised_bytes(base: bytes, target: bytes) -> int:
+    """Of the large entries alone, by the first way to align them: enough to tell a retraining that left no weight alone."""
+    old, new = Bundle(base), Bundle(target)
+    promised, held = 0, archive.spans(base, MANIFEST)
+    for entry, (start, length) in archive.spans(target, MANIFEST).items():
+        at, size = held.get(_counterpart(entry, old.manifest, new.manifest), (0, 0))
+        like, data = base[at : at + size], target[start : start + length]
+        found = next(alignments(like, data), None) if length > _LARGE_BYTES and like != data else None
+        promised += promised_bytes(operations(like, data, found.stretches)) if found else 0
+    return promised
 
 
 def _counterpart(entry: str, old: Manifest, new: Manifest) -> str:

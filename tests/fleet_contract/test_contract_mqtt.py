@@ -1,9 +1,12 @@
 """The MQTT session's inputs: a URL, three files, and an attempt that fails. What it does with a broker is in the brokers' conformance tests."""
 
 import logging
+import queue
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -120,5 +123,31 @@ def test_an_attempt_that_breaks_does_not_end_the_session(tls: Tls, monkeypatch: 
     try:
         assert attempts.acquire(timeout=10)
         assert attempts.acquire(timeout=10)
+    finally:
+        made.close()
+
+
+def test_connections_that_end_at_once_wait_longer_each_time(tls: Tls, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As those of two holders of one key do, who take over from each other."""
+    attempts: queue.Queue[int] = queue.Queue()
+    connected = threading.Event()
+
+    class Told(Backoff):
+        def wait_s(self, attempt: int, uniform: Callable[[], float]) -> float:
+            attempts.put(attempt)
+            return 0.0
+
+    def welcome_and_end(client: mqtt._Client) -> None:
+        client.on_connect(client, None, None, SimpleNamespace(is_failure=False), None)
+        client.ended.set()
+
+    monkeypatch.setattr(mqtt._Client, "connect", lambda *_, **__: None)
+    monkeypatch.setattr(mqtt._Client, "loop_start", welcome_and_end)
+    url, on_message = "mqtts://localhost:1", lambda *_: None
+    made = Session(url, "cam-1", tls, subscriptions=["a"], on_message=on_message, on_connected=connected.set, backoff=Told())
+    made.start()
+    try:
+        assert [attempts.get(timeout=10) for _ in range(4)] == [1, 2, 3, 4]
+        assert connected.is_set()
     finally:
         made.close()

@@ -94,6 +94,13 @@ def test_where_a_delta_saves_too_little_there_is_none(target) -> None:
     assert make(BASE, target(), quiet) is None
 
 
+def test_a_large_model_whose_every_weight_changed_is_given_up_before_the_work_begins() -> None:
+    told: list[float] = []
+    one, two = ({"stem": RANDOM.integers(-90, 90, 17 << 20).astype(np.int8)} for _ in range(2))
+    assert make(packed(one), packed(two, "2"), lambda share, _: told.append(share)) is None
+    assert told == []
+
+
 def test_the_same_bundles_give_the_same_delta() -> None:
     newer = packed(nudged("head"), "2")
     assert make(BASE, newer, quiet) == make(BASE, newer, quiet)
