@@ -27,8 +27,7 @@ _KEEPALIVE_S = 20
 _CONNECT_TIMEOUT_S = 10.0
 _MAX_QUEUED_MESSAGES = 1_000
 _RECEIVE_MAXIMUM = 200
-_STEADY_S = 30.0
-"""A connection that ends sooner counts as a failed attempt: two holders of one key would else take over from each other every second for ever."""
+_STEADY_S = 30.0  # what ends sooner is a failed attempt: else two holders of one key take over from each other for ever
 
 Acknowledge = Callable[[], None]
 OnMessage = Callable[[str, bytes, Acknowledge], None]
@@ -67,9 +66,7 @@ class Tls:
         try:
             context.load_cert_chain(self.certificate, self.key)
         except OSError as error:
-            raise BadIdentity(
-                f"cannot use the certificate {self.certificate} with the key {self.key}: {error}", field="certificate"
-            ) from error
+            raise BadIdentity(f"cannot use {self.certificate} with the key {self.key}: {error}", field="certificate") from error
         return context
 
 
