@@ -59,15 +59,19 @@ class _Made:
 
 def make(base: bytes, target: bytes, progress: Progress) -> bytes | None:
     """The delta from one bundle to another, or None where it would not save enough. Raises BadBundle."""
-    if _promised_bytes(base, target) > WORTHWHILE_SHARE * fetched_bytes(base, target):
+    old, new, fetched = Bundle(base), Bundle(target), fetched_bytes(base, target)
+    if _promised_bytes(base, target, old.manifest, new.manifest) > WORTHWHILE_SHARE * fetched:
         return None
-    found = difference(base, target, progress)
+    found = _difference(base, target, old, new, fetched, progress)
     return found.delta if found.worthwhile else None
 
 
 def difference(base: bytes, target: bytes, progress: Progress) -> Difference:
     """Same bundles, same bytes, on the same machine and versions. Raises BadBundle."""
-    old, new = Bundle(base), Bundle(target)
+    return _difference(base, target, Bundle(base), Bundle(target), fetched_bytes(base, target), progress)
+
+
+def _difference(base: bytes, target: bytes, old: Bundle, new: Bundle, fetched: int, progress: Progress) -> Difference:
     wire, parts, done = bytearray(bytes(Header(old.sha256, new.sha256, len(target)))), [], 0
     for part, data in _streams(base, target, old.manifest, new.manifest):
         wire += data
@@ -76,7 +80,7 @@ def difference(base: bytes, target: bytes, progress: Progress) -> Difference:
         progress(done / len(target), f"{part.entry}: {len(data):,} bytes for {part.length:,}")
     if apply(base, bytes(wire)) != target:
         raise Failed("the delta does not make the bundle: this is a mistake of this program", field="delta", code="internal")
-    return Difference(bytes(wire), parts, fetched_bytes(base, target))
+    return Difference(bytes(wire), parts, fetched)
 
 
 def between_files(base: bytes, target: bytes) -> bytes:
@@ -121,12 +125,11 @@ def _streams(base: bytes, target: bytes, old: Manifest, new: Manifest) -> Iterat
     yield Part("directory", len(target) - at, len(data), "new"), data
 
 
-def _promised_bytes(base: bytes, target: bytes) -> int:
+def _promised_bytes(base: bytes, target: bytes, old: Manifest, new: Manifest) -> int:
     """Of the large entries alone, by the first way to align them: enough to tell a retraining that left no weight alone."""
-    old, new = Bundle(base), Bundle(target)
     promised, held = 0, archive.spans(base, MANIFEST)
     for entry, (start, length) in archive.spans(target, MANIFEST).items():
-        at, size = held.get(_counterpart(entry, old.manifest, new.manifest), (0, 0))
+        at, size = held.get(_counterpart(entry, old, new), (0, 0))
         like, data = base[at : at + size], target[start : start + length]
         found = next(alignments(like, data), None) if length > _LARGE_BYTES and like != data else None
         promised += promised_bytes(operations(like, data, found.stretches)) if found else 0

@@ -1,6 +1,5 @@
 """The agent's own delivery against a whole server: many at once in a shared pass, and by HTTPS ranges."""
 
-import hashlib
 import os
 import secrets
 import threading
@@ -20,25 +19,23 @@ from edge_agent.delivery.one_to_one import OneToOne
 from edge_agent.delivery.pace import Manners
 from edge_agent.delivery.shared_pass import SharedPass
 from edge_agent.link.mqtt import Handlers, MqttLink
-from edge_agent.ports import Fetched, Target, Wish
-from fleet_contract import blocks, limits
+from edge_agent.ports import Fetched, Wish
+from fleet_contract import limits
 from fleet_server.mqtt import mosquitto
 from fleet_server.trust.device_ca import DeviceCa
 from tests.fakes.device_keys import identity
-from tests.fakes.server_process import PATIENCE_S, Running, serving
+from tests.fakes.served_file import serving_file, target_of
+from tests.fakes.server_process import PATIENCE_S, Running
 
 pytestmark = [pytest.mark.e2e, pytest.mark.skipif(mosquitto.find(os.environ["PATH"]) is None, reason="mosquitto is not installed")]
 
 CONTENT = os.urandom(5 * limits.MIB)
-TARGET = Target("bundles/toy-1.bundle", hashlib.sha256(CONTENT).hexdigest(), len(CONTENT), blocks.index_of(CONTENT))
+TARGET = target_of(CONTENT)
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    with serving(tmp_path_factory.mktemp("fleet"), "mosquitto") as running:
-        file = running.home / "tuf" / TARGET.fetch_path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(CONTENT)
+    with serving_file(tmp_path_factory.mktemp("fleet"), TARGET, CONTENT) as running:
         yield running
 
 

@@ -1,6 +1,5 @@
 """Over a slow link, records are acknowledged while a bundle comes: the agent's own uplink and delivery against a whole server."""
 
-import hashlib
 import os
 import secrets
 import threading
@@ -22,26 +21,24 @@ from edge_agent.delivery.shared_pass import SharedPass
 from edge_agent.link.mqtt import Handlers, MqttLink
 from edge_agent.link.outbox import Outbox
 from edge_agent.link.uplink import Uplink
-from edge_agent.ports import Target, Wish
-from fleet_contract import blocks, limits
+from edge_agent.ports import Wish
+from fleet_contract import limits
 from fleet_contract.messages import Event, Lane, Status
 from fleet_server.mqtt import mosquitto
-from tests.fakes.server_process import DEVICE, PATIENCE_S, Running, enrol, serving
+from tests.fakes.served_file import serving_file, target_of
+from tests.fakes.server_process import DEVICE, PATIENCE_S, Running, enrol
 from tests.fakes.slow_link import slow_link
 
 pytestmark = [pytest.mark.e2e, pytest.mark.skipif(mosquitto.find(os.environ["PATH"]) is None, reason="mosquitto is not installed")]
 
 CONTENT = os.urandom(3 * limits.MIB)
-TARGET = Target("bundles/toy-1.bundle", hashlib.sha256(CONTENT).hexdigest(), len(CONTENT), blocks.index_of(CONTENT))
+TARGET = target_of(CONTENT)
 LINK_BYTES_PER_S = 400_000
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    with serving(tmp_path_factory.mktemp("fleet"), "mosquitto") as running:
-        file = running.home / "tuf" / TARGET.fetch_path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(CONTENT)
+    with serving_file(tmp_path_factory.mktemp("fleet"), TARGET, CONTENT) as running:
         yield running
 
 
