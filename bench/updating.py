@@ -38,7 +38,8 @@ from edge_agent.update.requests import Requests
 from edge_agent.update.slots import Slots
 from edge_agent.update.state import Installed, State
 from fleet_contract.backoff import Backoff
-from fleet_contract.bundle import Bundle, Limits
+from fleet_contract.bundle import Bundle
+from fleet_contract.manifest import Limits
 from tests.fakes import agent_run_models as models
 from tests.fakes import bad_models
 from tests.fakes.agent_device import downloads

@@ -13,7 +13,7 @@ from edge_agent.monitor import tally
 from edge_agent.monitor.recorder import Recorder
 from edge_agent.monitor.sampling import Sampler, records_of
 from edge_agent.ports import Clock, Host, Input, Source, Store
-from fleet_contract.bundle import ImageInput, VectorInput
+from fleet_contract.inputs import ImageInput, VectorInput
 from fleet_contract.messages import Event, Record, SketchWindow
 from fleet_contract.order import SamplingCampaign
 
@@ -121,7 +121,7 @@ class Pipeline:
     def _consume(self, inputs: Sequence[Input], spec: ImageInput | VectorInput) -> None:
         batch, passed, reasons = _validate(inputs, spec)
         records: list[Record] = []
-        for answered in self._answerer.answer(batch) if passed else []:
+        for answered in self._answerer.answer(spec.tensor, batch) if passed else []:
             rows = passed[answered.start : answered.stop]
             if answered.inference is None:
                 reasons += [answered.reason or "unanswered"] * len(rows)

@@ -9,9 +9,14 @@ from typing import Literal, Protocol
 import numpy as np
 
 from fleet_contract.blocks import BlockIndex
-from fleet_contract.bundle import Bundle, ImageInput, Manifest, VectorInput
-from fleet_contract.messages import Batch, FromDevice, Lane, LaneLedger, Record
+from fleet_contract.bundle import Bundle
+from fleet_contract.inputs import InputSpec
+from fleet_contract.manifest import Manifest
+from fleet_contract.messages import Batch, FromDevice, Lane, LaneLedger, Record, Result
 from fleet_contract.sketch import Reference
+
+Tensors = Mapping[str, np.ndarray]
+"""By the manifest's names, rows first, in the manifest's types."""
 
 
 class Clock(Protocol):
@@ -25,7 +30,7 @@ class Clock(Protocol):
 @dataclass(frozen=True)
 class Input:
     """One acquired input. `cursor` is where the source goes on after this one (None: the source cannot resume).
-    `data` is as acquired (encoded image bytes, JSON list of numbers); `values` the graph input without the batch axis (float32),
+    `data` is as acquired (encoded image bytes, JSON list of numbers); `values` the graph input without the batch axis,
     or None with `refusal` saying why it could not be read (a stable word: corrupt-image, bad-row ...)."""
 
     id: str
@@ -38,7 +43,7 @@ class Input:
 
 
 class Source(Protocol):
-    def read(self, spec: ImageInput | VectorInput, after: str | None) -> Iterator[Input | None]:
+    def read(self, spec: InputSpec, after: str | None) -> Iterator[Input | None]:
         """Inputs after the cursor, in order, shaped for `spec`; None when there is none just now (the caller waits). Ends when the source is exhausted.
         Raises Fatal for a source that can never fit (a CSV without the wanted columns)."""
 
@@ -142,17 +147,33 @@ class FileFetcher(Protocol):
 
 
 @dataclass(frozen=True)
+class Measurement:
+    """What one variant showed on one backend of this board. `verdict` is "right", or the code of why not, told in `message`; figures that were not
+    reached are 0. Latencies are of one input, seen by the supervisor; `memory_bytes` is the worker's proportional share (PSS) after them."""
+
+    variant: str
+    backend: str
+    verdict: str
+    message: str = ""
+    latency_p50_us: float = 0.0
+    latency_p99_us: float = 0.0
+    memory_bytes: int = 0
+    load_ms: float = 0.0
+    max_difference: float = 0.0
+
+    @property
+    def is_right(self) -> bool:
+        return self.verdict == "right"
+
+
+@dataclass(frozen=True)
 class Proof:
-    """A bundle gave its known answers in a sandboxed child on this board. Times are of one input.
+    """A bundle gave its known answers in a sandboxed child on this board: by `chosen`, the fastest right one of all that were measured.
     `walls` are what the kernel granted the sandbox: network, writing, files, calls."""
 
     sha256: str
-    variant: str
-    backend: str
-    latency_p50_us: float
-    latency_max_us: float
-    load_ms: float
-    max_difference: float
+    chosen: Measurement
+    measurements: tuple[Measurement, ...]
     walls: tuple[str, ...] = ()
 
 
@@ -167,11 +188,11 @@ class ActiveModel:
 
 @dataclass(frozen=True)
 class Inference:
-    """`outputs` float32 (rows, classes), finite logits, by the bundle `sha256`."""
+    """`outputs` are those of the manifest's signature, finite where it says so, by the bundle `sha256`."""
 
     sha256: str
     manifest: Manifest
-    outputs: np.ndarray
+    outputs: Tensors
     latency_us: int
     reference: Reference
 
@@ -222,8 +243,21 @@ class Host(Protocol):
     def active(self) -> ActiveModel | None:
         """What `infer` will run next; None before the first activation."""
 
-    def infer(self, batch: np.ndarray) -> Inference:
-        """One micro-batch on the active model. A lost worker is started anew by the next call. Raises Retry with code no-model, model-swapped
-        (the batch has another model's shape), worker-crashed, worker-timeout or worker-unavailable; Reject with code non-finite, wrong-answer ..."""
+    def infer(self, inputs: Tensors, *, timeout_s: float | None = None) -> Inference:
+        """One micro-batch on the active model; states and constants that are left out are filled in (zeros, the manifest's). A lost worker is
+        started anew by the next call. Raises Retry with code no-model, model-swapped (the batch has another model's shape), overloaded (too many
+        wait already), deadline (no worker was free, or answered, within `timeout_s`; None: the settings'), worker-crashed, worker-timeout or
+        worker-unavailable; Reject with code non-finite, wrong-answer ..."""
+
+    def close(self) -> None: ...
+
+
+class Sink(Protocol):
+    """Where results go beside the store: at most once each, never waited for."""
+
+    def emit(self, results: Sequence[Result]) -> None:
+        """Takes them or drops and counts them, at once."""
+
+    def dropped(self) -> int: ...
 
     def close(self) -> None: ...

@@ -6,176 +6,26 @@ Read in place, never extracted. The reader accepts one canonical form alone, so 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
-from math import prod
 from pathlib import Path
-from typing import Annotated, Literal
 
 import msgspec
 
-from fleet_contract import archive, blocks, content, limits, names
+from fleet_contract import archive, blocks, content, limits, names, tensors
 from fleet_contract.content import Content
 from fleet_contract.errors import BadBundle, UnknownVersion
+from fleet_contract.manifest import VERSION, Entry, Manifest
+from fleet_contract.outputs import Detection
+from fleet_contract.tensors import Tensor
 
-VERSION = 1
 MANIFEST = "manifest.json"
-_Positive = Annotated[int, msgspec.Meta(ge=1)]
-_ITEM_BYTES = {"float32": 4, "int64": 8, "uint8": 1, "int8": 1}
 
 
-class _Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    pass
+class KnownAnswers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`inputs` by the manifest's tensor names, rows first; `outputs[variant]` what that variant must answer to all rows within its tolerance.
+    Of a model with states the rows are consecutive steps."""
 
-
-class Entry(_Struct):
-    sha256: str
-    length: int
-
-
-class ImageInput(_Struct, tag="image"):
-    """Graph input float32 (batch, channels, height, width), pixel values 0..255; scaling is inside the graph. Channels 1 is grey, 3 is RGB."""
-
-    tensor: str
-    height: _Positive
-    width: _Positive
-    channels: Literal[1, 3]
-
-    def __post_init__(self) -> None:
-        if self.height * self.width * self.channels > limits.MAX_INPUT_VALUES:
-            raise BadBundle(f"an image of {self.height} x {self.width} is too large", field="height", limit=limits.MAX_INPUT_VALUES)
-
-
-class VectorInput(_Struct, tag="vector"):
-    """Graph input float32 (batch, len(columns)) in raw units; scaling is inside the graph. A value outside [low, high] is refused."""
-
-    tensor: str
-    columns: list[str]
-    low: list[float]
-    high: list[float]
-
-    def __post_init__(self) -> None:
-        if not 1 <= len(self.columns) <= limits.MAX_CSV_COLUMNS or len({*self.columns}) != len(self.columns):
-            raise BadBundle("columns must be distinct, and at least one", field="columns", limit=limits.MAX_CSV_COLUMNS)
-        if not len(self.columns) == len(self.low) == len(self.high):
-            raise BadBundle("low and high need one value a column", field="low")
-
-
-class Classification(_Struct, tag="classification"):
-    """Graph output float32 (batch, len(classes)): logits. The answer is the softmax's largest."""
-
-    tensor: str
-    classes: list[str]
-
-    def __post_init__(self) -> None:
-        if not 2 <= len(self.classes) <= limits.MAX_CLASSES or len({*self.classes}) != len(self.classes):
-            raise BadBundle("classes must be distinct, and at least two", field="classes", limit=limits.MAX_CLASSES)
-
-
-class Variant(_Struct):
-    """One model file. `tolerance` is the largest allowed absolute difference of a known answer's output values."""
-
-    name: str
-    entry: str
-    runtime: Literal["onnxruntime", "litert"]
-    precision: Literal["fp32", "int8"]
-    tolerance: float
-
-
-class Limits(_Struct):
-    """What one worker may use. Exceeding them on the known answers refuses the bundle."""
-
-    memory_mb: _Positive = 1024
-    latency_ms: float = 1000.0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.latency_ms <= 1000 * limits.MAX_LATENCY_S:
-            raise BadBundle(f"a latency limit of {self.latency_ms:g} ms", field="latency_ms", limit=1000 * limits.MAX_LATENCY_S)
-
-
-class DriftPolicy(_Struct):
-    """Test each closed window of `window_inputs`. `false_alarms` bounds the chance that a healthy device ever alarms on this bundle;
-    `min_effect` is the least Kolmogorov-Smirnov distance that matters; `windows` consecutive windows must agree."""
-
-    window_inputs: int = 50
-    false_alarms: float = 0.01
-    min_effect: float = 0.25
-    windows: int = 2
-
-
-class SamplingPolicy(_Struct):
-    """What drift asks of a device: at most this many inputs, at most this many bytes."""
-
-    max_items: int = 100
-    max_bytes: int = 1_000_000
-
-
-class RetrainPolicy(_Struct):
-    """A job starts by itself when `min_labels` new labels of one drift are in. `approval` is whether its proposal waits for a person."""
-
-    automatic: bool = True
-    min_labels: int = 100
-    approval: bool = False
-
-
-class RolloutPolicy(_Struct):
-    """Canaries first; the rest once every canary runs the bundle, has `gate_inputs` inputs on it and fires no drift on it."""
-
-    canaries: int = 1
-    gate_inputs: int = 50
-    gate_refused_share: float = 0.05
-
-
-class Policy(_Struct):
-    drift: DriftPolicy = DriftPolicy()
-    sampling: SamplingPolicy = SamplingPolicy()
-    retrain: RetrainPolicy = RetrainPolicy()
-    rollout: RolloutPolicy = RolloutPolicy()
-
-
-class Lineage(_Struct, kw_only=True):
-    """Where the model came from: digests, not paths."""
-
-    task_sha256: str
-    data_sha256: str
-    seed: int
-    code: str
-    parent: str | None = None
-    job: str | None = None
-    metrics: dict[str, float] = {}
-
-
-class Manifest(_Struct, kw_only=True):
-    """`task` and `version` name the bundle; `profiles` lists the hardware profiles it fits, "any" for all.
-    `entries` covers every file of the archive but the manifest itself."""
-
-    schema: int = VERSION
-    task: str
-    version: str
-    input: ImageInput | VectorInput
-    output: Classification
-    variants: list[Variant]
-    known_answers: str
-    reference: str
-    card: str
-    profiles: list[str]
-    limits: Limits = Limits()
-    policy: Policy = Policy()
-    lineage: Lineage
-    entries: dict[str, Entry]
-
-
-class Tensor(_Struct):
-    """Little-endian, C order."""
-
-    dtype: Literal["float32", "int64", "uint8", "int8"]
-    shape: list[int]
-    data: bytes
-
-
-class KnownAnswers(_Struct):
-    """`inputs` is one batch for the graph's input; `outputs[variant]` what that variant must answer within its tolerance."""
-
-    inputs: Tensor
-    outputs: dict[str, Tensor]
+    inputs: dict[str, Tensor]
+    outputs: dict[str, dict[str, Tensor]]
 
 
 class _VersionOnly(msgspec.Struct):
@@ -221,8 +71,9 @@ class Bundle:
             answers = msgspec.msgpack.decode(data, type=KnownAnswers)
         except (ValueError, RecursionError) as error:
             raise BadBundle(f"malformed known answers: {error}", field="known_answers") from error
-        for tensor in (answers.inputs, *answers.outputs.values()):
-            _check_tensor(tensor)
+        for group in (answers.inputs, *answers.outputs.values()):
+            for tensor in group.values():
+                _check_tensor(tensor)
         return answers
 
     def _slice(self, entry: str, max_bytes: int) -> bytes:
@@ -254,7 +105,7 @@ class Bundle:
         for entry, wanted in manifest.entries.items():
             if _sha256(self._pieces(*self._spans[entry])) != wanted.sha256:
                 raise BadBundle(f"entry {entry!r} does not have its digest", field=entry)
-        for entry in (manifest.known_answers, manifest.reference, manifest.card, *(v.entry for v in manifest.variants)):
+        for entry in _named(manifest):
             if entry not in manifest.entries:
                 raise BadBundle(f"the manifest names {entry!r} but does not list it", field=entry)
         if not manifest.variants or len({v.name for v in manifest.variants}) != len(manifest.variants):
@@ -266,6 +117,12 @@ def target_path(task: str, version: str) -> str:
     return f"bundles/{names.name(task, 'task')}-{names.name(version, 'version')}.bundle"
 
 
+def _named(manifest: Manifest) -> Iterator[str]:
+    yield from (manifest.known_answers, manifest.reference, manifest.card, *(v.entry for v in manifest.variants))
+    if isinstance(manifest.output, Detection) and manifest.output.priors is not None:
+        yield manifest.output.priors
+
+
 def _sha256(pieces: Iterable[bytes]) -> str:
     digest = hashlib.sha256()
     for piece in pieces:
@@ -274,10 +131,10 @@ def _sha256(pieces: Iterable[bytes]) -> str:
 
 
 def _check_tensor(tensor: Tensor) -> None:
-    if len(tensor.shape) > limits.MAX_TENSOR_RANK or min(tensor.shape, default=0) < 0:
-        raise BadBundle(f"a known tensor of shape {tensor.shape}", field="known_answers", limit=limits.MAX_TENSOR_RANK)
-    if prod(tensor.shape) * _ITEM_BYTES[tensor.dtype] != len(tensor.data):
-        raise BadBundle(f"{len(tensor.data)} bytes for a {tensor.dtype} tensor of shape {tensor.shape}", field="known_answers")
+    try:
+        tensors.to_array(tensor)
+    except ValueError as error:
+        raise BadBundle(f"known answers: {error}", field="known_answers", limit=limits.MAX_TENSOR_RANK) from error
 
 
 def _parse_manifest(data: bytes) -> Manifest:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fleet_contract.bundle import ImageInput, VectorInput
+from fleet_contract.inputs import ImageInput, VectorInput
 
 IMAGE = ("brightness", "contrast", "sharpness", "light-x", "light-y")
 OUTPUT = ("output.confidence", "output.entropy")

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from fleet_contract import limits
-from fleet_contract.bundle import ImageInput
+from fleet_contract.inputs import ImageInput
 
 JPEG = "image/jpeg"
 PNG = "image/png"

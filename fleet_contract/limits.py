@@ -30,6 +30,15 @@ MAX_CLASSES = 10_000
 MAX_INPUT_VALUES = 64 * MIB
 """Elements of one model input, all axes multiplied."""
 MAX_TENSOR_RANK = 8
+MAX_TENSORS_COUNT = 64
+"""Inputs of one graph, or outputs."""
+MAX_TENSOR_NAME_CHARS = 256
+MAX_CONSTANT_VALUES = 4_096
+MAX_WINDOW_VALUES = 4 * MIB
+"""Samples times columns."""
+MAX_BOXES_COUNT = 1_000
+MAX_SCALE = 1e9
+"""Of pixels and logits."""
 
 MAX_LATENCY_S = 60
 """That a model may claim for one input: a worker that hangs is waited for so long, and no longer."""

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fleet_contract import names
-from fleet_contract.bundle import Bundle, ImageInput, Lineage, VectorInput
+from fleet_contract.bundle import Bundle
+from fleet_contract.inputs import ImageInput, VectorInput
 from fleet_contract.job import Gate, Progress
+from fleet_contract.manifest import Lineage
 from model_tools import workbench
 from model_tools.data.suspicion import row_numbers
 from model_tools.errors import GateFailed

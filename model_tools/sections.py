@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from fleet_contract.bundle import Limits, Policy
+from fleet_contract.manifest import Limits, Policy
 
 _Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 _Seed = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]

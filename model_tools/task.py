@@ -17,8 +17,8 @@ import msgspec
 
 from firmware_profiles import catalog as firmware_profiles
 from fleet_contract import limits, names
-from fleet_contract.bundle import Limits, Policy
 from fleet_contract.errors import ContractError
+from fleet_contract.manifest import Limits, Policy
 from model_tools.errors import BadTask
 from model_tools.sections import (
     Answer,

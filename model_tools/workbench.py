@@ -10,7 +10,8 @@ score = evaluate(int8, splits.test)
 
 import numpy as np
 
-from fleet_contract.bundle import Classification, ImageInput, VectorInput
+from fleet_contract.inputs import ImageInput, VectorInput
+from fleet_contract.outputs import Classification
 from model_tools.data.dataset import Dataset, Splits
 from model_tools.data.pictures import TENSOR, read_pictures, shape_of
 from model_tools.data.samples import read_samples

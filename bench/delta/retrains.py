@@ -8,7 +8,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
-from fleet_contract.bundle import ImageInput
+from fleet_contract.inputs import ImageInput
 from model_tools.export.graph import export_onnx
 from model_tools.quantize.static import quantize_int8
 from model_tools.train.networks import Normalisation

@@ -36,20 +36,20 @@ class Answerer:
         self._on_failure = on_failure
         self._appeal = appeal
 
-    def answer(self, batch: np.ndarray) -> list[Answered]:
+    def answer(self, tensor: str, batch: np.ndarray) -> list[Answered]:
         """In row order, covering the batch. Raises Retry (model-swapped) when the batch no longer fits the active model, or what `pause` raises."""
-        whole = self._ask(batch, 0)
+        whole = self._ask(tensor, batch, 0)
         if whole.inference is not None or len(batch) == 1:
             return [whole]
-        return [self._ask(batch[row : row + 1], row) for row in range(len(batch))]
+        return [self._ask(tensor, batch[row : row + 1], row) for row in range(len(batch))]
 
-    def _ask(self, rows: np.ndarray, start: int) -> Answered:
+    def _ask(self, tensor: str, rows: np.ndarray, start: int) -> Answered:
         stop = start + len(rows)
         lost = repeated = 0
         while True:
             asked = self._active()
             try:
-                return Answered(start, stop, self._host.infer(rows))
+                return Answered(start, stop, self._host.infer({tensor: rows}))
             except Reject as error:
                 self._on_failure(error.code)
                 if not self._is_replaced(asked):

@@ -7,12 +7,15 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from pathlib import Path
 
-import numpy as np
+import msgspec
 
 from edge_agent.errors import Reject
 from edge_agent.inference import protocol
-from edge_agent.ports import Clock
+from edge_agent.inference.plan import Plan
+from edge_agent.ports import Clock, Tensors
+from firmware_profiles.catalog import Backend
 
 _END_S = 2.0
 
@@ -30,11 +33,8 @@ class Deadlines:
 class Wanted:
     """What a worker is started for. `memory_mb` counts what it maps beyond the idle runtime."""
 
-    runtime: str
-    provider: str
-    input: str
-    output: str
-    threads: int
+    backend: Backend
+    plan: Plan
     memory_mb: int
 
 
@@ -51,7 +51,7 @@ class Child:
 
     def __init__(self, wanted: Wanted, clock: Clock, starter: Executor, deadlines: Deadlines) -> None:
         """Starts the process and waits until it is sandboxed. `starter` must run its calls on one thread that outlives the child: the kernel sends
-        the parent-death signal when the *thread* that forked ends. Raises ChildLost, or Reject when the runtime is unknown."""
+        the parent-death signal when the *thread* that forked ends. Raises ChildLost, or Reject when the backend cannot be opened."""
         self._clock = clock
         self._deadlines = deadlines
         self._wanted = wanted
@@ -77,26 +77,29 @@ class Child:
     def load(self, read: Callable[[], bytes]) -> None:
         """What `read` gives is let go of before the worker, which has it then, needs its memory for it.
         Raises Reject (bundle, memory, no-variant), ChildLost, or what `read` raises."""
-        wanted = self._wanted
-        request = protocol.Load(
-            runtime=wanted.runtime, provider=wanted.provider, input=wanted.input, output=wanted.output, threads=wanted.threads
-        )
-        self._say(request, read(), self._deadlines.load_s)
+        self._say(protocol.Load(self._wanted.plan), read(), self._deadlines.load_s)
         reply, _ = self._receive(self._deadlines.load_s, 0)
         self._expect(reply, protocol.Loaded)
 
-    def infer(self, batch: np.ndarray, granted_s: float, max_values: int) -> np.ndarray:
-        """float32 answer of a float32 batch, of at most `max_values` elements; not checked further. Raises Reject or ChildLost."""
-        data = np.ascontiguousarray(batch, "<f4")
-        request = protocol.Infer(shape=list(data.shape))
+    def infer(self, inputs: Tensors, granted_s: float, max_bytes: int) -> Tensors:
+        """The answers of the plan, of at most `max_bytes`; not checked further. Raises Reject or ChildLost."""
+        heads, data = protocol.pack(inputs)
         deadline_s = self._deadlines.infer_s + granted_s
-        self._say(request, memoryview(data).cast("B"), deadline_s)
-        reply, payload = self._receive(deadline_s, 4 * max_values)
+        self._say(protocol.Infer(heads), data, deadline_s)
+        reply, payload = self._receive(deadline_s, max_bytes)
         answer = self._expect(reply, protocol.Answer)
         try:
-            return protocol.tensor(answer.shape, payload)
+            return protocol.unpack(answer.tensors, payload)
         except protocol.ChannelClosed as error:
             raise self._lost("child-crash", str(error)) from error
+
+    def memory_bytes(self) -> int:
+        """Its proportional share (PSS, proc(5)); 0 where the kernel does not say."""
+        try:
+            rollup = Path(f"/proc/{self.pid}/smaps_rollup").read_text()
+        except OSError:
+            return 0
+        return next((1024 * int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:")), 0)
 
     def close(self) -> None:
         """End the process; safe to call twice. A closed channel is the worker's word to leave, SIGKILL follows."""
@@ -149,7 +152,7 @@ def _countdown(clock: Clock, deadline_s: float) -> Callable[[], float]:
 
 def _start(wanted: Wanted, fd: int) -> subprocess.Popen:
     """An own session keeps the terminal's Ctrl-C from the worker; a bare environment keeps the supervisor's secrets from it."""
-    threads = str(wanted.threads)
+    threads = str(wanted.plan.threads)
     environment = {
         "PATH": os.defpath,
         "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
@@ -157,7 +160,12 @@ def _start(wanted: Wanted, fd: int) -> subprocess.Popen:
         "OPENBLAS_NUM_THREADS": threads,
         "MALLOC_ARENA_MAX": "2",
     }
-    options = {"--fd": fd, "--parent": os.getpid(), "--memory-mb": wanted.memory_mb, "--runtime": wanted.runtime}
+    options = {
+        "--fd": fd,
+        "--parent": os.getpid(),
+        "--memory-mb": wanted.memory_mb,
+        "--backend": msgspec.json.encode(wanted.backend).decode(),
+    }
     arguments = [str(word) for option in options.items() for word in option]
     return subprocess.Popen(
         [sys.executable, "-P", "-m", "edge_agent.inference.worker", *arguments],

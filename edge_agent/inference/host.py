@@ -11,14 +11,15 @@ from functools import partial
 import numpy as np
 
 from edge_agent.errors import Reject, Retry
-from edge_agent.inference import memory, proving
+from edge_agent.inference import memory, planning, proving
 from edge_agent.inference.child import Child, ChildLost, Deadlines, Wanted
 from edge_agent.inference.conduct import ConductBook
 from edge_agent.inference.opening import Opened, open_bundle, read_model
-from edge_agent.inference.validation import shape_of
-from edge_agent.ports import ActiveModel, Clock, Conduct, Inference, Proof
+from edge_agent.ports import ActiveModel, Clock, Conduct, Inference, Measurement, Proof, Tensors
 from firmware_profiles.catalog import Profile
-from fleet_contract.bundle import Bundle, Manifest, Variant
+from fleet_contract.bundle import Bundle
+from fleet_contract.manifest import Manifest, Variant
+from fleet_contract.signature import inputs_of
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +99,7 @@ class InferenceHost:
             try:
                 child = self._launch(serving)
             except ChildLost as error:
-                raise Reject(f"variant {proof.variant!r}: {error}", code=error.code) from error
+                raise Reject(f"variant {proof.chosen.variant!r}: {error}", code=error.code) from error
             self._conducts.open(opened.sha256)
             with self._lock:
                 old, self._child, self._serving = self._child, child, serving
@@ -115,22 +116,21 @@ class InferenceHost:
         serving = self._serving
         return None if serving is None else serving.model
 
-    def infer(self, batch: np.ndarray) -> Inference:
+    def infer(self, inputs: Tensors, *, timeout_s: float | None = None) -> Inference:
         with self._lock:
             serving = self._current()
             manifest = serving.model.manifest
-            if batch.shape[1:] != shape_of(manifest.input):
-                raise Retry(f"the batch's rows are {batch.shape[1:]}, the model wants {shape_of(manifest.input)}", code="model-swapped")
+            rows = _rows(inputs, manifest)
             began_s = self._clock.monotonic_s()
-            outputs = self._run(serving, batch)
+            outputs = self._run(serving, planning.complete(manifest, inputs), rows)
             latency_us = round(1e6 * (self._clock.monotonic_s() - began_s))
-        self._conducts.answered(serving.model.sha256, len(batch), latency_us, 1e6 * serving.granted_s(len(batch)))
+        self._conducts.answered(serving.model.sha256, rows, latency_us, 1e6 * serving.granted_s(rows))
         return Inference(serving.model.sha256, manifest, outputs, latency_us, serving.model.reference)
 
     def examine(self) -> None:
         with self._lock:
             serving = self._current()
-            answers = self._run(serving, serving.known.inputs)
+            answers = proving.answer_all(serving.known, lambda inputs, rows: self._run(serving, inputs, rows))
         serving.known.judge(answers)
 
     def conduct(self, sha256: str) -> Conduct:
@@ -149,37 +149,30 @@ class InferenceHost:
         return None if child is None else child.pid
 
     def _prove(self, opened: Opened) -> Proof:
-        trials, refusals = [], []
+        measurements, walls, refusals = [], {}, []
         for candidate in proving.candidates(opened.manifest, self._profile):
             try:
-                trials.append(self._try(opened, candidate))
-            except Reject as error:
-                refusals.append(error)
-            except ChildLost as error:
-                refusals.append(Reject(f"variant {candidate.variant.name!r}: {error}", code=error.code))
-        if not trials:
+                measured, granted = self._try(opened, candidate)
+                walls[measured] = granted
+            except (Reject, ChildLost) as error:
+                name, backend = candidate.variant.name, candidate.backend.id
+                refusals.append(Reject(f"variant {name!r} on {backend}: {error}", code=error.code))
+                measured = Measurement(name, backend, error.code, str(error))
+            measurements.append(measured)
+        best = proving.choose(measurements)
+        if best is None:
             raise refusals[0]
-        best = proving.choose(trials)
-        proof = Proof(
-            sha256=opened.sha256,
-            variant=best.candidate.variant.name,
-            backend=best.candidate.backend,
-            latency_p50_us=best.latency_p50_us,
-            latency_max_us=best.latency_max_us,
-            load_ms=best.load_ms,
-            max_difference=best.max_difference,
-            walls=best.walls,
-        )
+        proof = Proof(opened.sha256, best, tuple(measurements), walls[best])
         self._proofs[opened.sha256] = proof
         return proof
 
-    def _try(self, opened: Opened, candidate: proving.Candidate) -> proving.Trial:
-        exam = proving.exam_of(opened.known, candidate.variant, opened.manifest)
+    def _try(self, opened: Opened, candidate: proving.Candidate) -> tuple[Measurement, tuple[str, ...]]:
+        exam = proving.exam_of(opened.known, candidate, self._profile, opened.manifest)
         with self._room(opened.bundle, candidate.variant):
-            child = self._start(self._wanted(opened.manifest, candidate.variant.runtime, candidate.provider))
+            child = self._start(self._wanted(opened.manifest, candidate))
             try:
                 read = partial(read_model, opened.bundle, candidate.variant)
-                return proving.try_variant(child, candidate, read, exam, opened.manifest.limits, self._clock)
+                return proving.try_variant(child, candidate, read, exam, opened.manifest.limits, self._clock), child.walls
             finally:
                 child.close()
 
@@ -212,24 +205,25 @@ class InferenceHost:
             return True
 
     def _plan(self, opened: Opened, proof: Proof) -> _Serving:
-        variant = next(v for v in opened.manifest.variants if v.name == proof.variant)
-        runtime, _, provider = proof.backend.partition(":")
+        candidate = self._candidate(opened.manifest, proof.chosen)
         return _Serving(
             model=ActiveModel(opened.sha256, opened.manifest, opened.reference),
-            wanted=self._wanted(opened.manifest, runtime, provider),
+            wanted=self._wanted(opened.manifest, candidate),
             bundle=opened.bundle,
-            variant=variant,
-            known=proving.exam_of(opened.known, variant, opened.manifest),
+            variant=candidate.variant,
+            known=proving.exam_of(opened.known, candidate, self._profile, opened.manifest),
         )
 
-    def _wanted(self, manifest: Manifest, runtime: str, provider: str) -> Wanted:
+    def _candidate(self, manifest: Manifest, chosen: Measurement) -> proving.Candidate:
+        found = proving.candidates(manifest, self._profile)
+        return next(c for c in found if (c.variant.name, c.backend.id) == (chosen.variant, chosen.backend))
+
+    def _wanted(self, manifest: Manifest, candidate: proving.Candidate) -> Wanted:
+        worker = self._profile.worker
         return Wanted(
-            runtime=runtime,
-            provider=provider,
-            input=manifest.input.tensor,
-            output=manifest.output.tensor,
-            threads=self._profile.threads,
-            memory_mb=min(manifest.limits.memory_mb, self._profile.worker_memory_mb),
+            backend=candidate.backend,
+            plan=planning.plan_of(manifest, candidate.variant, candidate.backend, worker.threads),
+            memory_mb=min(manifest.limits.memory_mb, worker.memory_mb),
         )
 
     def _start(self, wanted: Wanted) -> Child:
@@ -241,7 +235,8 @@ class InferenceHost:
         child = self._start(serving.wanted)
         try:
             child.load(serving.read)
-            child.infer(serving.known.inputs[:1], serving.granted_s(1), serving.known.answers.shape[1])
+            exam = serving.known
+            child.infer(planning.complete(exam.manifest, exam.row(0)), serving.granted_s(1), exam.max_bytes(1))
         except (Reject, Retry):
             child.close()
             raise
@@ -253,7 +248,7 @@ class InferenceHost:
             raise Retry("there is no model just now", code="no-model")
         return self._serving
 
-    def _run(self, serving: _Serving, batch: np.ndarray) -> np.ndarray:
+    def _run(self, serving: _Serving, inputs: Tensors, rows: int) -> Tensors:
         """Finite answers of the right shape, or a failure that the bundle's conduct shows. Of the lock's holder."""
         try:
             child = self._child = self._child or self._launch(serving)
@@ -261,9 +256,7 @@ class InferenceHost:
             self._conducts.failed(serving.model.sha256, error.code)
             raise Retry(f"the worker does not start: {error}", code="worker-unavailable") from error
         try:
-            return _checked(
-                child.infer(batch, serving.granted_s(len(batch)), len(batch) * serving.known.answers.shape[1]), serving, len(batch)
-            )
+            return _checked(child.infer(inputs, serving.granted_s(rows), serving.known.max_bytes(rows)), serving, rows)
         except ChildLost as error:
             self._child = None
             self._crashed += error.code == "child-crash"
@@ -278,10 +271,20 @@ class InferenceHost:
             raise
 
 
-def _checked(outputs: np.ndarray, serving: _Serving, rows: int) -> np.ndarray:
-    wanted = (rows, serving.known.answers.shape[1])
-    if outputs.shape != wanted:
-        raise Reject(f"the answer has shape {outputs.shape}, not {wanted}", code="wrong-answer")
-    if not np.isfinite(outputs).all():
-        raise Reject("the model's answer is not finite", code="non-finite")
+def _rows(inputs: Tensors, manifest: Manifest) -> int:
+    """How many rows the inputs have. Raises Retry when they are not those of this model."""
+    for spec in inputs_of(manifest.input):
+        given = inputs.get(spec.name)
+        if given is None or not proving.fits(given, spec.shape):
+            raise Retry(f"the batch does not fit the model's input {spec.name!r} {spec.shape}", code="model-swapped")
+    return len(inputs[inputs_of(manifest.input)[0].name])
+
+
+def _checked(outputs: Tensors, serving: _Serving, rows: int) -> Tensors:
+    for name, known in serving.known.answers.items():
+        given, wanted = outputs[name], (rows, *known.shape[1:])
+        if given.shape != wanted:
+            raise Reject(f"the answer has shape {given.shape}, not {wanted}", code="wrong-answer")
+        if given.dtype.kind == "f" and not np.isfinite(given).all():
+            raise Reject("the model's answer is not finite", code="non-finite")
     return outputs

@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 
 from edge_agent.errors import Reject, Retry
 from fleet_contract import features, graph
-from fleet_contract.bundle import Bundle, KnownAnswers, Manifest, Variant
+from fleet_contract.bundle import Bundle, KnownAnswers
 from fleet_contract.errors import BadModel, ContractError
+from fleet_contract.manifest import Manifest, Variant
 from fleet_contract.messages import SketchWindow, encode_record
 from fleet_contract.sketch import Reference, Sketcher, decode_reference
 

@@ -5,10 +5,14 @@ One frame is `<IQ` (header length, payload length), the header, the payload. Req
 
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 import numpy as np
+
+from edge_agent.inference.plan import GraphSignature, Plan
+from fleet_contract import tensors
+from fleet_contract.tensors import DType
 
 MAX_HEADER_BYTES = 64 * 1024
 _JOINED_BYTES = 64 * 1024
@@ -23,20 +27,25 @@ class _Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pass
 
 
-class Load(_Struct, tag="load"):
-    """The payload is the model file. Names of the graph's one input and of the wanted output."""
+class Head(_Struct):
+    """One tensor; its `length` bytes follow those of the heads before it in the payload."""
 
-    runtime: str
-    provider: str
-    input: str
-    output: str
-    threads: int
+    name: str
+    dtype: DType
+    shape: list[int]
+    length: int
+
+
+class Load(_Struct, tag="load"):
+    """The payload is the model file."""
+
+    plan: Plan
 
 
 class Infer(_Struct, tag="infer"):
-    """The payload is a little-endian float32 tensor in C order."""
+    """The payload is the tensors'."""
 
-    shape: list[int]
+    tensors: list[Head]
 
 
 class Unload(_Struct, tag="unload"):
@@ -50,7 +59,7 @@ class Ready(_Struct, tag="ready"):
 
 
 class Loaded(_Struct, tag="loaded"):
-    pass
+    signature: GraphSignature
 
 
 class Unloaded(_Struct, tag="unloaded"):
@@ -58,9 +67,9 @@ class Unloaded(_Struct, tag="unloaded"):
 
 
 class Answer(_Struct, tag="answer"):
-    """The payload is a little-endian float32 tensor in C order."""
+    """The payload is the tensors'."""
 
-    shape: list[int]
+    tensors: list[Head]
 
 
 class Failed(_Struct, tag="failed"):
@@ -110,12 +119,29 @@ def receive(
     return message, _read(sock, payload_bytes, remaining_s)
 
 
-def tensor(shape: list[int], payload: bytes | memoryview) -> np.ndarray:
-    """A float32 view of the payload. Raises ChannelClosed when shape and length disagree."""
-    values = np.frombuffer(payload, "<f4") if len(payload) % 4 == 0 else np.empty(0, "<f4")
-    if min(shape, default=0) < 0 or values.nbytes != len(payload) or values.size != int(np.prod(shape, dtype=object)):
-        raise ChannelClosed(f"{len(payload)} bytes are not a float32 tensor of shape {shape}")
-    return values.reshape(shape)
+def pack(arrays: Mapping[str, np.ndarray]) -> tuple[list[Head], bytes | memoryview]:
+    """Raises ValueError for a type that cannot be sent."""
+    heads, parts = [], []
+    for name, array in arrays.items():
+        dtype = tensors.dtype_of(array)
+        data = tensors.encode(array) if dtype == tensors.STRING else memoryview(np.ascontiguousarray(array)).cast("B")
+        heads.append(Head(name, dtype, list(array.shape), len(data)))
+        parts.append(data)
+    return heads, parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def unpack(heads: list[Head], payload: bytes | memoryview) -> dict[str, np.ndarray]:
+    """Views of the payload. Raises ChannelClosed when heads and payload disagree."""
+    found, at, whole = {}, 0, memoryview(payload)
+    try:
+        for head in heads:
+            found[head.name] = tensors.decode(head.dtype, head.shape, whole[at : at + head.length])
+            at += head.length
+    except ValueError as error:
+        raise ChannelClosed(f"malformed tensors: {error}") from error
+    if at != len(whole) or len(found) != len(heads):
+        raise ChannelClosed(f"{len(whole)} bytes for tensors of {at}")
+    return found
 
 
 def _read(sock: socket.socket, length: int, remaining_s: Callable[[], float] | None) -> bytes | memoryview:

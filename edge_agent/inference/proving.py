@@ -1,116 +1,141 @@
-"""Holding a variant to its known answers and its limits. The rules are pure; `try_variant` asks a worker."""
+"""Holding a variant to its known answers and its limits on one backend. The rules are pure; `try_variant` asks a worker."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from edge_agent.errors import Reject
+from edge_agent.inference import planning
 from edge_agent.inference.child import Child
-from edge_agent.inference.validation import shape_of
-from edge_agent.ports import Clock
-from firmware_profiles.catalog import Profile
-from fleet_contract.bundle import KnownAnswers, Limits, Manifest, Tensor, Variant
+from edge_agent.ports import Clock, Measurement, Tensors
+from firmware_profiles.catalog import Backend, Profile
+from fleet_contract import signature, tensors
+from fleet_contract.bundle import KnownAnswers
+from fleet_contract.manifest import Limits, Manifest, Variant
 
 _MAX_RUNS = 30
 _MIN_RUNS = 3
 _BUDGET_S = 2.0
 _WARM_RUNS = 2
-_WORTH_SWITCHING = 1.2
+_NOISE = 1.05
+RIGHT = "right"
 
 
 @dataclass(frozen=True)
 class Candidate:
     variant: Variant
-    provider: str
-
-    @property
-    def backend(self) -> str:
-        return f"{self.variant.runtime}:{self.provider}"
-
-
-@dataclass(frozen=True)
-class Trial:
-    """What a right variant showed. Latencies are of one input, seen by the supervisor."""
-
-    candidate: Candidate
-    latency_p50_us: float
-    latency_max_us: float
-    load_ms: float
-    max_difference: float
-    walls: tuple[str, ...] = ()
+    backend: Backend
 
 
 @dataclass(frozen=True)
 class Exam:
-    """The known inputs (rows, ...), at least one, and what one variant must answer (rows, classes) within its tolerance."""
+    """The known inputs, rows first, at least one row, and what one variant must answer within its tolerance. Of a model with states, row by row."""
 
-    inputs: np.ndarray
-    answers: np.ndarray
+    manifest: Manifest
+    inputs: Tensors
+    answers: Tensors
     tolerance: float
 
-    def judge(self, answers: np.ndarray) -> float:
+    @property
+    def rows(self) -> int:
+        return len(next(iter(self.inputs.values())))
+
+    def row(self, at: int) -> Tensors:
+        return {name: values[at : at + 1] for name, values in self.inputs.items()}
+
+    def max_bytes(self, rows: int) -> int:
+        """Of an answer to so many rows, at most."""
+        whole = sum(values.nbytes for values in self.answers.values()) // self.rows * rows
+        return whole + sum(np.dtype(state.dtype).itemsize * int(np.prod(state.shape)) for state in self.manifest.states)
+
+    def judge(self, answers: Tensors) -> float:
         """The largest absolute difference. Raises Reject (non-finite, wrong-answer)."""
-        return difference(answers, self.answers, self.tolerance)
+        return max(difference(answers[name], wanted, self.tolerance) for name, wanted in self.answers.items())
 
 
-def exam_of(known: KnownAnswers, variant: Variant, manifest: Manifest) -> Exam:
+def exam_of(known: KnownAnswers, candidate: Candidate, profile: Profile, manifest: Manifest) -> Exam:
     """Raises Reject (bundle)."""
-    return Exam(inputs_of(known, manifest), answers_of(known, variant, manifest), variant.tolerance)
+    answers = answers_of(known, candidate.variant, manifest)
+    largest = max((float(np.abs(values).max()) for values in answers.values() if values.size and values.dtype.kind == "f"), default=0.0)
+    share = profile.tolerance_of(candidate.backend, candidate.variant.precision)
+    return Exam(manifest, inputs_of(known, manifest), answers, max(candidate.variant.tolerance, share * largest))
 
 
 def candidates(manifest: Manifest, profile: Profile) -> list[Candidate]:
-    """What this board may run, in the manifest's order, each on the first backend of the profile that has its runtime. Raises Reject (no-variant)."""
+    """Every variant on every backend of this board that may take it, in the manifest's order and then the profile's. Raises Reject (no-variant)."""
     if profile.name not in manifest.profiles and "any" not in manifest.profiles:
         raise Reject(f"the bundle fits {', '.join(manifest.profiles)}; this board is {profile.name}", code="no-variant")
-    providers: dict[str, str] = {}
-    for backend in profile.backends:
-        runtime, _, provider = backend.partition(":")
-        providers.setdefault(runtime, provider)
-    found = [Candidate(variant, providers[variant.runtime]) for variant in manifest.variants if variant.runtime in providers]
+    found = [Candidate(v, b) for v in manifest.variants for b in profile.backends if _fits(v, b)]
     if not found:
         offered = sorted({variant.runtime for variant in manifest.variants})
-        raise Reject(f"the bundle needs {', '.join(offered)}; this board has {', '.join(profile.backends)}", code="no-variant")
+        has = ", ".join(backend.id for backend in profile.backends if backend.supported)
+        raise Reject(f"the bundle needs {', '.join(offered)}; this board has {has}", code="no-variant")
     return found
 
 
-def choose(trials: Sequence[Trial]) -> Trial:
-    """The first in the manifest's order that is at most a fifth slower than the fastest: order is the maker's preference, speed a reason to leave it."""
-    fastest_us = min(trial.latency_p50_us for trial in trials)
-    return next(trial for trial in trials if trial.latency_p50_us <= _WORTH_SWITCHING * fastest_us)
+def _fits(variant: Variant, backend: Backend) -> bool:
+    meant = not variant.backends or backend.name in variant.backends
+    return backend.supported and meant and variant.runtime == backend.runtime and variant.precision in backend.precisions
 
 
-def array_of(tensor: Tensor) -> np.ndarray:
-    """The values as float32, of whatever dtype they were packed in."""
-    return np.frombuffer(tensor.data, np.dtype(tensor.dtype).newbyteorder("<")).reshape(tensor.shape).astype(np.float32)
+def choose(measurements: Sequence[Measurement]) -> Measurement | None:
+    """The fastest right one; of those within a twentieth of it, which is noise, the one that takes the least memory."""
+    right = [m for m in measurements if m.is_right]
+    if not right:
+        return None
+    fastest_us = min(m.latency_p50_us for m in right)
+    return min((m for m in right if m.latency_p50_us <= _NOISE * fastest_us), key=lambda m: m.memory_bytes)
 
 
-def inputs_of(known: KnownAnswers, manifest: Manifest) -> np.ndarray:
-    """The known inputs, one batch of at least one row. Raises Reject (bundle)."""
-    inputs = array_of(known.inputs)
-    if inputs.shape[1:] != shape_of(manifest.input) or not len(inputs):
-        raise Reject(f"known inputs of shape {inputs.shape} do not fit the model's input {shape_of(manifest.input)}", code="bundle")
+def inputs_of(known: KnownAnswers, manifest: Manifest) -> dict[str, np.ndarray]:
+    """The known inputs in the signature's types, as many rows of each, at least one. Raises Reject (bundle)."""
+    specs = signature.inputs_of(manifest.input)
+    missing = [spec.name for spec in specs if spec.name not in known.inputs]
+    if missing:
+        raise Reject(f"there are no known inputs {', '.join(missing)}", code="bundle")
+    inputs = {spec.name: tensors.to_array(known.inputs[spec.name]).astype(spec.dtype, copy=False) for spec in specs}
+    if len({len(values) if values.ndim else 0 for values in inputs.values()} | {0}) != 2:
+        raise Reject("the known inputs must have as many rows each, and at least one", code="bundle")
+    for spec in specs:
+        if not fits(inputs[spec.name], spec.shape):
+            raise Reject(f"known inputs of shape {inputs[spec.name].shape} do not fit {spec.name!r}: {spec.shape}", code="bundle")
     return inputs
 
 
-def answers_of(known: KnownAnswers, variant: Variant, manifest: Manifest) -> np.ndarray:
-    """What the variant must answer to every known input. Raises Reject (bundle)."""
+def fits(values: np.ndarray, shape: Sequence[int]) -> bool:
+    return values.ndim == len(shape) and all(axis in (tensors.ANY, length) for axis, length in zip(shape, values.shape, strict=True))
+
+
+def answers_of(known: KnownAnswers, variant: Variant, manifest: Manifest) -> dict[str, np.ndarray]:
+    """What the variant must answer to every known input, by output. Raises Reject (bundle)."""
     if variant.name not in known.outputs:
         raise Reject(f"there are no known answers of variant {variant.name!r}", code="bundle")
-    answers = array_of(known.outputs[variant.name])
-    wanted = (known.inputs.shape[0], len(manifest.output.classes))
-    if answers.shape != wanted or not np.isfinite(answers).all():
-        raise Reject(f"known answers of {variant.name!r} must be finite, of shape {wanted}, not {answers.shape}", code="bundle")
-    return answers
+    left = {state.output for state in manifest.states}
+    specs = {spec.name: spec for spec in signature.signature_of(manifest).outputs if spec.name not in left}
+    given = {name: tensors.to_array(tensor) for name, tensor in known.outputs[variant.name].items()}
+    if {*given} != {*specs}:
+        raise Reject(f"known answers of {variant.name!r} are of {', '.join(given)}, not {', '.join(specs)}", code="bundle")
+    rows = {tensor.shape[0] if tensor.shape else 0 for tensor in known.inputs.values()}
+    for name, values in given.items():
+        if not fits(values, specs[name].shape) or {len(values)} != rows or (values.dtype.kind == "f" and not np.isfinite(values).all()):
+            raise Reject(
+                f"known answers of {variant.name!r}: {name!r} of shape {values.shape} must be finite, {specs[name].shape}", code="bundle"
+            )
+    return given
 
 
 def difference(answers: np.ndarray, wanted: np.ndarray, tolerance: float) -> float:
     """The largest absolute difference. Raises Reject (non-finite, wrong-answer)."""
     if answers.shape != wanted.shape:
         raise Reject(f"the answers have shape {answers.shape}, not {wanted.shape}", code="wrong-answer")
+    if answers.dtype.kind not in "fiu":
+        if not (answers == wanted).all():
+            raise Reject("an answer is another", code="wrong-answer")
+        return 0.0
     if not np.isfinite(answers).all():
         raise Reject(f"{int((~np.isfinite(answers)).sum())} of {answers.size} answers are not finite", code="non-finite")
-    largest = float(np.abs(answers - wanted).max())
+    largest = float(np.abs(answers.astype(np.float64) - wanted).max(initial=0.0))
     if not largest <= tolerance:
         raise Reject(f"an answer is off by {largest:.4g}, at most {tolerance:g} is allowed", code="wrong-answer")
     return largest
@@ -122,22 +147,48 @@ def fast_enough(latency_p50_us: float, latency_ms: float) -> None:
         raise Reject(f"one input takes {latency_p50_us / 1000:.3g} ms, at most {latency_ms:g} ms is allowed", code="too-slow")
 
 
-def try_variant(child: Child, candidate: Candidate, read: Callable[[], bytes], exam: Exam, limits: Limits, clock: Clock) -> Trial:
+def try_variant(child: Child, candidate: Candidate, read: Callable[[], bytes], exam: Exam, bounds: Limits, clock: Clock) -> Measurement:
     """Load the model that `read` gives and hold it to everything. Raises Reject, ChildLost, or what `read` raises."""
     began_s = clock.monotonic_s()
     child.load(read)
     load_ms = 1000 * (clock.monotonic_s() - began_s)
-    row_s = limits.latency_ms / 1000
-    first = _ask(child, exam, row_s)
+    row_s = bounds.latency_ms / 1000
+    first = ask(child, exam, row_s)
     latencies_us = _time(child, exam, row_s, clock)
-    median_us = float(np.median(latencies_us))
-    fast_enough(median_us, limits.latency_ms)
-    largest = max(first, _ask(child, exam, row_s))  # a model may keep state: it must still be right
-    return Trial(candidate, median_us, max(latencies_us), load_ms, largest, child.walls)
+    median_us, slow_us = (float(value) for value in np.percentile(latencies_us, (50, 99)))
+    fast_enough(median_us, bounds.latency_ms)
+    largest = max(first, ask(child, exam, row_s))  # a model may keep what it should not: it must still be right
+    return Measurement(
+        variant=candidate.variant.name,
+        backend=candidate.backend.id,
+        verdict=RIGHT,
+        latency_p50_us=median_us,
+        latency_p99_us=slow_us,
+        memory_bytes=child.memory_bytes(),
+        load_ms=load_ms,
+        max_difference=largest,
+    )
 
 
-def _ask(child: Child, exam: Exam, row_s: float) -> float:
-    return exam.judge(child.infer(exam.inputs, row_s * len(exam.inputs), exam.answers.size))
+def ask(child: Child, exam: Exam, row_s: float) -> float:
+    """The largest difference of its answers to all known inputs. Raises as `Exam.judge` does, or ChildLost."""
+    return exam.judge(answer_all(exam, lambda inputs, rows: child.infer(inputs, row_s * rows, exam.max_bytes(rows))))
+
+
+def answer_all(exam: Exam, infer: Callable[[Tensors, int], Tensors]) -> Tensors:
+    """At once; step by step where there are states."""
+    if not exam.manifest.states:
+        return infer(planning.complete(exam.manifest, exam.inputs), exam.rows)
+    steps = list(_steps(exam, infer))
+    return {name: np.concatenate([step[name] for step in steps]) for name in exam.answers}
+
+
+def _steps(exam: Exam, infer: Callable[[Tensors, int], Tensors]) -> Iterator[Tensors]:
+    state: dict[str, np.ndarray] = {}
+    for at in range(exam.rows):
+        outputs = infer(planning.complete(exam.manifest, {**exam.row(at), **state}), 1)
+        state = planning.left_over(exam.manifest, outputs)
+        yield outputs
 
 
 def _time(child: Child, exam: Exam, row_s: float, clock: Clock) -> list[float]:
@@ -145,9 +196,9 @@ def _time(child: Child, exam: Exam, row_s: float, clock: Clock) -> list[float]:
     latencies_us: list[float] = []
     end_s = clock.monotonic_s() + _BUDGET_S
     for run in range(_WARM_RUNS + _MAX_RUNS):
-        at = run % len(exam.inputs)
+        inputs = planning.complete(exam.manifest, exam.row(run % exam.rows))
         began_s = clock.monotonic_s()
-        child.infer(exam.inputs[at : at + 1], row_s, exam.answers.shape[1])
+        child.infer(inputs, row_s, exam.max_bytes(1))
         now_s = clock.monotonic_s()
         if run >= _WARM_RUNS:
             latencies_us.append(1e6 * (now_s - began_s))

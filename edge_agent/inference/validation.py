@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fleet_contract.bundle import ImageInput, VectorInput
+from fleet_contract.inputs import ImageInput, VectorInput
+from fleet_contract.signature import row_shape
 
 NOT_FINITE = "not-finite"
 OUT_OF_RANGE = "out-of-range"
@@ -12,14 +13,9 @@ WRONG_SHAPE = "wrong-shape"
 MAX_PIXEL = 255.0
 
 
-def shape_of(spec: ImageInput | VectorInput) -> tuple[int, ...]:
-    """The graph input's shape without the batch axis."""
-    return (spec.channels, spec.height, spec.width) if isinstance(spec, ImageInput) else (len(spec.columns),)
-
-
 def split(values: Sequence[np.ndarray], spec: ImageInput | VectorInput) -> tuple[np.ndarray, list[str | None]]:
     """The float32 batch (rows, *shape) of the inputs that may pass, in order, and for each given input the reason of its refusal or None."""
-    shape = shape_of(spec)
+    shape = row_shape(spec)
     reasons: list[str | None] = [None if v.shape == shape and v.dtype.kind in "fiub" else WRONG_SHAPE for v in values]
     fitting = [at for at, reason in enumerate(reasons) if reason is None]
     if not fitting:

@@ -1,6 +1,6 @@
 """The sandboxed child: load, infer, unload, and nothing else. It opens no file; models and tensors come over the socket.
 
-Run by inference.child as `python -m edge_agent.inference.worker --fd N --parent PID --memory-mb M --runtime NAME`.
+Run by inference.child as `python -m edge_agent.inference.worker --fd N --parent PID --memory-mb M --backend JSON`.
 """
 
 import argparse
@@ -18,19 +18,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--fd", type=int, required=True)
     parser.add_argument("--parent", type=int, required=True)
     parser.add_argument("--memory-mb", type=int, required=True)
-    parser.add_argument("--runtime", required=True)
+    parser.add_argument("--backend", required=True)
     given = parser.parse_args(arguments)
     walls = sandbox.isolate(given.parent)
     with socket.socket(fileno=given.fd) as sock:
-        return _serve(sock, given.runtime, given.memory_mb, walls)
+        return _serve(sock, given.backend, given.memory_mb, walls)
 
 
-def _serve(sock: socket.socket, runtime_name: str, memory_mb: int, walls: list[str]) -> int:
+def _serve(sock: socket.socket, backend: str, memory_mb: int, walls: list[str]) -> int:
+    import msgspec
+
     from edge_agent.errors import Reject  # numpy and the engine start threads, so not before the sandbox
-    from edge_agent.inference import protocol, runtimes
+    from edge_agent.inference import protocol
+    from edge_agent.inference.runtimes.port import open_runtime
+    from firmware_profiles.catalog import Backend
 
     try:
-        runtime = runtimes.open_runtime(runtime_name)
+        runtime = open_runtime(msgspec.json.decode(backend, type=Backend))
     except Reject as error:
         protocol.send(sock, protocol.Failed(code=error.code, message=str(error)))
         return 1
@@ -54,11 +58,10 @@ def _answer(runtime, request, payload: bytes):
 
     match request:
         case protocol.Load():
-            runtime.load(payload, request)
-            return protocol.Loaded(), b""
+            return protocol.Loaded(runtime.load(payload, request.plan)), b""
         case protocol.Infer():
-            answer = runtime.infer(protocol.tensor(request.shape, payload))
-            return protocol.Answer(shape=list(answer.shape)), memoryview(answer).cast("B")
+            heads, data = protocol.pack(runtime.infer(protocol.unpack(request.tensors, payload)))
+            return protocol.Answer(heads), data
         case protocol.Unload():
             runtime.unload()
             return protocol.Unloaded(), b""

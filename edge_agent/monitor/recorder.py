@@ -23,7 +23,7 @@ class Recorder:
     ) -> list[Record]:
         """One Result an input, in order, and the windows that they fill. `numbers` are the inputs' ordinals."""
         model = ActiveModel(inference.sha256, inference.manifest, inference.reference)
-        probabilities = features.softmax(inference.outputs)
+        probabilities = features.softmax(inference.outputs[inference.manifest.output.tensor])
         candidates = candidates_of(inference, probabilities, inputs)
         self._sampler.add(model, candidates, now_s)
         results = [

@@ -8,7 +8,7 @@ import numpy as np
 from edge_agent.monitor.counting import count_places
 from edge_agent.ports import ActiveModel
 from fleet_contract import features
-from fleet_contract.bundle import Manifest
+from fleet_contract.manifest import Manifest
 from fleet_contract.messages import SketchWindow
 from fleet_contract.sketch import Grid, Sketcher
 

@@ -10,7 +10,7 @@ import cv2
 from edge_agent.errors import Fatal
 from edge_agent.ports import Clock, Input
 from fleet_contract import images, limits
-from fleet_contract.bundle import ImageInput, VectorInput
+from fleet_contract.inputs import ImageInput, VectorInput
 
 _REOPEN_S = 1.0
 _SUFFIXES = (".jpg", ".jpeg", ".png")

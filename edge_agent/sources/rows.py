@@ -12,8 +12,8 @@ import numpy as np
 from edge_agent.errors import Fatal
 from edge_agent.ports import Clock, Input
 from fleet_contract import limits
-from fleet_contract.bundle import ImageInput, VectorInput
 from fleet_contract.cells import to_number
+from fleet_contract.inputs import ImageInput, VectorInput
 
 JSON = "application/json"
 BAD_ROW = "bad-row"

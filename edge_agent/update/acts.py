@@ -60,7 +60,8 @@ def verify(parts: Parts, state: State) -> Outcome:
 def prove(parts: Parts, state: State) -> Outcome:
     candidate = _candidate(state)
     proof = parts.host.prove(parts.slots.open(candidate))
-    proven = msgspec.structs.replace(candidate, variant=proof.variant, backend=proof.backend, latency_p50_us=proof.latency_p50_us)
+    best = proof.chosen
+    proven = msgspec.structs.replace(candidate, variant=best.variant, backend=best.backend, latency_p50_us=best.latency_p50_us)
     return Outcome(Step.PROVEN, {"candidate": proven}, {"walls": ",".join(proof.walls)})
 
 

@@ -14,7 +14,7 @@ from enum import StrEnum
 
 import numpy as np
 
-from fleet_contract.bundle import DriftPolicy
+from fleet_contract.manifest import DriftPolicy
 from fleet_contract.sketch import Condition, Reference, Sketch, counts_of
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from fleet_contract import limits
-from fleet_contract.bundle import RetrainPolicy, SamplingPolicy
+from fleet_contract.manifest import RetrainPolicy, SamplingPolicy
 
 
 class FindingState(StrEnum):

@@ -7,7 +7,7 @@ installed. A rollout that finds no device of its task running anything has nothi
 from dataclasses import dataclass
 from enum import StrEnum
 
-from fleet_contract.bundle import RolloutPolicy
+from fleet_contract.manifest import RolloutPolicy
 
 
 class RolloutState(StrEnum):

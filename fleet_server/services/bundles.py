@@ -10,7 +10,8 @@ import msgspec
 from sqlalchemy import Connection, Engine, Row, insert, select
 
 from fleet_contract import sketch
-from fleet_contract.bundle import Bundle, Manifest, Policy
+from fleet_contract.bundle import Bundle
+from fleet_contract.manifest import Manifest, Policy
 from fleet_server.errors import Conflict, NotFound
 from fleet_server.fleet import Fleet
 from fleet_server.ports import Target

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, Engine, Row, func, select, update
 
-from fleet_contract.bundle import Policy
+from fleet_contract.manifest import Policy
 from fleet_server.domain import presence, rollout
 from fleet_server.domain.retraining import FindingState
 from fleet_server.domain.rollout import Decision, DeviceFacts, DeviceState, RolloutState

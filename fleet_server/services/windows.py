@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Engine, Row, func, insert, select, update
 
-from fleet_contract.bundle import DriftPolicy
 from fleet_contract.errors import BadSketch
+from fleet_contract.manifest import DriftPolicy
 from fleet_contract.sketch import Condition, Reference, Sketch, merge
 from fleet_server.domain import drift
 from fleet_server.domain.drift import Judgement, Verdict

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from fleet_contract import images, limits
-from fleet_contract.bundle import ImageInput
+from fleet_contract.inputs import ImageInput
 from model_tools.data import labels, rows
 from model_tools.data.dataset import Dataset
 from model_tools.data.found import Found

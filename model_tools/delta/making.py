@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fleet_contract import archive, blocks, delta, limits, packets
-from fleet_contract.bundle import MANIFEST, Bundle, Manifest
+from fleet_contract.bundle import MANIFEST, Bundle
 from fleet_contract.delta import Header
+from fleet_contract.manifest import Manifest
 from model_tools.delta.alignment import Stretch, alignments
 from model_tools.delta.encoding import SAMPLE_BYTES, operations, promised_bytes, stream
 from model_tools.errors import Failed

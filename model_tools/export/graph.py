@@ -11,7 +11,7 @@ import onnx
 import torch
 from torch import nn
 
-from fleet_contract.bundle import ImageInput, VectorInput
+from fleet_contract.inputs import ImageInput, VectorInput
 from model_tools.errors import Failed
 from model_tools.running import logits as run
 from model_tools.train.networks import fold

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fleet_contract.bundle import KnownAnswers, Tensor
+from fleet_contract import tensors
+from fleet_contract.bundle import KnownAnswers
 from model_tools.errors import BadInput, GateFailed
 
 _MOST_ROWS = 32
@@ -76,10 +77,10 @@ def tolerance(answered: Answered, reference: np.ndarray | None) -> float:
     return float(f"{np.ceil(bound / step) * step:.2g}")  # two digits, upwards
 
 
-def as_answers(inputs: np.ndarray, answered: list[Answered]) -> KnownAnswers:
-    """The contract's form of inputs (rows, ...) and each variant's outputs."""
+def as_answers(tensor: str, inputs: np.ndarray, output: str, answered: list[Answered]) -> KnownAnswers:
+    """The contract's form of the inputs (rows, ...) for the graph's `tensor`, and of each variant's `output`."""
     dtype = "uint8" if whole_pixels(inputs) else "float32"
     return KnownAnswers(
-        inputs=Tensor(dtype=dtype, shape=list(inputs.shape), data=inputs.astype(np.dtype(dtype).newbyteorder("<")).tobytes()),
-        outputs={a.variant: Tensor(dtype="float32", shape=list(a.fused.shape), data=a.fused.astype("<f4").tobytes()) for a in answered},
+        inputs={tensor: tensors.of_array(inputs.astype(dtype))},
+        outputs={a.variant: {output: tensors.of_array(a.fused.astype(np.float32))} for a in answered},
     )

@@ -7,18 +7,10 @@ import msgspec
 import numpy as np
 
 from fleet_contract import features, graph
-from fleet_contract.bundle import (
-    Bundle,
-    Classification,
-    ImageInput,
-    Limits,
-    Lineage,
-    Manifest,
-    Policy,
-    Variant,
-    VectorInput,
-    pack,
-)
+from fleet_contract.bundle import Bundle, pack
+from fleet_contract.inputs import ImageInput, VectorInput
+from fleet_contract.manifest import Limits, Lineage, Manifest, Policy, Variant
+from fleet_contract.outputs import Classification
 from fleet_contract.sketch import Condition, Reference, decode_reference, encode_reference
 from model_tools.errors import BadInput
 from model_tools.pack import answers, reference
@@ -82,7 +74,9 @@ def make_bundle(contents: Contents, evidence: Evidence, parent: Bundle | None = 
     manifest = _manifest(contents, answered)
     files = {_file(m): m.onnx for m in contents.models}
     sizes = {m.precision: len(m.onnx) for m in contents.models}
-    files[_ANSWERS] = msgspec.msgpack.encode(answers.as_answers(evidence.held_out[rows], answered))
+    files[_ANSWERS] = msgspec.msgpack.encode(
+        answers.as_answers(contents.input.tensor, evidence.held_out[rows], contents.output.tensor, answered)
+    )
     files[_REFERENCE] = encode_reference(made)
     files[_CARD] = model_card(manifest, made, sizes, contents.description).encode()
     return pack(manifest, files)

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from fleet_contract import features, limits
-from fleet_contract.bundle import ImageInput, VectorInput
+from fleet_contract.inputs import ImageInput, VectorInput
 from fleet_contract.sketch import Condition, Feature, Grid, Reference, Sketch, Sketcher, counts_of
 from model_tools.errors import BadData, BadInput
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 
-from fleet_contract.bundle import ImageInput, Manifest
+from fleet_contract.inputs import ImageInput
+from fleet_contract.manifest import Manifest
 from fleet_contract.sketch import Reference
 
 

@@ -16,7 +16,7 @@ MAX_BROAD_EXCEPTS = 1
 """In one module: its long-running loop's."""
 
 UNITS = {
-    *("BYTES", "CHARS", "S", "COUNT", "EDGE"),
+    *("BYTES", "CHARS", "S", "COUNT", "EDGE", "SCALE"),
     *(
         "RECORDS",
         "ENTRIES",

@@ -163,7 +163,7 @@ class Trial(Device):
         answerer = Answerer(self.host, lambda _: self._stop.wait(0.005), lambda _: None, self.updates.appeal)
         while not self._stop.is_set():
             if self._is_due():
-                for answered in answerer.answer(self.inputs):
+                for answered in answerer.answer("input", self.inputs):
                     self.dropped += answered.inference is None
                     if answered.inference is not None:
                         sha256 = answered.inference.sha256

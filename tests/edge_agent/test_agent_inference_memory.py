@@ -18,7 +18,8 @@ from edge_agent.inference.child import Deadlines
 from edge_agent.inference.host import InferenceHost
 from firmware_profiles import catalog
 from fleet_contract import limits
-from fleet_contract.bundle import Bundle, Limits
+from fleet_contract.bundle import Bundle
+from fleet_contract.manifest import Limits
 from tests.fakes import agent_run_models as models
 
 PROFILE = catalog.load("generic-x86-64")
@@ -83,7 +84,7 @@ class Asking(Bundle):
     def read(self, entry: str) -> bytes:
         if entry.endswith(".onnx"):
             try:
-                self.heard.append(self.host.infer(models.KNOWN_INPUTS).sha256)
+                self.heard.append(self.host.infer({"input": models.KNOWN_INPUTS}).sha256)
             except Retry as error:
                 self.heard.append(error.code)
         return super().read(entry)
@@ -94,21 +95,21 @@ def test_the_worker_that_serves_gives_way_to_one_that_proves(tight: InferenceHos
     bundle = Asking(models.bundle(version="2.0.0")).ask(tight)
     tight.prove(bundle)
     assert bundle.heard == [active, "no-model"]  # while the bundle is opened; while its worker runs
-    assert tight.infer(models.KNOWN_INPUTS).sha256 == active
+    assert tight.infer({"input": models.KNOWN_INPUTS}).sha256 == active
 
 
 def test_it_comes_back_when_the_other_fails(tight: InferenceHost) -> None:
     active = tight.active().sha256
     with pytest.raises(Reject):
         tight.prove(Bundle(models.bundle({"fp32": models.linear(2 * models.WEIGHT)})))
-    assert tight.infer(models.KNOWN_INPUTS).sha256 == active
+    assert tight.infer({"input": models.KNOWN_INPUTS}).sha256 == active
 
 
 def test_a_swap_starts_the_new_worker_in_place_of_the_old_one(tight: InferenceHost) -> None:
     bundle = Asking(models.bundle(version="2.0.0")).ask(tight)
     tight.activate(bundle)
     assert bundle.heard[1:] == ["no-model", "no-model"]  # proof and switch
-    assert tight.infer(models.KNOWN_INPUTS).sha256 == bundle.sha256
+    assert tight.infer({"input": models.KNOWN_INPUTS}).sha256 == bundle.sha256
 
 
 def test_with_enough_memory_nothing_gives_way() -> None:
@@ -130,19 +131,19 @@ def test_a_worker_that_starts_again_gets_its_model_from_the_disk_and_never_a_cha
     model = models.linear()
     slot.write_bytes(archive.replace(model, model[:-1] + bytes([model[-1] ^ 1])))
 
-    np.testing.assert_allclose(host.infer(models.KNOWN_INPUTS).outputs, models.KNOWN_LOGITS, atol=1e-5)
+    np.testing.assert_allclose(host.infer({"input": models.KNOWN_INPUTS}).outputs["logits"], models.KNOWN_LOGITS, atol=1e-5)
     os.kill(host.worker_pid, signal.SIGKILL)
     codes = []
     for _ in range(2):
         with pytest.raises(Retry) as lost:
-            host.infer(models.KNOWN_INPUTS)
+            host.infer({"input": models.KNOWN_INPUTS})
         codes.append(lost.value.code)
     host.activate(Bundle(other))  # it came again, to the other slot
-    answer = host.infer(models.KNOWN_INPUTS)
+    answer = host.infer({"input": models.KNOWN_INPUTS})
     host.close()
 
     assert codes == ["worker-crashed", "bad-digest"]
-    np.testing.assert_allclose(answer.outputs, models.KNOWN_LOGITS, atol=1e-5)
+    np.testing.assert_allclose(answer.outputs["logits"], models.KNOWN_LOGITS, atol=1e-5)
 
 
 def _deep(hidden: int) -> tuple[bytes, np.ndarray]:

@@ -15,12 +15,16 @@ import pytest
 from edge_agent.clock import SystemClock
 from edge_agent.errors import Reject
 from edge_agent.inference.child import Child, ChildLost, Deadlines, Wanted
+from edge_agent.inference.plan import Bound, Plan
 from edge_agent.inference.sandbox import CALLS, FILES, NETWORK, WRITING
+from firmware_profiles.catalog import Backend
 from fleet_contract import graph
 from tests.fakes import agent_run_models as models
 from tests.fakes import bad_models
 
-WANTED = Wanted(runtime="onnxruntime", provider="CPUExecutionProvider", input="input", output="logits", threads=1, memory_mb=256)
+BACKEND = Backend(name="cpu", runtime="onnxruntime", provider="CPUExecutionProvider")
+PLAN = Plan([Bound("input", "input", "float32")], [Bound("logits", "logits", "float32")], BACKEND.provider, {}, "fp32", threads=1)
+WANTED = Wanted(BACKEND, PLAN, memory_mb=256)
 TRIES = """
 import json, os, socket, sys, threading, resource, signal, tempfile
 from edge_agent.inference import sandbox
@@ -146,7 +150,7 @@ def test_a_hostile_model_ends_in_a_code_within_its_limits(child: Child, model: b
     """Straight to the worker, whatever the walk of the file would say."""
     with pytest.raises((Reject, ChildLost)) as refused:
         child.load(lambda: model)
-        child.infer(models.KNOWN_INPUTS, 0.1, models.KNOWN_LOGITS.size)
+        child.infer({"input": models.KNOWN_INPUTS}, 0.1, models.KNOWN_LOGITS.nbytes)
     assert refused.value.code in codes
 
 
@@ -156,7 +160,8 @@ def test_graphs_of_any_depth_leave_worker_or_walk_standing(child: Child) -> None
     with pytest.raises(graph.BadModel):
         graph.check(model)
     child.load(lambda: model)
-    np.testing.assert_allclose(child.infer(models.KNOWN_INPUTS, 1.0, models.KNOWN_LOGITS.size), models.KNOWN_LOGITS)
+    answers = child.infer({"input": models.KNOWN_INPUTS}, 1.0, models.KNOWN_LOGITS.nbytes)
+    np.testing.assert_allclose(answers["logits"], models.KNOWN_LOGITS)
 
 
 def test_a_worker_cannot_use_more_memory_than_its_limit(child: Child) -> None:

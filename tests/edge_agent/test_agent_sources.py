@@ -15,7 +15,7 @@ from edge_agent.sources.camera import CaptureCamera, FolderCamera
 from edge_agent.sources.factory import open_source
 from edge_agent.sources.rows import CsvRows
 from fleet_contract import images, limits
-from fleet_contract.bundle import ImageInput, VectorInput
+from fleet_contract.inputs import ImageInput, VectorInput
 from tests.fakes.agent_run_world import FakeClock
 
 GREY = ImageInput(tensor="input", height=8, width=8, channels=1)

@@ -41,7 +41,7 @@ class TestTheWayThrough:
             "sha256": Bundle(ONE).sha256,
             "version": "1.0.0",
             "variant": "fp32",
-            "backend": "onnxruntime:CPUExecutionProvider",
+            "backend": "onnxruntime:cpu",
             "latency_p50_us": 10.0,
         }
 

@@ -30,7 +30,7 @@ def main() -> None:
     looks = []
     for path in sys.argv[1:]:
         host.activate(Bundle(Path(path)))
-        host.infer(np.zeros((1, 2), np.float32))
+        host.infer({"input": np.zeros((1, 2), np.float32)})
         looks.append(_look(host))
     host.close()
     small, large = looks

@@ -8,21 +8,12 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from fleet_contract import features
-from fleet_contract.bundle import (
-    Classification,
-    DriftPolicy,
-    ImageInput,
-    KnownAnswers,
-    Limits,
-    Lineage,
-    Manifest,
-    Policy,
-    Tensor,
-    Variant,
-    VectorInput,
-    pack,
-)
+from fleet_contract.bundle import KnownAnswers, pack
+from fleet_contract.inputs import ImageInput, VectorInput
+from fleet_contract.manifest import DriftPolicy, Limits, Lineage, Manifest, Policy, Variant
+from fleet_contract.outputs import Classification
 from fleet_contract.sketch import Condition, Feature, Grid, Reference, Sketcher, encode_reference
+from fleet_contract.tensors import Tensor
 
 VECTOR = VectorInput(tensor="input", columns=["a", "b"], low=[-10.0, -10.0], high=[10.0, 10.0])
 IMAGE = ImageInput(tensor="input", height=8, width=8, channels=1)
@@ -155,7 +146,8 @@ def bundle(
 ) -> bytes:
     """A whole archive: variant name to model file; every variant shall give `answers`."""
     models = models or {"fp32": linear()}
-    known = known or msgspec.msgpack.encode(KnownAnswers(inputs=tensor_of(inputs), outputs={name: tensor_of(answers) for name in models}))
+    outputs = {name: {"logits": tensor_of(answers)} for name in models}
+    known = known or msgspec.msgpack.encode(KnownAnswers(inputs={"input": tensor_of(inputs)}, outputs=outputs))
     manifest = Manifest(
         task="toy",
         version=version,

@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 
 from edge_agent.errors import Retry
-from edge_agent.ports import ActiveModel, Inference, Input
-from fleet_contract.bundle import Bundle, ImageInput, VectorInput
+from edge_agent.ports import ActiveModel, Inference, Input, Tensors
+from fleet_contract.bundle import Bundle
+from fleet_contract.inputs import ImageInput, VectorInput
 from fleet_contract.messages import Batch, Lane, LaneLedger, Record
 from fleet_contract.sketch import decode_reference
 
@@ -127,7 +128,8 @@ class FakeHost:
     def active(self) -> ActiveModel | None:
         return self.model
 
-    def infer(self, batch: np.ndarray) -> Inference:
+    def infer(self, inputs: Tensors, *, timeout_s: float | None = None) -> Inference:
+        (batch,) = inputs.values()
         self.calls += 1
         self.rows.append(len(batch))
         error = self.script.get(self.calls) or self.poison(batch)
@@ -136,7 +138,8 @@ class FakeHost:
         if self.model is None:
             raise Retry("no model", code="no-model")
         flat = batch.reshape(len(batch), -1)[:, :2]
-        return Inference(self.model.sha256, self.model.manifest, flat @ self.weight, 100, self.model.reference)
+        answers = {self.model.manifest.output.tensor: flat @ self.weight}
+        return Inference(self.model.sha256, self.model.manifest, answers, 100, self.model.reference)
 
     def prove(self, bundle):
         raise NotImplementedError

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 
 from edge_agent.errors import Missing, Reject, Retry
-from edge_agent.ports import Conduct, Proof
+from edge_agent.ports import Conduct, Measurement, Proof
 from fleet_contract.bundle import Bundle
 from fleet_contract.messages import Ack, Batch, FromDevice, Status
 
@@ -61,7 +61,8 @@ class ScriptedHost:
         self.proven.append(bundle.manifest.version)
         if bundle.manifest.version in self.refuse_proof:
             raise self.refuse_proof[bundle.manifest.version]
-        return Proof(bundle.sha256, "fp32", "onnxruntime:CPUExecutionProvider", 10.0, 20.0, 5.0, 0.0)
+        measured = Measurement("fp32", "onnxruntime:cpu", "right", "", 10.0, 20.0, 50_000_000, 5.0)
+        return Proof(bundle.sha256, measured, (measured,))
 
     def activate(self, bundle: Bundle) -> None:
         if bundle.manifest.version in self.refuse_activation:

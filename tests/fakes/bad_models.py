@@ -6,7 +6,7 @@ import numpy as np
 import onnxruntime
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from fleet_contract.bundle import Limits
+from fleet_contract.manifest import Limits
 from tests.fakes import agent_run_models as models
 
 POISON = 9.0

@@ -2,20 +2,10 @@
 
 import numpy as np
 
-from fleet_contract.bundle import (
-    Classification,
-    DriftPolicy,
-    ImageInput,
-    Lineage,
-    Manifest,
-    Policy,
-    RetrainPolicy,
-    RolloutPolicy,
-    SamplingPolicy,
-    Variant,
-    VectorInput,
-    pack,
-)
+from fleet_contract.bundle import pack
+from fleet_contract.inputs import ImageInput, VectorInput
+from fleet_contract.manifest import DriftPolicy, Lineage, Manifest, Policy, RetrainPolicy, RolloutPolicy, SamplingPolicy, Variant
+from fleet_contract.outputs import Classification
 from fleet_contract.sketch import Condition, Feature, Grid, Reference, Sketch, Sketcher, encode_reference
 
 GRID = Grid(features=[Feature("a", "input", 0.0, 1.0), Feature("b", "input", 0.0, 1.0), Feature("confidence", "output", 0.0, 1.0)], bins=32)

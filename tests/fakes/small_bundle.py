@@ -10,7 +10,10 @@ from securesystemslib.signer import CryptoSigner, SSlibKey
 from tuf.api.metadata import Metadata, TargetFile, Targets
 
 from fleet_contract import blocks
-from fleet_contract.bundle import Bundle, Classification, Lineage, Manifest, Variant, VectorInput, pack, target_path
+from fleet_contract.bundle import Bundle, pack, target_path
+from fleet_contract.inputs import VectorInput
+from fleet_contract.manifest import Lineage, Manifest, Variant
+from fleet_contract.outputs import Classification
 from fleet_contract.release import Release, to_custom
 
 

@@ -16,8 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet_contract import archive, blocks, bundle, content, limits
-from fleet_contract.bundle import Bundle, Classification, Entry, ImageInput, Manifest, Tensor, VectorInput
+from fleet_contract.bundle import Bundle
 from fleet_contract.errors import BadBundle, BadName, UnknownVersion
+from fleet_contract.inputs import ImageInput, VectorInput
+from fleet_contract.manifest import Entry, Manifest
+from fleet_contract.outputs import Classification
+from fleet_contract.tensors import Tensor
 from tests.golden.specimens import a_manifest, bundle_files
 
 ARCHIVE = bundle.pack(a_manifest(), bundle_files())
@@ -92,7 +96,7 @@ def test_what_was_packed_is_read(tmp_path: Path) -> None:
     read = Bundle(path)
     assert read.sha256 == hashlib.sha256(ARCHIVE).hexdigest() and read.length == len(ARCHIVE)
     assert {name: read.read(name) for name in read.manifest.entries} == bundle_files()
-    assert read.known_answers().inputs.shape == [1, 2]
+    assert read.known_answers().inputs["input"].shape == [1, 2]
 
 
 def test_there_is_no_entry_that_is_not_listed() -> None:
@@ -260,7 +264,7 @@ def test_a_part_that_makes_no_sense_is_an_error(build: Callable[[], object], fie
     ],
 )
 def test_malformed_known_answers_are_refused(answers: bytes | Tensor) -> None:
-    data = answers if isinstance(answers, bytes) else msgspec.msgpack.encode(bundle.KnownAnswers(answers, {}))
+    data = answers if isinstance(answers, bytes) else msgspec.msgpack.encode(bundle.KnownAnswers({"x": answers}, {}))
     read = Bundle(bundle.pack(a_manifest(), bundle_files() | {"known-answers.msgpack": data}))
     with pytest.raises(BadBundle):
         read.known_answers()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fleet_contract import features
-from fleet_contract.bundle import ImageInput, VectorInput
+from fleet_contract.inputs import ImageInput, VectorInput
 
 IMAGE = ImageInput(tensor="x", height=16, width=24, channels=3)
 VECTOR = VectorInput(tensor="x", columns=["speed", "heat"], low=[0.0, 0.0], high=[1.0, 1.0])

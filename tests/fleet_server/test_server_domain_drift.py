@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from fleet_contract.bundle import DriftPolicy
 from fleet_contract.errors import BadSketch
+from fleet_contract.manifest import DriftPolicy
 from fleet_contract.sketch import Condition, Feature, Grid, Reference
 from fleet_server.domain import drift
 from fleet_server.domain.drift import Verdict

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fleet_contract.bundle import RolloutPolicy
+from fleet_contract.manifest import RolloutPolicy
 from fleet_server.domain import rollout
 from fleet_server.domain.rollout import DeviceFacts, DeviceState, RolloutState
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fleet_contract import limits
-from fleet_contract.bundle import RetrainPolicy, SamplingPolicy
+from fleet_contract.manifest import RetrainPolicy, SamplingPolicy
 from fleet_contract.messages import Event, Lane, Record, Result, Sample, SketchWindow, encode_record
 from fleet_server.domain import counters, ledger, presence, records, retraining, roles
 from fleet_server.domain.retraining import Campaign

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sqlalchemy import Engine
 
-from fleet_contract.bundle import Policy, RetrainPolicy
+from fleet_contract.manifest import Policy, RetrainPolicy
 from fleet_contract.messages import Event, Result, Sample, SketchWindow
 from fleet_server.services import audit, findings, jobs, rollout_steps, rollouts, samples
 from tests.fakes.server_bundles import POLICY, make_bundle, rows, sketch_of

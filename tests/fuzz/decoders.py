@@ -41,7 +41,8 @@ from fleet_contract import (
     sketch,
 )
 from fleet_contract import errors as contract
-from fleet_contract.bundle import Bundle, ImageInput
+from fleet_contract.bundle import Bundle
+from fleet_contract.inputs import ImageInput
 from tests.fakes import agent_run_models as models
 from tests.fakes import bad_models
 from tests.fakes.agent_repository import MemoryRepository

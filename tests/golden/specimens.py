@@ -8,6 +8,10 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fleet_contract import blocks, bundle, enrolment, job, messages, order, sketch
+from fleet_contract.inputs import VectorInput
+from fleet_contract.manifest import Lineage, Manifest, Variant
+from fleet_contract.outputs import Classification
+from fleet_contract.tensors import Tensor
 
 AT = datetime(2026, 11, 20, 12, 30, 15, 250_000, tzinfo=UTC)
 LATER = datetime(2026, 11, 21, 12, 30, 15, tzinfo=UTC)
@@ -41,32 +45,33 @@ def an_order() -> order.Order:
     )
 
 
-def a_manifest() -> bundle.Manifest:
-    return bundle.Manifest(
+def a_manifest() -> Manifest:
+    return Manifest(
         task="pump",
         version="1.0.0",
-        input=bundle.VectorInput(tensor="input", columns=["speed", "heat"], low=[0.0, -40.0], high=[8.0, 120.0]),
-        output=bundle.Classification(tensor="logits", classes=["ok", "worn"]),
+        input=VectorInput(tensor="input", columns=["speed", "heat"], low=[0.0, -40.0], high=[8.0, 120.0]),
+        output=Classification(tensor="logits", classes=["ok", "worn"]),
         variants=[
-            bundle.Variant(name="int8", entry="models/int8.onnx", runtime="onnxruntime", precision="int8", tolerance=0.25),
-            bundle.Variant(name="fp32", entry="models/fp32.onnx", runtime="onnxruntime", precision="fp32", tolerance=0.001),
+            Variant(name="int8", entry="models/int8.onnx", runtime="onnxruntime", precision="int8", tolerance=0.25),
+            Variant(name="fp32", entry="models/fp32.onnx", runtime="onnxruntime", precision="fp32", tolerance=0.001),
         ],
         known_answers="known-answers.msgpack",
         reference="reference.msgpack",
         card="card.md",
         profiles=["any"],
-        lineage=bundle.Lineage(task_sha256="0" * 64, data_sha256="1" * 64, seed=20, code="0.1.0", metrics={"accuracy": 0.98}),
+        lineage=Lineage(task_sha256="0" * 64, data_sha256="1" * 64, seed=20, code="0.1.0", metrics={"accuracy": 0.98}),
         entries={},
     )
 
 
 def bundle_files() -> dict[str, bytes]:
-    inputs = bundle.Tensor(dtype="float32", shape=[1, 2], data=np.array([1.5, 20], "<f4").tobytes())
-    logits = bundle.Tensor(dtype="float32", shape=[1, 2], data=np.array([2, -1], "<f4").tobytes())
+    inputs = Tensor(dtype="float32", shape=[1, 2], data=np.array([1.5, 20], "<f4").tobytes())
+    logits = Tensor(dtype="float32", shape=[1, 2], data=np.array([2, -1], "<f4").tobytes())
+    known = bundle.KnownAnswers({"input": inputs}, {name: {"logits": logits} for name in ("int8", "fp32")})
     return {
         "models/int8.onnx": b"an int8 model" * 40,
         "models/fp32.onnx": b"an fp32 model" * 400,
-        "known-answers.msgpack": msgspec.msgpack.encode(bundle.KnownAnswers(inputs=inputs, outputs={"int8": logits, "fp32": logits})),
+        "known-answers.msgpack": msgspec.msgpack.encode(known),
         "reference.msgpack": sketch.encode_reference(a_reference()),
         "card.md": b"# Pump\nTells a worn pump from its speed and heat.\n",
     }

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fleet_contract import limits
-from fleet_contract.bundle import ImageInput
+from fleet_contract.inputs import ImageInput
 from fleet_contract.job import LabelledSample
 from model_tools.data.dataset import Dataset, Splits
 from model_tools.data.found import Found

@@ -11,6 +11,10 @@ from onnx import helper, numpy_helper
 from fleet_contract import bundle, delta
 from fleet_contract.bundle import Bundle
 from fleet_contract.errors import BadBundle
+from fleet_contract.inputs import VectorInput
+from fleet_contract.manifest import Lineage, Manifest, Variant
+from fleet_contract.outputs import Classification
+from fleet_contract.tensors import Tensor
 from model_tools.delta.alignment import Stretch, alignments, tensors
 from model_tools.delta.making import apply, between_files, difference, fetched_bytes, make
 
@@ -42,21 +46,21 @@ def other() -> dict[str, np.ndarray]:
 
 
 def packed(weights: dict[str, np.ndarray], version: str = "1", entry: str = "fp32.onnx", note: str = "n", card: bytes = b"# Toy") -> bytes:
-    one = bundle.Tensor(dtype="float32", shape=[1, 1], data=bytes(4))
-    manifest = bundle.Manifest(
+    one = Tensor(dtype="float32", shape=[1, 1], data=bytes(4))
+    manifest = Manifest(
         task="toy",
         version=version,
-        input=bundle.VectorInput(tensor="x", columns=["a"], low=[0.0], high=[1.0]),
-        output=bundle.Classification(tensor="y", classes=["no", "yes"]),
-        variants=[bundle.Variant(name="fp32", entry=entry, runtime="onnxruntime", precision="fp32", tolerance=1e-3)],
+        input=VectorInput(tensor="x", columns=["a"], low=[0.0], high=[1.0]),
+        output=Classification(tensor="y", classes=["no", "yes"]),
+        variants=[Variant(name="fp32", entry=entry, runtime="onnxruntime", precision="fp32", tolerance=1e-3)],
         known_answers="known-answers.msgpack",
         reference="reference.msgpack",
         card="card.md",
         profiles=["any"],
-        lineage=bundle.Lineage(task_sha256="0" * 64, data_sha256="0" * 64, seed=0, code="test"),
+        lineage=Lineage(task_sha256="0" * 64, data_sha256="0" * 64, seed=0, code="test"),
         entries={},
     )
-    answers = msgspec.msgpack.encode(bundle.KnownAnswers(inputs=one, outputs={"fp32": one}))
+    answers = msgspec.msgpack.encode(bundle.KnownAnswers(inputs={"x": one}, outputs={"fp32": {"y": one}}))
     files = {entry: model(weights, note), "known-answers.msgpack": answers, "reference.msgpack": b"reference", "card.md": card}
     return bundle.pack(manifest, files)
 

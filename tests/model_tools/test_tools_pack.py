@@ -11,14 +11,18 @@ from onnx import TensorProto, helper, numpy_helper
 
 from fleet_contract import bundle, features, limits, sketch
 from fleet_contract.errors import BadBundle, BadModel
+from fleet_contract.inputs import ImageInput, VectorInput
+from fleet_contract.manifest import Limits, Lineage, Policy
+from fleet_contract.outputs import Classification
+from fleet_contract.tensors import Tensor
 from model_tools.errors import BadData, BadInput, GateFailed
 from model_tools.pack import answers, reference
 from model_tools.pack.archive import Contents, Evidence, Model, make_bundle
 from model_tools.running import logits
 
 COLUMNS = ["a", "b", "c"]
-SPEC = bundle.VectorInput(tensor="input", columns=COLUMNS, low=[-50.0] * 3, high=[50.0] * 3)
-IMAGE = bundle.ImageInput(tensor="input", height=8, width=8, channels=1)
+SPEC = VectorInput(tensor="input", columns=COLUMNS, low=[-50.0] * 3, high=[50.0] * 3)
+IMAGE = ImageInput(tensor="input", height=8, width=8, channels=1)
 
 
 def linear(weights: np.ndarray) -> bytes:
@@ -52,12 +56,12 @@ CONTENTS = Contents(
     version="1.0",
     description="Wear of a bearing.",
     input=SPEC,
-    output=bundle.Classification(tensor="logits", classes=["x", "y", "z"]),
+    output=Classification(tensor="logits", classes=["x", "y", "z"]),
     models=[Model("int8", linear(COARSE)), Model("fp32", linear(WEIGHTS))],
     profiles=["any"],
-    limits=bundle.Limits(),
-    policy=bundle.Policy(),
-    lineage=bundle.Lineage(task_sha256="1" * 64, data_sha256="2" * 64, seed=3, code="test", metrics={"accuracy": 0.9}),
+    limits=Limits(),
+    policy=Policy(),
+    lineage=Lineage(task_sha256="1" * 64, data_sha256="2" * 64, seed=3, code="test", metrics={"accuracy": 0.9}),
 )
 
 
@@ -74,7 +78,7 @@ def distance(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.abs(np.cumsum(one / one.sum()) - np.cumsum(other / other.sum())).max())
 
 
-def array(tensor: bundle.Tensor) -> np.ndarray:
+def array(tensor: Tensor) -> np.ndarray:
     return np.frombuffer(tensor.data, np.dtype(tensor.dtype).newbyteorder("<")).reshape(tensor.shape)
 
 
@@ -134,7 +138,9 @@ class TestKnownAnswers:
         made, _ = opened(make_bundle(CONTENTS, EVIDENCE))
         known = made.known_answers()
         for variant in made.manifest.variants:
-            off = np.abs(logits(made.read(variant.entry), array(known.inputs)) - array(known.outputs[variant.name])).max()
+            off = np.abs(
+                logits(made.read(variant.entry), array(known.inputs["input"])) - array(known.outputs[variant.name]["logits"])
+            ).max()
             assert off <= variant.tolerance / 10
 
     @pytest.mark.parametrize(
@@ -149,13 +155,15 @@ class TestKnownAnswers:
         made, _ = opened(make_bundle(CONTENTS, EVIDENCE))
         known = made.known_answers()
         for variant in made.manifest.variants:
-            assert np.abs(logits(wrong, array(known.inputs)) - array(known.outputs[variant.name])).max() > variant.tolerance
+            assert (
+                np.abs(logits(wrong, array(known.inputs["input"])) - array(known.outputs[variant.name]["logits"])).max() > variant.tolerance
+            )
 
     def test_int8_may_stray_by_its_own_rounding_and_fp32_hardly(self):
         made, _ = opened(make_bundle(CONTENTS, EVIDENCE))
         int8, fp32 = made.manifest.variants
         known = made.known_answers()
-        assert int8.tolerance >= 2 * np.abs(array(known.outputs["int8"]) - array(known.outputs["fp32"])).max()
+        assert int8.tolerance >= 2 * np.abs(array(known.outputs["int8"]["logits"]) - array(known.outputs["fp32"]["logits"])).max()
         assert fp32.tolerance < 1e-2 < int8.tolerance
 
     def test_rounding_as_large_as_the_answers_is_refused(self):
@@ -179,9 +187,9 @@ class TestKnownAnswers:
     @pytest.mark.parametrize(("pixel", "dtype"), [pytest.param(200.0, "uint8", id="whole"), pytest.param(0.5, "float32", id="fractional")])
     def test_whole_pixels_travel_as_bytes(self, pixel, dtype):
         inputs = np.full((2, 1, 8, 8), pixel, np.float32)
-        made = answers.as_answers(inputs, [answers.Answered("fp32", "fp32", np.eye(2, dtype=np.float32), np.eye(2))])
-        assert made.inputs.dtype == dtype
-        assert (array(made.inputs) == inputs).all()
+        made = answers.as_answers("input", inputs, "logits", [answers.Answered("fp32", "fp32", np.eye(2, dtype=np.float32), np.eye(2))])
+        assert made.inputs["input"].dtype == dtype
+        assert (array(made.inputs["input"]) == inputs).all()
 
 
 def test_no_rows_no_answers():
@@ -215,7 +223,7 @@ class TestTheReference:
 
     @pytest.mark.parametrize("columns", [pytest.param(3, id="few"), pytest.param(200, id="many"), pytest.param(1022, id="the most")])
     def test_a_window_fits_into_one_record(self, columns):
-        spec = bundle.VectorInput("input", [f"c{n}" for n in range(columns)], [0.0] * columns, [1.0] * columns)
+        spec = VectorInput("input", [f"c{n}" for n in range(columns)], [0.0] * columns, [1.0] * columns)
         grid = reference.fit_grid(spec, np.random.default_rng(0).random((50, columns), np.float32))
         size = len(msgspec.msgpack.encode(sketch.Sketcher(grid).sketch()))
         assert size <= limits.MAX_RECORD_BYTES - 256
@@ -229,7 +237,7 @@ class TestTheReference:
         ],
     )
     def test_columns_that_cannot_be_followed_are_refused(self, columns):
-        spec = bundle.VectorInput("input", columns, [0.0] * len(columns), [1.0] * len(columns))
+        spec = VectorInput("input", columns, [0.0] * len(columns), [1.0] * len(columns))
         with pytest.raises(BadData):
             reference.fit_grid(spec, np.zeros((9, len(columns)), np.float32))
 
@@ -244,12 +252,12 @@ class TestTheReference:
         contents = dataclasses.replace(
             CONTENTS,
             input=IMAGE,
-            output=bundle.Classification(tensor="logits", classes=["x", "y"]),
+            output=Classification(tensor="logits", classes=["x", "y"]),
             models=[Model("fp32", model.SerializeToString())],
         )
         made, known = opened(make_bundle(contents, Evidence(images, images[:20])))
         assert known.conditions[0].features == [*features.IMAGE, *features.OUTPUT]
-        assert made.known_answers().inputs.dtype == "uint8"
+        assert made.known_answers().inputs["input"].dtype == "uint8"
 
 
 class TestARetrainedBundle:

@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from fleet_contract import bundle
+from fleet_contract.manifest import DriftPolicy, Limits, RetrainPolicy, RolloutPolicy, SamplingPolicy
 from model_tools import sections
 from model_tools.task import load_task
 
@@ -23,11 +23,11 @@ STRUCTS = {
     "`[retrain]`": sections.Retraining,
     "`[quantize]`": sections.Quantization,
     "`[gates]`": sections.Gates,
-    "`[policy.drift]`": bundle.DriftPolicy,
-    "`[policy.sampling]`": bundle.SamplingPolicy,
-    "`[policy.retrain]`": bundle.RetrainPolicy,
-    "`[policy.rollout]`": bundle.RolloutPolicy,
-    "`[limits]`": bundle.Limits,
+    "`[policy.drift]`": DriftPolicy,
+    "`[policy.sampling]`": SamplingPolicy,
+    "`[policy.retrain]`": RetrainPolicy,
+    "`[policy.rollout]`": RolloutPolicy,
+    "`[limits]`": Limits,
 }
 EXAMPLES = re.findall(r"```toml\n(.*?)```", DOCUMENT, re.DOTALL)
 
