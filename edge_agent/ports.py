@@ -47,6 +47,9 @@ class Source(Protocol):
         """Inputs after the cursor, in order, shaped for `spec`; None when there is none just now (the caller waits). Ends when the source is exhausted.
         Raises Fatal for a source that can never fit (a CSV without the wanted columns)."""
 
+    def losses(self) -> dict[str, int]:
+        """Inputs that were acquired since the last call and will never come out of `read`, by reason (a stable word: queue-full, out-of-order ...)."""
+
     def close(self) -> None: ...
 
 
