@@ -10,6 +10,7 @@ import pytest
 
 from edge_agent import cli
 from edge_agent.clock import BUILT_AT, SystemClock
+from edge_agent.commands import holdings
 from edge_agent.config import StateFolder
 from edge_agent.delivery.downloads import Download
 from edge_agent.link.outbox import Outbox
@@ -241,7 +242,7 @@ class TestUnforeseen:
     def test_a_mistake_is_one_line(
         self, level: str, traced: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(cli, "_existing", lambda _: 1 / 0)
+        monkeypatch.setattr(holdings, "existing", lambda _: 1 / 0)
         assert cli.main(["--log-level", level, "status", "--state", str(tmp_path)]) == 1
         said = capsys.readouterr().err
         assert "ZeroDivisionError" in said.splitlines()[-1]

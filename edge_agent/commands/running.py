@@ -1,0 +1,65 @@
+"""`edge-agent run`: the daemon."""
+
+import argparse
+
+from edge_agent.commands.options import add_parser, add_state, stopped_by_signals
+from edge_agent.config import Settings, StateFolder
+from edge_agent.delivery import pace
+from edge_agent.delivery.pace import Manners
+
+_EXAMPLES = """examples:
+  edge-agent run --state /var/lib/edge-agent --source camera:/dev/video0
+  edge-agent run --state /var/lib/edge-agent --source csv:readings.csv
+"""
+
+
+def add(commands) -> None:
+    sub = add_parser(commands, "run", _run, "run the ordered model on a source until SIGTERM", _EXAMPLES)
+    add_state(sub)
+    default = Settings()
+    sub.add_argument("--source", required=True, metavar="SOURCE", help="camera:FOLDER, camera:/dev/videoN or csv:FILE")
+    sub.add_argument("--micro-batch", type=int, default=default.micro_batch, metavar="N", help="inputs that go to the model at once")
+    sub.add_argument("--heartbeat", type=float, default=default.heartbeat_s, metavar="SECONDS", help="between two status messages")
+    sub.add_argument("--outbox-bytes", type=int, default=default.outbox_max_bytes, metavar="BYTES", help="what may wait for the server")
+    sub.add_argument("--probation-inputs", type=int, default=default.probation_inputs, metavar="N", help="answers a new bundle must give")
+    sub.add_argument(
+        "--recheck", type=float, default=default.recheck_s, metavar="SECONDS", help="between two looks at the installed bundles"
+    )
+    _add_downloads(sub)
+
+
+def _add_downloads(sub: argparse.ArgumentParser) -> None:
+    group = sub.add_argument_group(
+        "downloads", "without these they go as fast as they can, at any time, and may share their blocks with others"
+    )
+    group.add_argument(
+        "--transport",
+        default="auto",
+        choices=pace.WAYS,
+        help="auto: as the order prefers, else MQTT; mqtt: nothing else; http: HTTPS first",
+    )
+    group.add_argument(
+        "--download-rate", type=int, metavar="BYTES_PER_S", help="at most so fast, for this device alone (default: no limit)"
+    )
+    group.add_argument("--download-window", metavar="HH:MM-HH:MM", help="only then, UTC; may pass midnight")
+    group.add_argument("--metered", action="store_true", help="fetch nothing that this device does not need itself")
+
+
+def _run(options: argparse.Namespace) -> int:
+    from edge_agent import app  # the parsers must answer at once on a small board
+
+    settings = Settings(
+        micro_batch=options.micro_batch,
+        heartbeat_s=options.heartbeat,
+        outbox_max_bytes=options.outbox_bytes,
+        probation_inputs=options.probation_inputs,
+        recheck_s=options.recheck,
+        manners=_manners(options),
+    )
+    app.run(StateFolder(options.state), options.source, settings, stopped_by_signals())
+    return 0
+
+
+def _manners(options: argparse.Namespace) -> Manners:
+    window = pace.parse_window(options.download_window) if options.download_window is not None else None
+    return Manners(options.transport, options.download_rate, window, options.metered)
