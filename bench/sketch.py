@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from bench.measure import Aim, Contender, Report, interleave, ratio
-from edge_agent.monitor.counting import count_places
+from edge_agent.monitor.counting import counter_for
 from fleet_contract.sketch import Feature, Grid, Sketcher
 
 FEATURES = 128
@@ -57,7 +57,8 @@ def _batches(stream: np.ndarray, rows: int) -> list[np.ndarray]:
 
 
 def _sketcher(stream: np.ndarray, rows: int) -> Callable[[], None]:
-    sketcher = Sketcher(Grid([Feature(f"f{number}", "input", -4.0, 4.0) for number in range(FEATURES)], BINS), count_places)
+    grid = Grid([Feature(f"f{number}", "input", -4.0, 4.0) for number in range(FEATURES)], BINS)
+    sketcher = Sketcher(grid, counter_for(grid))
     batches = _batches(stream, rows) * (WINDOW_ROWS // len(stream))
 
     def turn() -> None:

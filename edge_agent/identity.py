@@ -3,16 +3,16 @@
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
-from cryptography import x509
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import serialization
-from cryptography.x509.oid import NameOID
 
 from edge_agent.errors import Fatal, Reject
 from edge_agent.storage import atomic
 from fleet_contract.mqtt import Tls
+
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
 
 KEY, CERTIFICATE, CA, ROOT, DEVICE = "key.pem", "cert.pem", "ca.pem", "root.json", "device.json"
 
@@ -58,8 +58,13 @@ def save(folder: Path, device: Device, *, key_pem: bytes, certificate_pem: bytes
     atomic.write_folder(folder, files)
 
 
-def check_certificate(certificate_pem: bytes, ca_pem: bytes, key_pem: bytes, device_id: str) -> x509.Certificate:
+def check_certificate(certificate_pem: bytes, ca_pem: bytes, key_pem: bytes, device_id: str) -> "Certificate":
     """The certificate, if this CA issued it to this device for this key. Raises Reject."""
+    from cryptography import x509  # 9 MB that a running agent does not need for its certificate: OpenSSL reads that
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.x509.oid import NameOID
+
     try:
         certificate = x509.load_pem_x509_certificate(certificate_pem)
         ca = x509.load_pem_x509_certificate(ca_pem)

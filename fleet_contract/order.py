@@ -4,12 +4,9 @@ import base64
 import hashlib
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from fleet_contract import limits, names
 from fleet_contract.errors import (
@@ -21,6 +18,9 @@ from fleet_contract.errors import (
     TooLarge,
     UnknownVersion,
 )
+
+if TYPE_CHECKING:  # whoever gives or makes a key has paid for the library
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 PAYLOAD_TYPE = "application/vnd.edgefleet.order+json"
 VERSION = 1
@@ -67,18 +67,18 @@ class _Envelope(msgspec.Struct, frozen=True, rename={"payload_type": "payloadTyp
     signatures: list[_Signature]
 
 
-def keyid(key: Ed25519PublicKey) -> str:
-    return hashlib.sha256(key.public_bytes(Encoding.Raw, PublicFormat.Raw)).hexdigest()
+def keyid(key: "Ed25519PublicKey") -> str:
+    return hashlib.sha256(key.public_bytes_raw()).hexdigest()
 
 
-def sign(order: Order, key: Ed25519PrivateKey) -> bytes:
+def sign(order: Order, key: "Ed25519PrivateKey") -> bytes:
     """The envelope's bytes, as they are retained on the device's order topic."""
     payload = msgspec.json.encode(order)
     signature = _Signature(keyid=keyid(key.public_key()), sig=base64.b64encode(key.sign(_pae(payload))).decode())
     return msgspec.json.encode(_Envelope(payload_type=PAYLOAD_TYPE, payload=base64.b64encode(payload).decode(), signatures=[signature]))
 
 
-def open_by(envelope: bytes, keys: Mapping[str, Ed25519PublicKey]) -> tuple[str, Order]:
+def open_by(envelope: bytes, keys: "Mapping[str, Ed25519PublicKey]") -> tuple[str, Order]:
     """The id of the one of `keys` that has signed it, and the order inside. The payload is not parsed before its signature holds.
     Raises OrderForgery, UnknownVersion, TooLarge or BadOrder."""
     if len(envelope) > limits.MAX_ORDER_BYTES:
@@ -136,7 +136,9 @@ def _parse(payload: bytes) -> Order:
     return order
 
 
-def _holds(signature: _Signature, payload: bytes, keys: Mapping[str, Ed25519PublicKey]) -> bool:
+def _holds(signature: _Signature, payload: bytes, keys: "Mapping[str, Ed25519PublicKey]") -> bool:
+    from cryptography.exceptions import InvalidSignature
+
     key = keys.get(signature.keyid)
     if key is None:
         return False

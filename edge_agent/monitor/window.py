@@ -5,7 +5,7 @@ from datetime import datetime
 
 import numpy as np
 
-from edge_agent.monitor.counting import count_places
+from edge_agent.monitor.counting import counter_for
 from edge_agent.ports import ActiveModel
 from fleet_contract import features
 from fleet_contract.manifest import Manifest
@@ -28,7 +28,7 @@ class WindowKeeper:
     ) -> list[SketchWindow]:
         """Count answered rows and return the windows that they fill. `numbers` are the inputs' ordinals, `times` when they were acquired."""
         if model.sha256 != self._sha256 or self._sketcher is None:
-            self._sha256, self._sketcher = model.sha256, Sketcher(model.reference.grid, count_places)
+            self._sha256, self._sketcher = model.sha256, Sketcher(model.reference.grid, counter_for(model.reference.grid))
             self._columns = columns_of(model.manifest, model.reference.grid)
         spec = model.manifest.input
         values = np.hstack([features.of_inputs(batch, spec), features.of_outputs(probabilities)])[:, self._columns]

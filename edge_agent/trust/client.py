@@ -1,24 +1,29 @@
-"""What the fleet's keys vouch for: orders keys and targets, by The Update Framework over whatever carries files."""
+"""What the fleet's keys vouch for: orders keys and targets, by The Update Framework over whatever carries files.
+
+python-tuf and cryptography come in with the first question: 14 MB that a device without an order never needs.
+"""
 
 from datetime import datetime
 from pathlib import Path
-
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from tuf.api.metadata import TargetFile
+from typing import TYPE_CHECKING
 
 from edge_agent.errors import Reject, Retry
 from edge_agent.ports import FileFetcher, Target
 from edge_agent.storage.journal import Journal
-from edge_agent.trust import rules, search
 from edge_agent.trust.floor import Floor
 from edge_agent.trust.source import MetadataSource
 from edge_agent.trust.store import MetadataStore
 from edge_agent.trust.time import TrustedTime
-from edge_agent.trust.workflow import View, Workflow
 from fleet_contract import order
 from fleet_contract.blocks import from_custom
 from fleet_contract.errors import ContractError
 from fleet_contract.release import ORDERS, release_of
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    from tuf.api.metadata import TargetFile
+
+    from edge_agent.trust.workflow import View, Workflow
 
 FLOOR = "floor"
 """Not NAME.json: those are roles."""
@@ -38,19 +43,19 @@ class Trust:
         or tuf-rollback; what was verified before it stays on disk."""
         self._view = None
         view = self._workflow().run()
-        self._time.forget(ORDERS, list(rules.role_keys(view.targets, ORDERS)))
+        self._time.forget(ORDERS, list(_orders_keys(view)))
         self._view = view
 
-    def orders_keys(self) -> dict[str, Ed25519PublicKey]:
+    def orders_keys(self) -> "dict[str, Ed25519PublicKey]":
         """By our key id, as the verified targets metadata delegates them. Raises Retry."""
-        return {order.keyid(key): key for key in rules.role_keys(self._fresh_view().targets, ORDERS).values()}
+        return {order.keyid(key): key for key in _orders_keys(self._fresh_view()).values()}
 
     def witness_order(self, issued_at: datetime) -> None:
         """An order that the orders keys have signed is a witness of time, while it does not contradict the metadata that is held:
         a stolen orders key can then not make a device refuse the metadata that revokes it. Raises Retry."""
         view = self._fresh_view()
         if issued_at < view.expires():
-            self._time.raise_floor(issued_at, ORDERS, list(rules.role_keys(view.targets, ORDERS)))
+            self._time.raise_floor(issued_at, ORDERS, list(_orders_keys(view)))
 
     def target(self, path: str) -> Target:
         """What the releases role says of this target. Raises Retry (also while the metadata does not have it) or Reject (no block index)."""
@@ -70,8 +75,10 @@ class Trust:
             raise Reject(f"the signed metadata gives no SHA-256 of {path}", code="bad-blocks")
         return Target(path, info.hashes["sha256"], info.length, index, {delta.base: delta.path for delta in deltas})
 
-    def find(self, path: str) -> TargetFile | None:
+    def find(self, path: str) -> "TargetFile | None":
         """What the most trusted role that knows this target says of it. Raises Retry."""
+        from edge_agent.trust import search
+
         view = self._fresh_view()
         workflow = self._workflow()
         try:
@@ -85,15 +92,24 @@ class Trust:
         """Whether targets lie under their digest's name (consistent snapshots). Raises Retry."""
         return bool(self._fresh_view().root.consistent_snapshot)
 
-    def _fresh_view(self) -> View:
+    def _fresh_view(self) -> "View":
         if self._view is None or self._view.expires() <= self._time.now():
             self.refresh()
         if self._view is None:
             raise Retry("there is no verified metadata yet", code="no-metadata")
         return self._view
 
-    def _workflow(self) -> Workflow:
+    def _workflow(self) -> "Workflow":
+        from edge_agent.trust.workflow import Workflow
+
         return Workflow(self._root, MetadataSource(self._files, self._time), self._store, self._journal, self._time)
+
+
+def _orders_keys(view: "View") -> "dict[str, Ed25519PublicKey]":
+    """By TUF's key id."""
+    from edge_agent.trust import rules
+
+    return rules.role_keys(view.targets, ORDERS)
 
 
 def expiries(folder: Path) -> dict[str, datetime]:

@@ -4,11 +4,14 @@ Keys that the root replaces take their floors with them, so that a thief who cou
 """
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
-from tuf.api.metadata import Root, Snapshot, Timestamp
 
 from edge_agent.errors import Retry
+
+if TYPE_CHECKING:
+    from tuf.api.metadata import Root, Snapshot, Timestamp
 
 ROLLBACK = "tuf-rollback"
 
@@ -39,7 +42,7 @@ class Floor(msgspec.Struct, frozen=True):
     timestamp: Said = Said()
     snapshot: Said = Said()
 
-    def under(self, root: Root) -> "Floor":
+    def under(self, root: "Root") -> "Floor":
         """The floors that are left under this root. Raises Retry when the root is older than one seen before."""
         if root.version < self.root:
             raise Retry(f"metadata: version {root.version} of root is older than {self.root}, seen before", code=ROLLBACK)
@@ -47,9 +50,9 @@ class Floor(msgspec.Struct, frozen=True):
         return Floor(root.version, self.timestamp.under(timestamp), self.snapshot.under(snapshot))
 
 
-def named_by_timestamp(timestamp: Timestamp) -> dict[str, int]:
+def named_by_timestamp(timestamp: "Timestamp") -> dict[str, int]:
     return {"timestamp.json": timestamp.version, "snapshot.json": timestamp.snapshot_meta.version}
 
 
-def named_by_snapshot(snapshot: Snapshot) -> dict[str, int]:
+def named_by_snapshot(snapshot: "Snapshot") -> dict[str, int]:
     return {name: meta.version for name, meta in snapshot.meta.items()}

@@ -6,7 +6,6 @@ from urllib.parse import quote
 
 from edge_agent.errors import Retry
 from edge_agent.storage import atomic
-from edge_agent.trust import rules
 
 _ROLES = ("root", "timestamp", "snapshot", "targets")
 
@@ -61,6 +60,8 @@ class MetadataStore:
 
     def expiries(self) -> dict[str, datetime]:
         """When each role's metadata on this device ends, unverified. Raises Retry when one is not there or not readable."""
+        from edge_agent.trust import rules
+
         found = {role: self.load(role) for role in _ROLES}
         missing = [role for role, data in found.items() if data is None]
         if missing:
