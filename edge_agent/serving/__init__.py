@@ -1,0 +1,1 @@
+"""The models of this device for local applications: the Open Inference Protocol v2 over HTTP and gRPC."""

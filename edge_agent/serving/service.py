@@ -1,0 +1,78 @@
+"""What a local application may ask, whatever the protocol: one place that finds, checks, calls and counts."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from edge_agent.catalogue import Catalogue, ModelView, Prediction, Predictor
+from edge_agent.errors import AgentError
+from edge_agent.ports import Clock
+from edge_agent.serving.refusals import Refused
+from edge_agent.serving.requests import Checkers, GivenTensor
+from edge_agent.serving.tally import Tally
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request for inference. `version` None: whichever there is; no `outputs`: all of them."""
+
+    model: str
+    version: str | None
+    inputs: Sequence[GivenTensor]
+    outputs: Iterable[str] = ()
+    timeout_s: float | None = None
+
+
+class Service:
+    """For any number of threads."""
+
+    def __init__(self, catalogue: Catalogue, clock: Clock, tally: Tally) -> None:
+        self._catalogue, self._clock, self._tally = catalogue, clock, tally
+        self._checkers = Checkers()
+
+    def names(self) -> list[str]:
+        return self._catalogue.names()
+
+    def is_ready(self) -> bool:
+        """Every model of this device has a bundle, and there is one."""
+        names = self._catalogue.names()
+        return bool(names) and all(self.is_model_ready(name) for name in names)
+
+    def is_model_ready(self, name: str, version: str | None = None) -> bool:
+        """Raises Refused (unknown-model) for one that this device does not know."""
+        view = self._predictor(name).view()
+        return view is not None and version in (None, view.version)
+
+    def view(self, name: str, version: str | None = None) -> ModelView:
+        """Raises Refused (unknown-model, no-model)."""
+        return _view(self._predictor(name), version)
+
+    def infer(self, call: Call) -> tuple[Prediction, tuple[str, ...]]:
+        """The answer, and the outputs to tell of it. Raises Refused, and as ports.Host.infer does."""
+        began_s = self._clock.monotonic_s()
+        known = ""
+        try:
+            predictor = self._predictor(call.model)
+            known = predictor.name
+            checker = self._checkers.of(_view(predictor, call.version))
+            outputs = checker.outputs(call.outputs)
+            prediction = predictor.predict(checker.read(call.inputs), timeout_s=call.timeout_s)
+        except AgentError as error:
+            self._tally.refused(known, error.code)
+            raise
+        self._tally.answered(known, self._clock.monotonic_s() - began_s)
+        return prediction, outputs
+
+    def _predictor(self, name: str) -> Predictor:
+        predictor = self._catalogue.find(name)
+        if predictor is None:
+            raise Refused(f"this device knows no model {name[:80]!r}", code="unknown-model")
+        return predictor
+
+
+def _view(predictor: Predictor, version: str | None) -> ModelView:
+    view = predictor.view()
+    if view is None:
+        raise Refused(f"model {predictor.name!r} has no bundle yet", code="no-model")
+    if version not in (None, view.version):
+        raise Refused(f"model {view.name!r} has version {view.version!r}, not {version[:80]!r}", code="unknown-model")
+    return view
