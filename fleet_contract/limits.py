@@ -37,6 +37,10 @@ MAX_CONSTANT_VALUES = 4_096
 MAX_WINDOW_VALUES = 4 * MIB
 """Samples times columns."""
 MAX_BOXES_COUNT = 1_000
+MAX_CANDIDATE_BOXES_COUNT = 50_000
+"""Above a detector's threshold in one picture, before suppression."""
+MAX_TOLD_BOXES_COUNT = 100
+"""In one record; a caller on the device gets all."""
 MAX_SCALE = 1e9
 """Of pixels and logits."""
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from fleet_contract import limits
+from fleet_contract.answers.detail import Detail
 from fleet_contract.errors import MalformedMessage, TooLarge, UnknownVersion
 from fleet_contract.sketch import Sketch
 
@@ -50,8 +51,9 @@ class SketchWindow(Struct, tag="sketch"):
 
 
 class Result(Struct, tag="result"):
-    """One inference. `input_id` is the source's name for the input (a file name, a row number), `label` a class of the manifest or None,
-    `value` the regression value or the class's probability, `latency_us` from request to answer of the worker."""
+    """One inference. `input_id` is the source's name for the input (a file name, a row number), `label` and `value` are those of
+    fleet_contract.answers.Answers, `latency_us` from request to answer of the worker. `abstained` is only there where it is true,
+    `detail` only where label and value do not say all; of boxes it tells at most limits.MAX_TOLD_BOXES_COUNT."""
 
     at: datetime
     bundle: str
@@ -59,6 +61,8 @@ class Result(Struct, tag="result"):
     label: str | None
     value: float
     latency_us: int
+    abstained: bool | msgspec.UnsetType = msgspec.UNSET
+    detail: Detail | msgspec.UnsetType = msgspec.UNSET
 
 
 class Sample(Struct, tag="sample"):
