@@ -31,7 +31,8 @@ class Clock(Protocol):
 class Input:
     """One acquired input. `cursor` is where the source goes on after this one (None: the source cannot resume).
     `data` is as acquired (encoded image bytes, JSON list of numbers); `values` the graph input without the batch axis,
-    or None with `refusal` saying why it could not be read (a stable word: corrupt-image, bad-row ...)."""
+    or None with `refusal` saying why it could not be read (a stable word: corrupt-image, bad-row ...). `follows`: nothing of its stream is known
+    to be missing between it and the input before it."""
 
     id: str
     at: datetime
@@ -40,12 +41,13 @@ class Input:
     data: bytes
     values: np.ndarray | None
     refusal: str | None = None
+    follows: bool = True
 
 
 class Source(Protocol):
     def read(self, spec: InputSpec, after: str | None) -> Iterator[Input | None]:
-        """Inputs after the cursor, in order, shaped for `spec`; None when there is none just now (the caller waits). Ends when the source is exhausted.
-        Raises Fatal for a source that can never fit (a CSV without the wanted columns)."""
+        """Inputs after the cursor, in order, shaped for `spec`; None when there is none just now (the caller waits). A source that knows when one
+        comes may wait for it, a quarter of a second at most, before a second None in a row. Ends when the source is exhausted. Raises Fatal for a source that can never fit (a CSV without the wanted columns)."""
 
     def losses(self) -> dict[str, int]:
         """Inputs that were acquired since the last call and will never come out of `read`, by reason (a stable word: queue-full, out-of-order ...)."""
