@@ -29,6 +29,14 @@ class Missing(Reject):
     code = "not-found"
 
 
+class Unproven(Reject):
+    """No variant of a bundle is right on any backend of this board; `measurements` (ports.Measurement) are what each showed."""
+
+    def __init__(self, message: str, *, code: str, measurements: tuple = ()) -> None:
+        super().__init__(message, code=code)
+        self.measurements = measurements
+
+
 class Fatal(AgentError):
     """The agent cannot do its work until a person acts (no identity, broken configuration)."""
 

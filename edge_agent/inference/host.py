@@ -7,16 +7,17 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
 from edge_agent.errors import Reject, Retry
-from edge_agent.inference import memory, planning, proving
+from edge_agent.inference import memory, planning, proving, selection
 from edge_agent.inference.child import Child, ChildLost, Deadlines, Wanted
 from edge_agent.inference.conduct import ConductBook
 from edge_agent.inference.opening import Opened, open_bundle, read_model
 from edge_agent.ports import ActiveModel, Clock, Conduct, Inference, Measurement, Proof, Tensors
-from firmware_profiles.catalog import Profile
+from firmware_profiles.catalog import Backend, Profile
 from fleet_contract.bundle import Bundle
 from fleet_contract.manifest import Manifest, Variant
 from fleet_contract.signature import inputs_of
@@ -70,8 +71,10 @@ class InferenceHost:
         deadlines: Deadlines = Deadlines(),
         *,
         available_bytes: Callable[[], int | None] = lambda: None,
+        lacks: Callable[[Backend], str | None] = partial(selection.lacking, root=Path("/")),
     ) -> None:
-        """`available_bytes` is the memory that may still be taken; None: enough."""
+        """`available_bytes` is the memory that may still be taken; None: enough. `lacks` says what this board misses of a backend."""
+        self._lacks = lacks
         self._available_bytes = available_bytes
         self._profile = profile
         self._clock = clock
@@ -149,20 +152,9 @@ class InferenceHost:
         return None if child is None else child.pid
 
     def _prove(self, opened: Opened) -> Proof:
-        measurements, walls, refusals = [], {}, []
-        for candidate in proving.candidates(opened.manifest, self._profile):
-            try:
-                measured, granted = self._try(opened, candidate)
-                walls[measured] = granted
-            except (Reject, ChildLost) as error:
-                name, backend = candidate.variant.name, candidate.backend.id
-                refusals.append(Reject(f"variant {name!r} on {backend}: {error}", code=error.code))
-                measured = Measurement(name, backend, error.code, str(error))
-            measurements.append(measured)
-        best = proving.choose(measurements)
-        if best is None:
-            raise refusals[0]
-        proof = Proof(opened.sha256, best, tuple(measurements), walls[best])
+        candidates = proving.candidates(opened.manifest, self._profile)
+        found = selection.select(candidates, partial(self._try, opened), self._lacks, self._clock)
+        proof = Proof(opened.sha256, found.chosen.measurement, found.measurements, found.chosen.walls)
         self._proofs[opened.sha256] = proof
         return proof
 

@@ -18,7 +18,6 @@ _MAX_RUNS = 30
 _MIN_RUNS = 3
 _BUDGET_S = 2.0
 _WARM_RUNS = 2
-_NOISE = 1.05
 RIGHT = "right"
 
 
@@ -77,15 +76,6 @@ def candidates(manifest: Manifest, profile: Profile) -> list[Candidate]:
 def _fits(variant: Variant, backend: Backend) -> bool:
     meant = not variant.backends or backend.name in variant.backends
     return backend.supported and meant and variant.runtime == backend.runtime and variant.precision in backend.precisions
-
-
-def choose(measurements: Sequence[Measurement]) -> Measurement | None:
-    """The fastest right one; of those within a twentieth of it, which is noise, the one that takes the least memory."""
-    right = [m for m in measurements if m.is_right]
-    if not right:
-        return None
-    fastest_us = min(m.latency_p50_us for m in right)
-    return min((m for m in right if m.latency_p50_us <= _NOISE * fastest_us), key=lambda m: m.memory_bytes)
 
 
 def inputs_of(known: KnownAnswers, manifest: Manifest) -> dict[str, np.ndarray]:

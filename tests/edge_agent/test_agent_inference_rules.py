@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edge_agent.errors import Reject, Retry
-from edge_agent.inference import protocol, proving, validation
+from edge_agent.inference import protocol, proving, selection, validation
 from edge_agent.inference.answering import Answerer
 from edge_agent.ports import Measurement
 from firmware_profiles import catalog
@@ -77,7 +77,7 @@ def _measured(variant: str, latency_us: float, memory_mb: int = 1, verdict: str 
     ],
 )
 def test_the_fastest_right_one_wins(measured: list[Measurement], chosen: str | None) -> None:
-    best = proving.choose(measured)
+    best = selection.choose(measured)
     assert (best and best.variant) == chosen
 
 
