@@ -47,7 +47,8 @@ class Input:
 class Source(Protocol):
     def read(self, spec: InputSpec, after: str | None) -> Iterator[Input | None]:
         """Inputs after the cursor, in order, shaped for `spec`; None when there is none just now (the caller waits). A source that knows when one
-        comes may wait for it, a quarter of a second at most, before a second None in a row. Ends when the source is exhausted. Raises Fatal for a source that can never fit (a CSV without the wanted columns)."""
+        comes may wait for it, a quarter of a second at most, before a second None in a row. Ends when the source is exhausted.
+        Raises Fatal for a source that can never fit (a CSV without the wanted columns)."""
 
     def losses(self) -> dict[str, int]:
         """Inputs that were acquired since the last call and will never come out of `read`, by reason (a stable word: queue-full, out-of-order ...)."""
@@ -225,7 +226,20 @@ class Conduct:
         return self.crashes + self.hangs + self.non_finite + self.wrong + self.over_memory
 
 
-class Host(Protocol):
+class Inferring(Protocol):
+    """What answers inputs: a host, or what stands before one."""
+
+    def active(self) -> ActiveModel | None:
+        """What `infer` will run next; None before the first activation."""
+
+    def infer(self, inputs: Tensors, *, timeout_s: float | None = None) -> Inference:
+        """One micro-batch on the active model; states and constants that are left out are filled in (zeros, the manifest's). A lost worker is
+        started anew by the next call. Raises Retry with code no-model, model-swapped (the batch has another model's shape), overloaded (too many
+        wait already), deadline (no worker was free, or answered, within `timeout_s`; None: the settings'), worker-crashed, worker-timeout or
+        worker-unavailable; Reject with code non-finite, wrong-answer ..."""
+
+
+class Host(Inferring, Protocol):
     """Runs models in child processes; the supervisor never opens one. A bundle is handed over opened and checked, never as a path: what was
     verified is what runs, whatever happens to the file."""
 
@@ -244,15 +258,6 @@ class Host(Protocol):
 
     def deactivate(self) -> None:
         """Run no model: `infer` raises Retry (no-model) until the next activation."""
-
-    def active(self) -> ActiveModel | None:
-        """What `infer` will run next; None before the first activation."""
-
-    def infer(self, inputs: Tensors, *, timeout_s: float | None = None) -> Inference:
-        """One micro-batch on the active model; states and constants that are left out are filled in (zeros, the manifest's). A lost worker is
-        started anew by the next call. Raises Retry with code no-model, model-swapped (the batch has another model's shape), overloaded (too many
-        wait already), deadline (no worker was free, or answered, within `timeout_s`; None: the settings'), worker-crashed, worker-timeout or
-        worker-unavailable; Reject with code non-finite, wrong-answer ..."""
 
     def close(self) -> None: ...
 
