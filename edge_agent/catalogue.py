@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+
 from edge_agent.ports import Tensors
 from fleet_contract.inputs import InputSpec
 from fleet_contract.manifest import Manifest
@@ -11,13 +13,15 @@ from fleet_contract.signature import Signature
 
 @dataclass(frozen=True)
 class Prediction:
-    """`outputs` of the model's signature. `version` is the bundle's, `manifest` that of the bundle that answered (an ensemble's: its first member's)."""
+    """`outputs` of the model's signature. `version` is the bundle's, `manifest` that of the bundle that answered (an ensemble's: its first member's).
+    `priors` are those of fleet_contract.answers."""
 
     model: str
     version: str
     manifest: Manifest
     outputs: Tensors
     latency_us: int
+    priors: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

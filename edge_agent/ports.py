@@ -185,11 +185,12 @@ class Proof:
 
 @dataclass(frozen=True)
 class ActiveModel:
-    """The bundle that `infer` runs now, by its archive's digest."""
+    """The bundle that `infer` runs now, by its archive's digest. `priors` are those of fleet_contract.answers."""
 
     sha256: str
     manifest: Manifest
     reference: Reference
+    priors: np.ndarray | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -201,6 +202,7 @@ class Inference:
     outputs: Tensors
     latency_us: int
     reference: Reference
+    priors: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

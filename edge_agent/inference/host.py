@@ -128,7 +128,7 @@ class InferenceHost:
             outputs = self._run(serving, planning.complete(manifest, inputs), rows)
             latency_us = round(1e6 * (self._clock.monotonic_s() - began_s))
         self._conducts.answered(serving.model.sha256, rows, latency_us, 1e6 * serving.granted_s(rows))
-        return Inference(serving.model.sha256, manifest, outputs, latency_us, serving.model.reference)
+        return Inference(serving.model.sha256, manifest, outputs, latency_us, serving.model.reference, serving.model.priors)
 
     def examine(self) -> None:
         with self._lock:
@@ -199,7 +199,7 @@ class InferenceHost:
     def _plan(self, opened: Opened, proof: Proof) -> _Serving:
         candidate = self._candidate(opened.manifest, proof.chosen)
         return _Serving(
-            model=ActiveModel(opened.sha256, opened.manifest, opened.reference),
+            model=ActiveModel(opened.sha256, opened.manifest, opened.reference, opened.priors),
             wanted=self._wanted(opened.manifest, candidate),
             bundle=opened.bundle,
             variant=candidate.variant,

@@ -5,8 +5,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import numpy as np
+
 from edge_agent.errors import Reject, Retry
-from fleet_contract import features, graph
+from fleet_contract import answers, features, graph
 from fleet_contract.bundle import Bundle, KnownAnswers
 from fleet_contract.errors import BadModel, ContractError
 from fleet_contract.manifest import Manifest, Variant
@@ -21,6 +23,7 @@ class Opened:
     bundle: Bundle
     reference: Reference
     known: KnownAnswers
+    priors: np.ndarray | None = None
 
     @property
     def sha256(self) -> str:
@@ -36,8 +39,9 @@ def open_bundle(bundle: Bundle) -> Opened:
     with _translated():
         reference = decode_reference(bundle.read(bundle.manifest.reference))
         known = bundle.known_answers()
+        priors = answers.priors_of(bundle)
         _check_grid(bundle, reference)
-    opened = Opened(bundle, reference, known)
+    opened = Opened(bundle, reference, known, priors)
     for variant in bundle.manifest.variants:
         read_model(bundle, variant)
     return opened
@@ -66,7 +70,8 @@ def _translated() -> Iterator[None]:
 
 def _check_grid(bundle: Bundle, reference: Reference) -> None:
     """What the agent could not sketch, or not send, is found before the bundle serves. Raises Reject, or TooLarge for a window that fits no record."""
-    named = {("input", name) for name in features.input_names(bundle.manifest.input)} | {("output", name) for name in features.OUTPUT}
+    named = {("input", name) for name in features.input_names(bundle.manifest.input)}
+    named |= {("output", name) for name in features.output_names(bundle.manifest.output)}
     unknown = [feature.name for feature in reference.grid.features if (feature.role, feature.name) not in named]
     if unknown:
         raise Reject(f"the reference follows features that this agent does not make: {', '.join(unknown)}", code="bundle")

@@ -1,14 +1,18 @@
-"""From a model's answers to records: results, sketch windows, and the candidates of sampling."""
+"""From a model's outputs to records: results, sketch windows, and the candidates of sampling."""
 
 from collections.abc import Sequence
 
+import msgspec
 import numpy as np
 
 from edge_agent.monitor.sampling import Candidate, Sampler
 from edge_agent.monitor.window import WindowKeeper
 from edge_agent.ports import ActiveModel, Inference, Input
-from fleet_contract import features
+from fleet_contract import answers, limits
+from fleet_contract.answers import Answers
+from fleet_contract.answers.detail import Boxes, Detail
 from fleet_contract.messages import Record, Result
+from fleet_contract.signature import inputs_of
 
 
 class Recorder:
@@ -22,23 +26,41 @@ class Recorder:
         self, inference: Inference, batch: np.ndarray, inputs: Sequence[Input], numbers: Sequence[int], now_s: float
     ) -> list[Record]:
         """One Result an input, in order, and the windows that they fill. `numbers` are the inputs' ordinals."""
-        model = ActiveModel(inference.sha256, inference.manifest, inference.reference)
-        probabilities = features.softmax(inference.outputs[inference.manifest.output.tensor])
-        candidates = candidates_of(inference, probabilities, inputs)
-        self._sampler.add(model, candidates, now_s)
-        results = [
-            Result(at=c.at, bundle=c.bundle, input_id=c.id, label=c.label, value=c.value, latency_us=inference.latency_us)
-            for c in candidates
-        ]
-        return [*results, *self._windows.add(model, batch, probabilities, numbers, [taken.at for taken in inputs])]
+        manifest = inference.manifest
+        model = ActiveModel(inference.sha256, manifest, inference.reference, inference.priors)
+        answered = answers.answer(manifest, {inputs_of(manifest.input)[0].name: batch}, inference.outputs, inference.priors)
+        self._sampler.add(model, candidates_of(model, answered, inputs), now_s)
+        windows = self._windows.add(model, batch, answered.features, numbers, [taken.at for taken in inputs])
+        return [*results_of(inference, answered, inputs), *windows]
 
 
-def candidates_of(inference: Inference, probabilities: np.ndarray, inputs: Sequence[Input]) -> list[Candidate]:
-    """Each input with its predicted label, that label's probability, and the probability's lead over the second."""
-    classes = inference.manifest.output.classes
-    top = np.partition(probabilities, -2, axis=1)[:, -2:]
-    rows = zip(inputs, probabilities.argmax(axis=1).tolist(), top[:, 1].tolist(), (top[:, 1] - top[:, 0]).tolist(), strict=True)
+def results_of(inference: Inference, answered: Answers, inputs: Sequence[Input]) -> list[Result]:
+    rows = zip(inputs, answered.labels, answered.values, answered.abstained, answered.details, strict=True)
     return [
-        Candidate(taken.id, taken.at, taken.media_type, taken.data, inference.sha256, classes[best], value, margin)
-        for taken, best, value, margin in rows
+        Result(
+            at=taken.at,
+            bundle=inference.sha256,
+            input_id=taken.id,
+            label=label,
+            value=value,
+            latency_us=inference.latency_us,
+            abstained=abstained or msgspec.UNSET,
+            detail=_told(detail),
+        )
+        for taken, label, value, abstained, detail in rows
     ]
+
+
+def candidates_of(model: ActiveModel, answered: Answers, inputs: Sequence[Input]) -> list[Candidate]:
+    rows = zip(inputs, answered.labels, answered.values, answered.margins, strict=True)
+    return [
+        Candidate(taken.id, taken.at, taken.media_type, taken.data, model.sha256, label, value, margin)
+        for taken, label, value, margin in rows
+    ]
+
+
+def _told(detail: Detail | None) -> Detail | msgspec.UnsetType:
+    """As much as a record holds."""
+    if isinstance(detail, Boxes):
+        return msgspec.structs.replace(detail, boxes=detail.boxes[: limits.MAX_TOLD_BOXES_COUNT])
+    return msgspec.UNSET if detail is None else detail

@@ -21,14 +21,14 @@ _POOL_ITEMS = 3
 
 @dataclass(frozen=True)
 class Candidate:
-    """An input that `bundle` answered. `value` is the predicted label's probability, `margin` its lead over the second."""
+    """An input that `bundle` answered. `label`, `value` and `margin` are those of fleet_contract.answers.Answers."""
 
     id: str
     at: datetime
     media_type: str
     data: bytes
     bundle: str
-    label: str
+    label: str | None
     value: float
     margin: float
 
@@ -36,10 +36,10 @@ class Candidate:
 def choose(candidates: Sequence[Candidate], campaign: SamplingCampaign) -> list[Candidate]:
     """At most `max_items` candidates of at most `max_bytes` in all, each id once. The same candidates and campaign give the same choice."""
     unique = {candidate.id: candidate for candidate in candidates}
-    classes: dict[str, list[Candidate]] = {}
+    classes: dict[str | None, list[Candidate]] = {}
     for candidate in unique.values():
         classes.setdefault(candidate.label, []).append(candidate)
-    queues = [_alternate(classes[label], campaign.id) for label in sorted(classes)]
+    queues = [_alternate(classes[label], campaign.id) for label in sorted(classes, key=lambda label: (label is not None, label or ""))]
     chosen: list[Candidate] = []
     left_bytes = campaign.max_bytes
     while queues and len(chosen) < campaign.max_items:

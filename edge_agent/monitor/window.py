@@ -24,14 +24,15 @@ class WindowKeeper:
         self._start: datetime | None = None
 
     def add(
-        self, model: ActiveModel, batch: np.ndarray, probabilities: np.ndarray, numbers: Sequence[int], times: Sequence[datetime]
+        self, model: ActiveModel, batch: np.ndarray, said: np.ndarray, numbers: Sequence[int], times: Sequence[datetime]
     ) -> list[SketchWindow]:
-        """Count answered rows and return the windows that they fill. `numbers` are the inputs' ordinals, `times` when they were acquired."""
+        """Count answered rows and return the windows that they fill. `said` are their output features, `numbers` the inputs' ordinals, `times`
+        when they were acquired."""
         if model.sha256 != self._sha256 or self._sketcher is None:
             self._sha256, self._sketcher = model.sha256, Sketcher(model.reference.grid, counter_for(model.reference.grid))
             self._columns = columns_of(model.manifest, model.reference.grid)
         spec = model.manifest.input
-        values = np.hstack([features.of_inputs(batch, spec), features.of_outputs(probabilities)])[:, self._columns]
+        values = np.hstack([features.of_inputs(batch, spec), said])[:, self._columns]
         return list(self._fill(self._sketcher, values, model.manifest.policy.drift.window_inputs, numbers, times))
 
     def _fill(self, sketcher: Sketcher, values: np.ndarray, size: int, numbers: Sequence[int], times: Sequence[datetime]):
@@ -56,5 +57,6 @@ class WindowKeeper:
 
 def columns_of(manifest: Manifest, grid: Grid) -> np.ndarray:
     """Where each feature of the grid stands among the input features followed by the output features."""
-    names = [("input", name) for name in features.input_names(manifest.input)] + [("output", name) for name in features.OUTPUT]
+    names = [("input", name) for name in features.input_names(manifest.input)]
+    names += [("output", name) for name in features.output_names(manifest.output)]
     return np.array([names.index((feature.role, feature.name)) for feature in grid.features], np.intp)

@@ -10,8 +10,9 @@ from edge_agent.monitor import sampling, tally
 from edge_agent.monitor.recorder import candidates_of
 from edge_agent.monitor.sampling import Candidate, Sampler, choose
 from edge_agent.monitor.window import WindowKeeper, columns_of
-from edge_agent.ports import ActiveModel, Inference
-from fleet_contract import features, limits
+from edge_agent.ports import ActiveModel
+from fleet_contract import limits
+from fleet_contract.answers import answer
 from fleet_contract.bundle import Bundle
 from fleet_contract.messages import Event, Sample, SketchWindow
 from fleet_contract.order import SamplingCampaign
@@ -30,9 +31,9 @@ def _model(**options) -> ActiveModel:
 class TestWindows:
     def _add(self, keeper: WindowKeeper, model: ActiveModel, first: int, rows: int) -> list[SketchWindow]:
         batch = np.arange(2 * rows, dtype=np.float32).reshape(rows, 2)
-        probabilities = np.tile(np.array([0.25, 0.75], np.float32), (rows, 1))
+        said = np.tile(np.array([0.75, 0.5], np.float32), (rows, 1))
         numbers = list(range(first, first + rows))
-        return keeper.add(model, batch, probabilities, numbers, [BEGIN + timedelta(seconds=n) for n in numbers])
+        return keeper.add(model, batch, said, numbers, [BEGIN + timedelta(seconds=n) for n in numbers])
 
     def test_a_window_closes_at_its_size_within_a_batch(self) -> None:
         keeper, model = WindowKeeper(), _model(window_inputs=10)
@@ -55,13 +56,13 @@ class TestWindows:
         (window,) = self._add(keeper, model, 0, 4)
         sketcher = Sketcher(model.reference.grid)
         inputs = np.arange(8, dtype=np.float32).reshape(4, 2)
-        outputs = features.of_outputs(np.tile(np.array([0.25, 0.75], np.float32), (4, 1)))
+        outputs = np.tile(np.array([0.75, 0.5], np.float32), (4, 1))
         sketcher.add(np.hstack([inputs, outputs]))
         assert window.sketch == sketcher.sketch()
 
     def test_the_grid_names_the_features_and_their_order(self) -> None:
         grid = Grid(
-            features=[Feature(name=features.OUTPUT[1], role="output", low=0, high=1), Feature(name="b", role="input", low=0, high=1)],
+            features=[Feature(name="output.entropy", role="output", low=0, high=1), Feature(name="b", role="input", low=0, high=1)],
             bins=4,
         )
         assert columns_of(_model().manifest, grid).tolist() == [3, 1]
@@ -180,9 +181,8 @@ class TestSampler:
 
 def test_a_candidate_carries_label_probability_and_margin() -> None:
     model = _model()
-    outputs = np.log(np.array([[0.2, 0.8], [0.9, 0.1]], np.float32))
-    inference = Inference(model.sha256, model.manifest, outputs, 5, model.reference)
-    first, second = candidates_of(inference, features.softmax(outputs), [vector_input(1), vector_input(2)])
+    outputs = {"logits": np.log(np.array([[0.2, 0.8], [0.9, 0.1]], np.float32))}
+    first, second = candidates_of(model, answer(model.manifest, {}, outputs), [vector_input(1), vector_input(2)])
     assert (first.label, second.label) == ("yes", "no")
     assert (first.value, first.margin) == pytest.approx((0.8, 0.6), abs=1e-5)
     assert (second.value, second.margin) == pytest.approx((0.9, 0.8), abs=1e-5)
