@@ -95,7 +95,7 @@ def _try(candidate: Candidate, attempt: Attempt, lacks: Callable[[Backend], str 
 
 
 def _refused(candidate: Candidate, refusal: Reject) -> Trial:
-    message = str(refusal)[:_MAX_MESSAGE_CHARS]
+    message = "".join(letter if letter.isprintable() else " " for letter in str(refusal)[:_MAX_MESSAGE_CHARS])  # a worker's words
     return Trial(candidate, Measurement(candidate.variant.name, candidate.backend.id, refusal.code, message), refusal=refusal)
 
 

@@ -25,11 +25,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Outcome:
-    """The step that was made, what it changes in the journal, and what the server is told beside it."""
+    """The step that was made, what it changes in the journal, and what the server is told beside it: of the step, and of what was measured."""
 
     step: Step
     changes: dict[str, Any] = field(default_factory=dict)
     detail: reports.Detail = field(default_factory=dict)
+    measured: tuple[reports.Detail, ...] = ()
 
 
 def fetch(parts: Parts, state: State, wanted: Callable[[], bool]) -> Outcome:
@@ -62,7 +63,8 @@ def prove(parts: Parts, state: State) -> Outcome:
     proof = parts.host.prove(parts.slots.open(candidate))
     best = proof.chosen
     proven = msgspec.structs.replace(candidate, variant=best.variant, backend=best.backend, latency_p50_us=best.latency_p50_us)
-    return Outcome(Step.PROVEN, {"candidate": proven}, {"walls": ",".join(proof.walls)})
+    measured = reports.measured(candidate, proof.measurements, best)
+    return Outcome(Step.PROVEN, {"candidate": proven}, {"walls": ",".join(proof.walls)}, measured)
 
 
 def switch(parts: Parts, state: State) -> Outcome:

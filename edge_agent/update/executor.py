@@ -1,12 +1,12 @@
 """Brings the device to the state that its order names, one journalled step at a time."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 
-from edge_agent.errors import Reject, Retry
+from edge_agent.errors import Reject, Retry, Unproven
 from edge_agent.ports import Conduct
 from edge_agent.update import acts, phases, reports, verdicts
 from edge_agent.update.acts import Outcome
@@ -245,7 +245,10 @@ class Executor:
         log.warning("the bundle is %s while %s (%s): %s", step, state.phase, error.code, error)
         if step is Step.DAMAGED:
             self._parts.slots.staging(state).discard()
-        self._take(Outcome(step, verdicts.changes_for(state, step, error), {"phase": state.phase.value, **reports.reasons(error)}))
+        shown = error.measurements if isinstance(error, Unproven) else ()
+        measured = reports.measured(state.candidate, shown, None) if state.candidate else ()
+        detail = {"phase": state.phase.value, **reports.reasons(error)}
+        self._take(Outcome(step, verdicts.changes_for(state, step, error), detail, measured))
 
     def _take(self, outcome: Outcome) -> None:
         """Make a step, or, when the order cannot pay for it, the one that ends the update. Report, then journal: a step may be reported twice,
@@ -260,12 +263,15 @@ class Executor:
             subject = (
                 state.active if outcome.step in (Step.REVERTED, Step.RECALLED) else outcome.changes.get("candidate") or state.candidate
             )
-            self._report(reports.kind(outcome.step, there.after), reports.about(subject, outcome.step) | outcome.detail)
+            detail = reports.about(subject, outcome.step) | outcome.detail
+            self._report(reports.kind(outcome.step, there.after), detail, measured=outcome.measured)
         self._save(phase=there.after, spent=state.spent + there.cost, **outcome.changes)
 
-    def _report(self, kind: str, detail: reports.Detail) -> None:
+    def _report(self, kind: str, detail: reports.Detail, *, measured: Sequence[reports.Detail] = ()) -> None:
         log.info("%s %s", kind, detail)
-        self._parts.store.append([Event(at=self._parts.clock.now(), kind=kind, detail=detail)])
+        now = self._parts.clock.now()
+        shown = [Event(at=now, kind=reports.MEASURED, detail=one) for one in measured]
+        self._parts.store.append([Event(at=now, kind=kind, detail=detail), *shown])
 
     def _save(self, **changes: Any) -> None:
         self._journal(msgspec.structs.replace(self._state, **changes))

@@ -9,7 +9,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tuf.api.metadata import TargetFile
 
-from edge_agent.errors import Reject, Retry
+from edge_agent.errors import Reject, Retry, Unproven
+from edge_agent.ports import Measurement
 from edge_agent.update.phases import Phase
 from edge_agent.update.requests import ROLLBACK
 from edge_agent.update.state import State
@@ -44,6 +45,39 @@ class TestTheWayThrough:
             "backend": "onnxruntime:cpu",
             "latency_p50_us": 10.0,
         }
+
+    def test_the_server_hears_what_every_backend_showed(self, device: Device) -> None:
+        device.install(ONE)
+        assert device.measurements() == [
+            {
+                "bundle": Bundle(ONE).sha256,
+                "variant": "fp32",
+                "backend": "onnxruntime:cpu",
+                "verdict": "right",
+                "message": "",
+                "p50_us": 10.0,
+                "p99_us": 20.0,
+                "memory_bytes": 50_000_000,
+                "load_ms": 5.0,
+                "max_difference": 0.0,
+                "chosen": True,
+            }
+        ]
+
+    def test_the_server_hears_what_every_backend_showed_though_none_was_right(self, device: Device) -> None:
+        shown = (
+            Measurement("int8", "litert:edgetpu", "child-crash", "it ended (exit status -11)"),
+            Measurement("int8", "litert:cpu", "wrong-answer", "off by 3"),
+        )
+        device.host.refuse_proof["1.0.0"] = Unproven("off by 3", code="wrong-answer", measurements=shown)
+        device.order(ONE)
+        device.settle()
+        assert device.last("update.rejected")["code"] == "wrong-answer"
+        told = [(one["backend"], one["verdict"], one["message"], one["chosen"]) for one in device.measurements()]
+        assert told == [
+            ("litert:edgetpu", "child-crash", "it ended (exit status -11)", False),
+            ("litert:cpu", "wrong-answer", "off by 3", False),
+        ]
 
     def test_the_probation_waits_for_answers_of_the_new_bundle(self, device: Device) -> None:
         device.order(ONE)

@@ -19,6 +19,7 @@ from edge_agent.update.inbox import Addressee, Inbox
 from edge_agent.update.parts import Parts
 from edge_agent.update.phases import Phase
 from edge_agent.update.probation import Terms
+from edge_agent.update.reports import MEASURED
 from edge_agent.update.requests import ROLLBACK, Requests
 from edge_agent.update.slots import Slots
 from edge_agent.update.state import State
@@ -144,7 +145,11 @@ class Device:
         assert self.version == Bundle(archive).manifest.version
 
     def events(self) -> list[str]:
-        return [event.kind for event in self.store.of(Event)]
+        """The kinds of what was told, but for the measurements that come with a proof."""
+        return [event.kind for event in self.store.of(Event) if event.kind != MEASURED]
+
+    def measurements(self) -> list[dict]:
+        return [event.detail for event in self.store.of(Event) if event.kind == MEASURED]
 
     def last(self, kind: str) -> dict:
         return next(event.detail for event in reversed(self.store.of(Event)) if event.kind == kind)
