@@ -95,6 +95,8 @@ MAX_IMAGE_PIXELS = 50_000_000
 MAX_CSV_LINE_CHARS = 1_000_000
 MAX_CSV_COLUMNS = 4_096
 MAX_LABEL_CHARS = 1_000
+MAX_MEASUREMENT_WORD_CHARS = 200
+"""Of a variant, a backend, or a verdict on them."""
 MAX_PICTURES_BYTES = 4 * 1024 * MIB
 """Of all pictures of a task together, once decoded: training holds them in memory, four bytes a value."""
 

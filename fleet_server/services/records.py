@@ -16,7 +16,7 @@ from fleet_contract.errors import BadName
 from fleet_contract.messages import Ack, Batch, Event, Lane, Record, Result, Sample, SketchWindow
 from fleet_server import storage
 from fleet_server.domain.records import MAX_COUNT, Malformed, read
-from fleet_server.services import streams
+from fleet_server.services import measurements, streams
 from fleet_server.tables.database import upsert, writing
 from fleet_server.tables.device import Device
 from fleet_server.tables.event import Event as EventRow
@@ -129,6 +129,8 @@ def _store_one(connection: Connection, each: _Opened, received_at: datetime) -> 
         connection.execute(insert(MalformedRecord), rows)
     if each.batch.lane is Lane.TELEMETRY:
         _tally(connection, each.device, (record for _, record in good if isinstance(record, Result)))
+    if each.batch.lane is Lane.EVENTS:
+        measurements.note(connection, each.device, (record for _, record in good if isinstance(record, Event)))
     if fresh:
         size = sum(len(each.batch.records[seq - each.batch.first]) for seq, _ in fresh)
         _count(connection, stream, each.end, len(fresh), len(bad), size)

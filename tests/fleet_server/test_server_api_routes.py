@@ -19,6 +19,8 @@ NEEDS = {
     "GET /v1/bundles": VIEWER,
     "GET /v1/bundles/{sha256}": VIEWER,
     "GET /v1/bundles/{sha256}/content": VIEWER,
+    "GET /v1/bundles/{sha256}/measurements": VIEWER,
+    "GET /v1/profiles/{name}/measurements": VIEWER,
     "GET /v1/rollouts": VIEWER,
     "GET /v1/rollouts/{rollout}": VIEWER,
     "GET /v1/telemetry": VIEWER,
