@@ -102,6 +102,7 @@ def build(me: Identity, state: StateFolder, source: str, settings: Settings, clo
         trouble=lambda: updates.trouble,
     )
     uplink = Uplink(ground.store, ground.link, clock, observer.observe, UplinkPace(heartbeat_s=settings.heartbeat_s))
+    ground.store.listen(uplink.on_append)
     return Agent(
         link=ground.link,
         exchange=ground.exchange,

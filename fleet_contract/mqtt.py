@@ -27,6 +27,7 @@ _KEEPALIVE_S = 20
 _CONNECT_TIMEOUT_S = 10.0
 _MAX_QUEUED_MESSAGES = 1_000
 _RECEIVE_MAXIMUM = 200
+_LOOK_S = 4.0  # the network thread is woken by what comes and goes; between, it only has its keepalive to look at
 _STEADY_S = 30.0  # what ends sooner is a failed attempt: else two holders of one key take over from each other for ever
 
 Acknowledge = Callable[[], None]
@@ -113,7 +114,7 @@ class _Client(paho.Client):
         super().__init__(*arguments, **options)  # type: ignore[arg-type]
         self.ended = threading.Event()
 
-    def loop_forever(self, timeout: float = 1.0, retry_first_connection: bool = False) -> MQTTErrorCode:
+    def loop_forever(self, timeout: float = _LOOK_S, retry_first_connection: bool = False) -> MQTTErrorCode:
         try:
             return super().loop_forever(timeout, retry_first_connection)
         finally:

@@ -42,6 +42,11 @@ class Outbox:
         self.epoch = tables.read_note(self._db, "epoch") or ""
         self._lanes = tables.read_lanes(self._db)
         self._next = [0] * len(LANES)
+        self._on_append: Callable[[], None] = lambda: None
+
+    def listen(self, on_append: Callable[[], None]) -> None:
+        """`on_append` is called after each commit of an append, by whoever appended."""
+        self._on_append = on_append
 
     def append(self, records: Sequence[Record], *, cursor: str | None = None, marks: dict[str, str] | None = None) -> None:
         """Commit all or nothing. A record that is too large is dropped and counted, not raised. Raises Retry (disk)."""
@@ -52,6 +57,7 @@ class Outbox:
             notes = {f"mark:{name}": value for name, value in (marks or {}).items()}
             for name, value in (notes if cursor is None else {**notes, "cursor": cursor}).items():
                 tables.write_note(self._db, name, value)
+        self._on_append()
 
     def cursor(self) -> str | None:
         return self._note("cursor")

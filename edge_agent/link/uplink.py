@@ -23,12 +23,13 @@ _BEHIND_S = 2.0
 @dataclass(frozen=True)
 class Pace:
     """`window` messages may be unacknowledged; without any acknowledgement for `patience_s` all are sent again.
-    Records gather for `gather_s`, because messages are scarce and rows are not."""
+    Records gather for `gather_s`, because messages are scarce and rows are not. While there is nothing to do, nothing is looked at for `idle_s`."""
 
     window: int = 8
     patience_s: float = 10.0
     gather_s: float = 0.2
     heartbeat_s: float = 5.0
+    idle_s: float = 2.0
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Uplink:
         self._reconnected = threading.Event()
         self._wake = threading.Event()
         self._stop = threading.Event()
+        self._news = self._resting = False
         self._flying: list[_Flight] = []
         self._progress_s = clock.monotonic_s()
         self._told: Status | None = None
@@ -90,6 +92,12 @@ class Uplink:
         self._reconnected.set()
         self._wake.set()
 
+    def on_append(self) -> None:
+        """The store holds more than before."""
+        self._news = True
+        if self._resting:
+            self._wake.set()
+
     def on_ack(self, ack: Ack) -> None:
         """Lost acknowledgements cost a repetition, so the oldest give way when too many wait."""
         self._acks.append(ack)
@@ -120,8 +128,17 @@ class Uplink:
             except Exception:  # the records must go on flowing, whatever one turn met
                 log.exception("uplink: a turn failed")
                 self._send_again("error")
-            self._wake.wait(self._pace.gather_s)
-            self._wake.clear()
+            self._rest()
+
+    def _rest(self) -> None:
+        """Gather; then, if that has brought nothing and nothing is awaited, sleep until something comes or the next heartbeat is due."""
+        self._wake.wait(self._pace.gather_s)
+        self._resting = True  # before the look at the news: whoever appends now sees it, or is seen
+        if not (self._news or self._flying):
+            due_s = self._told_s + self._pace.heartbeat_s - self._clock.monotonic_s()
+            self._wake.wait(min(self._pace.idle_s, due_s) if due_s > 0 else self._pace.idle_s)
+        self._resting = self._news = False
+        self._wake.clear()
 
     def _store_acks(self) -> None:
         while self._acks:
@@ -141,7 +158,7 @@ class Uplink:
         if self._flying:
             log.info("uplink: %d messages will be sent again (%s)", len(self._flying), why)
         self._store.rewind()
-        self._flying = []
+        self._flying, self._news = [], True
 
     def _send_batches(self) -> None:
         room = self._pace.window - len(self._flying)

@@ -13,6 +13,8 @@ from fleet_contract.backoff import Backoff
 log = logging.getLogger(__name__)
 
 _TICK_S = 0.5
+_IDLE_TICK_S = 2.0
+"""What a person beside the device waits for at most who asks for a rollback; orders and appeals wake the loop."""
 _JUDGEMENT_S = 60.0
 """What a verdict takes at most: a worker that hangs meets its deadline, and the bundle before it comes up."""
 
@@ -66,7 +68,7 @@ class UpdateLoop:
             try:
                 again = self._executor.turn()
                 failures, self._trouble = 0, None
-                wait_s = 0.0 if again else _TICK_S
+                wait_s = 0.0 if again else self._pause_s()
             except AgentError as error:
                 wait_s, failures = self._hold(failures, f"{error.code}: {error}")
             except Exception as error:  # an update must never end the device's work
@@ -77,6 +79,9 @@ class UpdateLoop:
                 self._turned.notify_all()
             self._wake.wait(wait_s)
             self._wake.clear()
+
+    def _pause_s(self) -> float:
+        return _IDLE_TICK_S if self._executor.state.phase is Phase.IDLE else _TICK_S
 
     def _has_judged(self, turn: int) -> bool:
         settled = self._executor.state.phase is Phase.PROBATION or not self._executor.on_trial

@@ -31,6 +31,7 @@ class World:
         self.outbox, self.link, self.clock = outbox, FakeLink(), FakeClock()
         self.phase, self.inputs = "idle", 0
         self.uplink = Uplink(outbox, self.link, self.clock, self.observe, Pace(window=4, patience_s=10, gather_s=0.01, heartbeat_s=5))
+        outbox.listen(self.uplink.on_append)
 
     def observe(self) -> Status:
         return Status(at=self.clock.now(), online=True, epoch=self.outbox.epoch, phase=self.phase, inputs=self.inputs)
@@ -194,3 +195,15 @@ def test_the_thread_carries_everything_up_and_survives_what_a_turn_meets(world: 
     assert done.wait(20)
     world.uplink.close()
     assert world.queued() == 0
+
+
+def test_what_is_appended_while_nothing_was_to_be_done_goes_up_at_once(world: World) -> None:
+    idle, sent = threading.Event(), threading.Event()
+    world.link.on_send = lambda message: sent.set() if isinstance(message, Batch) else idle.set()
+    uplink = Uplink(world.outbox, world.link, world.clock, world.observe, Pace(gather_s=0.01, heartbeat_s=600, idle_s=600))
+    world.outbox.listen(uplink.on_append)
+    uplink.start()
+    assert idle.wait(20), "its first status has gone"
+    world.outbox.append([result(1)])
+    assert sent.wait(20)
+    uplink.close()
