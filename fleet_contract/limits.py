@@ -33,6 +33,8 @@ MAX_TENSOR_RANK = 8
 MAX_TENSORS_COUNT = 64
 """Inputs of one graph, or outputs."""
 MAX_TENSOR_NAME_CHARS = 256
+MAX_BATCH_BYTES = 256 * MIB
+"""Tensors of one request to a model and of its answer: what supervisor and worker share at most."""
 MAX_CONSTANT_VALUES = 4_096
 MAX_WINDOW_VALUES = 4 * MIB
 """Samples times columns."""
@@ -107,3 +109,13 @@ MAX_JSON_BODY_BYTES = 1 * MIB
 MAX_LABELS_PER_REQUEST = 1_000
 MAX_PAGE_ROWS = 1_000
 MAX_TASK_FILE_BYTES = 256 * KIB
+
+MAX_TOKEN_FILE_BYTES = 64 * KIB
+MAX_HTTP_HEAD_BYTES = 16 * KIB
+"""Of a request to the agent, like those below."""
+MAX_HTTP_FIELDS_COUNT = 64
+MAX_HTTP_LINE_BYTES = 1 * KIB
+"""Of a chunk's size, or of a field behind the last chunk."""
+MAX_HTTP_BODY_BYTES = 64 * MIB
+MAX_HTTP_JSON_BYTES = 4 * MIB
+"""Of tensors as JSON, which grow sixteenfold when they are read; binary ones may fill the body."""

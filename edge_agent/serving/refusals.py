@@ -39,6 +39,7 @@ _STATUSES: dict[str, tuple[HTTPStatus, str]] = {
     "no-length": (HTTPStatus.LENGTH_REQUIRED, "INVALID_ARGUMENT"),
     "too-large": (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "RESOURCE_EXHAUSTED"),
     "unknown-encoding": (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "UNIMPLEMENTED"),
+    "unknown-transfer": (HTTPStatus.NOT_IMPLEMENTED, "UNIMPLEMENTED"),
     "unknown-expectation": (HTTPStatus.EXPECTATION_FAILED, "UNIMPLEMENTED"),
     "head-too-large": (HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "RESOURCE_EXHAUSTED"),
     "unknown-version": (HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "UNIMPLEMENTED"),

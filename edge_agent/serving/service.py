@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from edge_agent.catalogue import Catalogue, ModelView, Prediction, Predictor
 from edge_agent.errors import AgentError
-from edge_agent.ports import Clock
-from edge_agent.serving.refusals import Refused
+from edge_agent.ports import Clock, Tensors
+from edge_agent.serving.refusals import Refusal, Refused, refusal_of
 from edge_agent.serving.requests import Checkers, GivenTensor
 from edge_agent.serving.tally import Tally
 
@@ -20,6 +20,15 @@ class Call:
     inputs: Sequence[GivenTensor]
     outputs: Iterable[str] = ()
     timeout_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Answered:
+    """`outputs` are the names of those to tell of."""
+
+    prediction: Prediction
+    inputs: Tensors
+    outputs: tuple[str, ...]
 
 
 class Service:
@@ -46,21 +55,22 @@ class Service:
         """Raises Refused (unknown-model, no-model)."""
         return _view(self._predictor(name), version)
 
-    def infer(self, call: Call) -> tuple[Prediction, tuple[str, ...]]:
-        """The answer, and the outputs to tell of it. Raises Refused, and as ports.Host.infer does."""
+    def infer(self, call: Call) -> Answered:
+        """Raises Refused, and as ports.Host.infer does."""
         began_s = self._clock.monotonic_s()
-        known = ""
-        try:
-            predictor = self._predictor(call.model)
-            known = predictor.name
-            checker = self._checkers.of(_view(predictor, call.version))
-            outputs = checker.outputs(call.outputs)
-            prediction = predictor.predict(checker.read(call.inputs), timeout_s=call.timeout_s)
-        except AgentError as error:
-            self._tally.refused(known, error.code)
-            raise
-        self._tally.answered(known, self._clock.monotonic_s() - began_s)
-        return prediction, outputs
+        predictor = self._predictor(call.model)
+        checker = self._checkers.of(_view(predictor, call.version))
+        outputs = checker.outputs(call.outputs)
+        inputs = checker.read(call.inputs)
+        prediction = predictor.predict(inputs, timeout_s=call.timeout_s)
+        self._tally.answered(call.model, self._clock.monotonic_s() - began_s)
+        return Answered(prediction, inputs, outputs)
+
+    def refuse(self, error: AgentError, model: str = "") -> Refusal:
+        """What to tell the caller whose request met `error`; counted once, under the model's name if it is one of this device."""
+        known = model if self._catalogue.find(model) is not None else ""
+        self._tally.refused(known, error.code)
+        return refusal_of(error)
 
     def _predictor(self, name: str) -> Predictor:
         predictor = self._catalogue.find(name)

@@ -34,7 +34,7 @@ class Tally:
             refused, seconds = dict(self._refused), dict(self._seconds)
             buckets = {model: list(counts) for model, counts in self._buckets.items()}
         points = [Point({"model": model, "code": code}, count) for (model, code), count in sorted(refused.items())]
-        yield Metric("edge_agent_requests_refused_total", "counter", "Requests for inference without an answer, by code.", points)
+        yield Metric("edge_agent_requests_refused_total", "counter", "Requests that were not answered, by code.", points)
         points = [point for model, counts in sorted(buckets.items()) for point in _histogram(model, counts, seconds[model])]
         yield Metric("edge_agent_request_seconds", "histogram", "From a request that was read to its answer.", points)
 

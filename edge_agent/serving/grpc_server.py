@@ -1,0 +1,131 @@
+"""The Open Inference Protocol v2 over gRPC: inference.GRPCInferenceService, on a TCP port of this board or a Unix socket."""
+
+import logging
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import NoReturn
+
+import grpc
+
+from edge_agent import __version__
+from edge_agent.errors import AgentError, Fatal
+from edge_agent.serving.address import Address, TcpAddress, UnixAddress, remove_stale
+from edge_agent.serving.grpc_messages import Messages
+from edge_agent.serving.grpc_tensors import call_of, metadata_of, response_of
+from edge_agent.serving.guard import Guard
+from edge_agent.serving.refusals import refusal_of
+from edge_agent.serving.service import Service
+from fleet_contract import limits
+
+log = logging.getLogger(__name__)
+
+_SERVICE = "inference.GRPCInferenceService"
+_NAME = "edge-agent"
+_UNIX_UMASK = 0o117
+_CLOSE_S = 2.0
+_THREADS = 8
+_WAITING = 64
+_OPTIONS = (
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_receive_message_length", limits.MAX_REQUEST_BODY_BYTES),
+    ("grpc.max_metadata_size", limits.MAX_REQUEST_HEAD_BYTES),
+    ("grpc.max_concurrent_streams", _THREADS + _WAITING),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.max_connection_idle_ms", 600_000),
+)
+
+
+class GrpcServer:
+    """Answers from `start` to `close`. What is too much at once is told RESOURCE_EXHAUSTED by the library."""
+
+    def __init__(self, address: Address, service: Service, guard: Guard, *, timeout_s: float) -> None:
+        """`timeout_s` is the longest that an inference may take, whatever deadline the caller sets. Raises Fatal where it cannot listen."""
+        self._service = service
+        self._guard = guard
+        self._timeout_s = timeout_s
+        self._messages = Messages()
+        self._server = grpc.server(
+            ThreadPoolExecutor(_THREADS, thread_name_prefix="grpc"), options=_OPTIONS, maximum_concurrent_rpcs=_THREADS + _WAITING
+        )
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE, self._handlers()),))
+        self.address = _bind(self._server, address)
+
+    def start(self) -> None:
+        self._server.start()
+
+    def close(self) -> None:
+        """Requests that are being answered get a moment to end."""
+        self._server.stop(_CLOSE_S).wait()
+
+    def _handlers(self) -> dict[str, grpc.RpcMethodHandler]:
+        methods = {
+            "ServerLive": self._server_live,
+            "ServerReady": self._server_ready,
+            "ServerMetadata": self._server_metadata,
+            "ModelReady": self._model_ready,
+            "ModelMetadata": self._model_metadata,
+            "ModelInfer": self._model_infer,
+        }
+        return {name: self._handler(name, answer) for name, answer in methods.items()}
+
+    def _handler(self, name: str, answer: Callable) -> grpc.RpcMethodHandler:
+        def handle(request, context: grpc.ServicerContext):
+            try:
+                self._guard.check(_authorization(context), None)
+                return answer(request, context)
+            except AgentError as error:
+                _abort(context, error)
+
+        return grpc.unary_unary_rpc_method_handler(
+            handle,
+            request_deserializer=self._messages[f"{name}Request"].FromString,
+            response_serializer=self._messages[f"{name}Response"].SerializeToString,
+        )
+
+    def _server_live(self, request, context):
+        return self._messages["ServerLiveResponse"](live=True)
+
+    def _server_ready(self, request, context):
+        return self._messages["ServerReadyResponse"](ready=self._service.is_ready())
+
+    def _server_metadata(self, request, context):
+        return self._messages["ServerMetadataResponse"](name=_NAME, version=__version__)
+
+    def _model_ready(self, request, context):
+        ready = self._service.is_model_ready(request.name, request.version or None)
+        return self._messages["ModelReadyResponse"](ready=ready)
+
+    def _model_metadata(self, request, context):
+        return metadata_of(self._messages, self._service.view(request.name, request.version or None))
+
+    def _model_infer(self, request, context):
+        remaining_s = context.time_remaining()
+        timeout_s = self._timeout_s if remaining_s is None else min(self._timeout_s, remaining_s)
+        prediction, names = self._service.infer(call_of(request, timeout_s))
+        return response_of(self._messages, request, prediction, names)
+
+
+def _bind(server: grpc.Server, address: Address) -> Address:
+    """Where it listens now. Raises Fatal."""
+    try:
+        if isinstance(address, UnixAddress):
+            remove_stale(address.path)
+            before = os.umask(_UNIX_UMASK)  # the library binds and listens in one step, and a chmod would come after it
+            try:
+                server.add_insecure_port(str(address))
+            finally:
+                os.umask(before)
+            return address
+        return TcpAddress(address.host, server.add_insecure_port(str(address)))
+    except (RuntimeError, OSError) as error:
+        raise Fatal(f"cannot listen on {address}: {error}", code="address") from error
+
+
+def _authorization(context: grpc.ServicerContext) -> str | None:
+    return next((value for key, value in context.invocation_metadata() if key == "authorization"), None)
+
+
+def _abort(context: grpc.ServicerContext, error: AgentError) -> NoReturn:
+    refusal = refusal_of(error)
+    context.abort(grpc.StatusCode[refusal.grpc], f"{refusal.message} [{refusal.code}]")

@@ -1,0 +1,101 @@
+"""Between the gRPC service's messages and what every protocol here works with."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from edge_agent.catalogue import ModelView, Prediction
+from edge_agent.serving.datatypes import datatype_of
+from edge_agent.serving.grpc_messages import Messages
+from edge_agent.serving.refusals import Refused
+from edge_agent.serving.requests import GivenTensor, Reader, flat_reader
+from edge_agent.serving.service import Call
+from fleet_contract import tensors
+from fleet_contract.tensors import TensorSpec
+
+_CONTENTS = {
+    "BOOL": "bool_contents",
+    **dict.fromkeys(("INT8", "INT16", "INT32"), "int_contents"),
+    **dict.fromkeys(("UINT8", "UINT16", "UINT32"), "uint_contents"),
+    "INT64": "int64_contents",
+    "UINT64": "uint64_contents",
+    "FP32": "fp32_contents",
+    "FP64": "fp64_contents",
+    "BYTES": "bytes_contents",
+}
+"""FP16 is sent raw, or not at all."""
+_SHARED_MEMORY = "shared_memory_"
+_CLASSIFICATION = "classification"
+
+
+def call_of(request, timeout_s: float | None) -> Call:
+    """Raises Refused (bad-request, unsupported) for what does not depend on the model."""
+    for tensor in (*request.inputs, *request.outputs):
+        _check_parameters(tensor.name, tensor.parameters)
+    return Call(
+        model=request.model_name,
+        version=request.model_version or None,
+        inputs=list(_given(request)),
+        outputs=[output.name for output in request.outputs],
+        timeout_s=timeout_s,
+    )
+
+
+def response_of(messages: Messages, request, prediction: Prediction, names: Sequence[str]):
+    """A ModelInferResponse: raw where the request was, or a tensor has no other form."""
+    response = messages["ModelInferResponse"](model_name=prediction.model, model_version=prediction.version, id=request.id)
+    outputs = {name: prediction.outputs[name] for name in names}
+    datatypes = {name: datatype_of(tensors.dtype_of(array)) for name, array in outputs.items()}
+    raw = len(request.raw_input_contents) > 0 or not {*datatypes.values()} <= {*_CONTENTS}
+    for name, array in outputs.items():
+        told = response.outputs.add(name=name, datatype=datatypes[name], shape=array.shape)
+        if raw:
+            response.raw_output_contents.append(tensors.encode(array))
+        else:
+            getattr(told.contents, _CONTENTS[told.datatype]).extend(_values(array))
+    return response
+
+
+def metadata_of(messages: Messages, view: ModelView):
+    """A ModelMetadataResponse. Inputs that may be left out are not among them."""
+    response = messages["ModelMetadataResponse"](name=view.name, versions=[view.version], platform=view.platform)
+    for specs, told in ((view.signature.inputs, response.inputs), (view.signature.outputs, response.outputs)):
+        told.extend(_described(messages, spec) for spec in specs)
+    return response
+
+
+def _described(messages: Messages, spec: TensorSpec):
+    return messages["TensorMetadata"](name=spec.name, datatype=datatype_of(spec.dtype), shape=spec.shape)
+
+
+def _given(request) -> Iterator[GivenTensor]:
+    raw = request.raw_input_contents
+    if raw and len(raw) != len(request.inputs):
+        raise Refused(f"{len(raw)} raw contents for {len(request.inputs)} inputs", code="bad-request")
+    for number, tensor in enumerate(request.inputs):
+        typed = tensor.HasField("contents")
+        if typed and raw:
+            raise Refused(f"input {tensor.name!r} has both raw and typed contents", code="bad-request")
+        data = raw[number] if raw else _typed(tensor)
+        yield GivenTensor(tensor.name, tensor.datatype, list(tensor.shape), data)
+
+
+def _typed(tensor) -> Reader | bytes:
+    field = _CONTENTS.get(tensor.datatype)
+    if field is None:
+        return b""  # the type is refused for itself, FP16 for its missing bytes
+    filled = [found.name for found, _ in tensor.contents.ListFields()]
+    if filled not in ([], [field]):
+        raise Refused(f"input {tensor.name!r}: values of {tensor.datatype} are {field}, not {', '.join(filled)}", code="bad-tensor")
+    return flat_reader(list(getattr(tensor.contents, field)))
+
+
+def _check_parameters(name: str, parameters: Mapping) -> None:
+    for parameter in parameters:
+        if parameter.startswith(_SHARED_MEMORY) or parameter == _CLASSIFICATION:
+            raise Refused(f"tensor {name[:80]!r}: the parameter {parameter[:80]!r} is not served", code="unsupported")
+
+
+def _values(array: np.ndarray) -> list:
+    flat = array.ravel().tolist()
+    return flat if array.dtype.kind != "O" else [item if isinstance(item, bytes) else str(item).encode() for item in flat]

@@ -1,0 +1,1 @@
+"""The Open Inference Protocol v2 as REST, with the extension of binary tensors."""
