@@ -1,37 +1,39 @@
-"""The loop from source to store: read, validate, infer, record. An input's records and the source's cursor are committed together, once."""
+"""The loop from source to store: read, validate, infer, record. An input's records and the source's cursor are committed together, once.
+
+Inference and recording have a thread each: while the worker computes one micro-batch, the one before it is sketched and committed, and the next one
+is read and checked. They stay in order; where the source pauses, everything is finished first.
+"""
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-
-import numpy as np
+from contextlib import closing
+from dataclasses import dataclass, field
 
 from edge_agent.errors import Retry
 from edge_agent.inference import validation
-from edge_agent.inference.answering import Answerer
-from edge_agent.monitor import tally
-from edge_agent.monitor.recorder import Recorder
-from edge_agent.monitor.sampling import Sampler, records_of
-from edge_agent.ports import Clock, Host, Input, Source, Store
-from fleet_contract.inputs import ImageInput, VectorInput
-from fleet_contract.messages import Event, Record, SketchWindow
+from edge_agent.inference.answering import Answered, Answerer
+from edge_agent.inference.validation import Batch
+from edge_agent.monitor.books import Books, Manners
+from edge_agent.ports import Clock, Host, Input, Sink, Source, Store
+from edge_agent.stage import Stage
+from fleet_contract.inputs import InputSpec
 from fleet_contract.order import SamplingCampaign
 
-CAMPAIGN_MARK = "campaign"
+MODEL_CHANGED = "model-changed"
+_LONGEST_IDLE_S = 0.5
 
 
 @dataclass(frozen=True)
 class Pace:
-    """`micro_batch` inputs at most go to the model at once; fewer when the source has no more just now. Refusals are told at the latest `report_s`
-    after the first. A campaign closes early when no input comes for `sampling_idle_s` and there are as many as it wants, or for `sampling_patience_s`."""
+    """`micro_batch` inputs at most go to the model at once; fewer when the source has no more just now. Without a model it is looked for after
+    some time that begins with `idle_wait_s`. `manners`: see Books."""
 
     micro_batch: int = 16
     idle_wait_s: float = 0.05
     retry_s: float = 0.2
     max_retry_s: float = 5.0
-    report_s: float = 10.0
-    sampling_idle_s: float = 10.0
-    sampling_patience_s: float = 60.0
+    manners: Manners = field(default_factory=Manners)
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,14 @@ class Pipeline:
     """Consumes one source with whatever model the host runs. `run` belongs to one thread; `set_campaign` and `observe` may be called from any."""
 
     def __init__(
-        self, source: Source, host: Host, store: Store, clock: Clock, pace: Pace = Pace(), appeal: Callable[[], None] = lambda: None
+        self,
+        source: Source,
+        host: Host,
+        store: Store,
+        clock: Clock,
+        pace: Pace = Pace(),
+        appeal: Callable[[], None] = lambda: None,
+        sinks: Sequence[Sink] = (),
     ) -> None:
         """`appeal`: see Answerer."""
         self._source = source
@@ -61,139 +70,113 @@ class Pipeline:
         self._clock = clock
         self._pace = pace
         self._stop = threading.Event()
-        self._answerer = Answerer(host, self._pause, self._note_failure, appeal)
-        self._sampler = Sampler(pace.sampling_idle_s, pace.sampling_patience_s)
-        self._recorder = Recorder(self._sampler)
+        self._books = Books(store, clock, pace.manners, self._pause, sinks)
+        self._answerer = Answerer(host, self._pause, self._books.note_failure, appeal)
         self._campaign: SamplingCampaign | None = None
-        self._considered: SamplingCampaign | None = None
-        self._unavailable = False
-        self._tally = tally.from_mark(store.mark(tally.MARK))
-        self._unreported_since_s: float | None = None
-        self._observation = Observation(inputs=self._tally.inputs, refused=self._tally.refused)
+        self._exhausted = False
+        self._under_way: deque[Batch] = deque()
+        self._is_broken = False
+        self._rested_s: float | None = None
 
     def set_campaign(self, campaign: SamplingCampaign | None) -> None:
         """What the newest order asks to sample. A campaign that this store has finished is not begun again."""
         self._campaign = campaign
 
     def observe(self) -> Observation:
-        return self._observation
+        counted = self._books.tally
+        return Observation(counted.inputs, counted.refused, self._exhausted, self._books.campaign)
 
     def run(self, stop: threading.Event) -> None:
         """Work until `stop` is set. An input whose records are not committed by then is read again at the next start, if the source can resume.
-        Without a model nothing is consumed; beside an exhausted source it waits. Raises Fatal when the source can never feed the model."""
+        Without a model nothing is consumed, nor with one that only local applications can feed; beside an exhausted source it waits.
+        Raises Fatal when the source can never feed the model."""
         self._stop = stop
-        try:
-            while not stop.is_set():
-                model = self._host.active()
-                if model is None:
-                    stop.wait(self._pace.idle_wait_s)
-                else:
-                    self._follow(model.manifest.input)
-        except _Stopped:
-            return
-
-    def _follow(self, spec: ImageInput | VectorInput) -> None:
-        """Feed inputs of this shape until the model wants another; what was read for the old shape is then read again for the new."""
-        for inputs in _micro_batches(self._source.read(spec, self._store.cursor()), self._pace.micro_batch):
-            self._observe(exhausted=inputs is None)
+        with closing(Stage("recording", self._record)) as recording, closing(Stage("inference", self._infer_for(recording))) as inference:
             try:
-                self._step(inputs or [], spec)
-            except Retry as error:
-                if error.code != "model-swapped":
-                    raise
-                return
-            if self._stop.is_set() or self._wants_other(spec):
+                while not stop.is_set():
+                    self._follow(self._wait_for_model(), inference, recording)
+            except _Stopped:
                 return
 
-    def _wants_other(self, spec: ImageInput | VectorInput) -> bool:
+    def _wait_for_model(self) -> InputSpec:
+        """What it is fed with. Raises _Stopped."""
+        wait_s = self._pace.idle_wait_s
+        while True:
+            model = self._host.active()
+            if model is not None and validation.fed_by_source(model.manifest.input) is not None:
+                return model.manifest.input
+            if self._stop.wait(wait_s):
+                raise _Stopped
+            wait_s = min(2 * wait_s, _LONGEST_IDLE_S)
+
+    def _follow(self, spec: InputSpec, inference: Stage, recording: Stage) -> None:
+        """Feed inputs of this shape until the model wants another; what was read for the old shape is then read again for the new."""
+        try:
+            for inputs in _micro_batches(
+                self._source.read(spec, self._store.cursor()), validation.batch_rows(spec, self._pace.micro_batch)
+            ):
+                self._exhausted = inputs is None
+                if inputs:
+                    self._dispatch(inputs, spec, inference)
+                else:
+                    self._rest(inference, recording)
+                if self._stop.is_set() or self._wants_other(spec):
+                    break
+            _finish(inference, recording)
+        except Retry as error:
+            if error.code != "model-swapped":
+                raise
+            recording.settle()
+            self._give_up()
+
+    def _dispatch(self, inputs: Sequence[Input], spec: InputSpec, inference: Stage) -> None:
+        self._rested_s = None
+        batch = validation.check(inputs, spec, after_break=self._is_broken)
+        self._is_broken = batch.is_broken
+        self._under_way.append(batch)
+        inference.put(batch)
+
+    def _infer_for(self, recording: Stage) -> Callable[[Batch], None]:
+        def infer(batch: Batch) -> None:
+            answered = self._answerer.answer(batch.tensor, batch.values, batch.begins) if batch.passed else []
+            recording.put((batch, answered))
+
+        return infer
+
+    def _record(self, work: tuple[Batch, list[Answered]]) -> None:
+        batch, answered = work
+        self._books.enter(batch, answered, self._source.losses())
+        self._under_way.popleft()
+        self._books.sample(self._campaign, exhausted=False)
+
+    def _rest(self, inference: Stage, recording: Stage) -> None:
+        """The source has nothing just now. One that waited itself is not waited for, so that an input is answered when it comes."""
+        _finish(inference, recording)
+        now_s = self._clock.monotonic_s()
+        if self._rested_s is not None and now_s - self._rested_s < self._pace.idle_wait_s:
+            self._stop.wait(self._pace.idle_wait_s)
+        self._rested_s = now_s
+        self._books.rest(self._source.losses())
+        self._books.sample(self._campaign, exhausted=self._exhausted)
+
+    def _give_up(self) -> None:
+        """What no source reads again is lost to the change, and counted."""
+        lost = sum(taken.cursor is None for batch in self._under_way for taken in batch.inputs)
+        self._under_way.clear()
+        self._books.rest({MODEL_CHANGED: lost} if lost else {})
+
+    def _wants_other(self, spec: InputSpec) -> bool:
         model = self._host.active()
         return model is not None and model.manifest.input != spec
-
-    def _step(self, inputs: Sequence[Input], spec: ImageInput | VectorInput) -> None:
-        if inputs:
-            self._consume(inputs, spec)
-        else:
-            self._stop.wait(self._pace.idle_wait_s)
-            if self._report_is_due():
-                self._commit([], self._tally, report=True)
-        self._sample()
-
-    def _consume(self, inputs: Sequence[Input], spec: ImageInput | VectorInput) -> None:
-        batch, passed, reasons = _validate(inputs, spec)
-        records: list[Record] = []
-        for answered in self._answerer.answer(spec.tensor, batch) if passed else []:
-            rows = passed[answered.start : answered.stop]
-            if answered.inference is None:
-                reasons += [answered.reason or "unanswered"] * len(rows)
-                continue
-            part = batch[answered.start : answered.stop]
-            numbers = [self._tally.inputs + row for row in rows]
-            records += self._recorder.record(answered.inference, part, [inputs[row] for row in rows], numbers, self._clock.monotonic_s())
-        counted = self._tally.plus(len(inputs), reasons)
-        closed = any(isinstance(record, SketchWindow) for record in records)
-        self._commit(records, counted, cursor=inputs[-1].cursor, report=closed or self._report_is_due())
-
-    def _sample(self) -> None:
-        asked, now_s = self._campaign, self._clock.monotonic_s()
-        if asked != self._considered:
-            self._considered = asked
-            self._begin(None if asked is None or self._store.mark(CAMPAIGN_MARK) == asked.id else asked, now_s)
-        campaign, chosen = self._sampler.campaign, self._sampler.due(now_s, self._observation.exhausted)
-        if campaign is not None and chosen is not None:
-            records = records_of(campaign, chosen, self._sampler.too_large, self._clock.now())
-            self._commit(records, self._tally, marks={CAMPAIGN_MARK: campaign.id})
-            self._begin(None, now_s)
-
-    def _begin(self, campaign: SamplingCampaign | None, now_s: float) -> None:
-        self._sampler.begin(campaign, now_s)
-        self._observe(campaign=campaign.id if campaign else None)
-
-    def _report_is_due(self) -> bool:
-        since_s = self._unreported_since_s
-        return since_s is not None and self._clock.monotonic_s() - since_s >= self._pace.report_s
-
-    def _commit(
-        self,
-        records: list[Record],
-        counted: tally.Tally,
-        *,
-        cursor: str | None = None,
-        marks: dict[str, str] | None = None,
-        report: bool = False,
-    ) -> None:
-        """Append, again and again while the store says Retry; the counters move only with the commit."""
-        if report and counted.unreported:
-            records = [*records, Event(at=self._clock.now(), kind="input.refused", detail=dict(counted.unreported))]
-            counted = counted.reported()
-        self._append(records, cursor, {tally.MARK: tally.to_mark(counted), **(marks or {})})
-        self._tally = counted
-        if not counted.unreported:
-            self._unreported_since_s = None
-        elif self._unreported_since_s is None:
-            self._unreported_since_s = self._clock.monotonic_s()
-        self._observe(inputs=counted.inputs, refused=counted.refused)
-
-    def _append(self, records: Sequence[Record], cursor: str | None, marks: dict[str, str]) -> None:
-        repeated = 0
-        while True:
-            try:
-                return self._store.append(records, cursor=cursor, marks=marks)
-            except Retry:
-                self._pause(repeated)
-                repeated += 1
-
-    def _note_failure(self, code: str) -> None:
-        """Committed at once, between two batches' commits, so that a worker that never comes back is seen; that it still does not is told once."""
-        told, self._unavailable = self._unavailable, code == "worker-unavailable"
-        if code.startswith("worker-") and not (told and self._unavailable):
-            self._commit([Event(at=self._clock.now(), kind="worker.crashed", detail={"code": code})], self._tally)
-
-    def _observe(self, **changes: object) -> None:
-        self._observation = replace(self._observation, **changes)
 
     def _pause(self, repeated: int) -> None:
         if self._stop.wait(min(self._pace.retry_s * 2 ** min(repeated, 10), self._pace.max_retry_s)):
             raise _Stopped
+
+
+def _finish(inference: Stage, recording: Stage) -> None:
+    inference.settle()
+    recording.settle()
 
 
 def _micro_batches(stream: Iterator[Input | None], size: int) -> Iterator[list[Input] | None]:
@@ -209,12 +192,3 @@ def _micro_batches(stream: Iterator[Input | None], size: int) -> Iterator[list[I
         yield gathered
     while True:
         yield None
-
-
-def _validate(inputs: Sequence[Input], spec: ImageInput | VectorInput) -> tuple[np.ndarray, list[int], list[str]]:
-    """The batch for the model, which inputs it holds, and the reasons of the others."""
-    readable = [row for row, taken in enumerate(inputs) if taken.values is not None]
-    reasons = [taken.refusal or "unreadable" for taken in inputs if taken.values is None]
-    batch, verdicts = validation.split([inputs[row].values for row in readable], spec)
-    passed = [row for row, verdict in zip(readable, verdicts, strict=True) if verdict is None]
-    return batch, passed, reasons + [verdict for verdict in verdicts if verdict is not None]

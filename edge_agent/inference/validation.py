@@ -1,39 +1,102 @@
 """Which inputs may reach the model. Pure."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
-from fleet_contract.inputs import ImageInput, VectorInput
-from fleet_contract.signature import row_shape
+from edge_agent.ports import Input
+from fleet_contract.inputs import ImageInput, InputSpec, TensorsInput, VectorInput, WindowInput
+from fleet_contract.signature import inputs_of
+from fleet_contract.tensors import ANY, STRING, TensorSpec
 
 NOT_FINITE = "not-finite"
 OUT_OF_RANGE = "out-of-range"
 WRONG_SHAPE = "wrong-shape"
 MAX_PIXEL = 255.0
+_BATCH_VALUES = 2**20
 
 
-def split(values: Sequence[np.ndarray], spec: ImageInput | VectorInput) -> tuple[np.ndarray, list[str | None]]:
-    """The float32 batch (rows, *shape) of the inputs that may pass, in order, and for each given input the reason of its refusal or None."""
-    shape = row_shape(spec)
-    reasons: list[str | None] = [None if v.shape == shape and v.dtype.kind in "fiub" else WRONG_SHAPE for v in values]
+@dataclass(frozen=True)
+class Batch:
+    """A micro-batch for the graph input `tensor`. `values` are those of the inputs at the places `passed`, and `begins` says which of these do not
+    follow the one before; the other inputs were refused, `refused` says how many and why. `is_broken`: the last one was."""
+
+    tensor: str
+    inputs: Sequence[Input]
+    values: np.ndarray
+    passed: Sequence[int]
+    begins: Sequence[bool]
+    refused: Mapping[str, int]
+    is_broken: bool
+
+
+def fed_by_source(spec: InputSpec) -> TensorSpec | None:
+    """The tensor that a source's inputs are rows of; None where only local applications can feed the model."""
+    first, *others = inputs_of(spec)
+    is_fed = not others and first.dtype != STRING and first.shape[:1] in ([ANY], [1])
+    return first if is_fed else None
+
+
+def batch_rows(spec: InputSpec, most: int) -> int:
+    """How many inputs go to the model at once: fewer of large ones, since several batches are in memory; one where shapes may differ."""
+    tensor = inputs_of(spec)[0]
+    if tensor.shape[0] != ANY or ANY in tensor.shape[1:]:
+        return 1
+    return max(1, min(most, _BATCH_VALUES // max(1, prod(tensor.shape[1:]))))
+
+
+def check(inputs: Sequence[Input], spec: InputSpec, *, after_break: bool) -> Batch:
+    """`after_break`: the input before the first was refused."""
+    readable = [row for row, taken in enumerate(inputs) if taken.values is not None]
+    values, verdicts = split([inputs[row].values for row in readable], spec)
+    reasons = [taken.refusal or "unreadable" for taken in inputs if taken.values is None] + [v for v in verdicts if v is not None]
+    passed = [row for row, verdict in zip(readable, verdicts, strict=True) if verdict is None]
+    last = -2 if after_break else -1
+    begins = [row != before + 1 or not inputs[row].follows for before, row in zip([last, *passed], passed, strict=False)]
+    return Batch(
+        inputs_of(spec)[0].name, inputs, values, passed, begins, Counter(reasons), is_broken=not passed or passed[-1] != len(inputs) - 1
+    )
+
+
+def split(values: Sequence[np.ndarray], spec: InputSpec) -> tuple[np.ndarray, list[str | None]]:
+    """The batch (rows, *shape) of the inputs that may pass, in order, and for each given input the reason of its refusal or None."""
+    tensor = inputs_of(spec)[0]
+    shape, kinds = tensor.shape[1:], "fiub" if tensor.dtype.startswith("float") else np.dtype(tensor.dtype).kind
+    reasons: list[str | None] = [None if _fits(v.shape, shape) and v.dtype.kind in kinds else WRONG_SHAPE for v in values]
     fitting = [at for at, reason in enumerate(reasons) if reason is None]
     if not fitting:
-        return np.empty((0, *shape), np.float32), reasons
-    batch = np.stack([values[at] for at in fitting]).astype(np.float32, copy=False)
-    flat = batch.reshape(len(batch), -1)
-    finite = np.isfinite(flat).all(axis=1)
-    with np.errstate(invalid="ignore"):
-        inside = ((flat >= _low(spec)) & (flat <= _high(spec))).all(axis=1)
-    passed = finite & inside
-    for row in np.flatnonzero(~passed):
+        return np.empty((0, *(max(axis, 0) for axis in shape)), tensor.dtype), reasons
+    with np.errstate(over="ignore"):  # becomes infinite, which is refused
+        batch = np.stack([values[at] for at in fitting]).astype(tensor.dtype, copy=False)
+    finite, inside = _is_finite(batch, tensor), _is_inside(batch, spec)
+    for row in np.flatnonzero(~(finite & inside)):
         reasons[fitting[row]] = OUT_OF_RANGE if finite[row] else NOT_FINITE
+    passed = finite & inside
     return (batch if passed.all() else batch[passed]), reasons
 
 
-def _low(spec: ImageInput | VectorInput) -> np.ndarray | float:
-    return 0.0 if isinstance(spec, ImageInput) else np.asarray(spec.low, np.float32)
+def _fits(given: Sequence[int], shape: Sequence[int]) -> bool:
+    return len(given) == len(shape) and all(axis in (ANY, length) for axis, length in zip(shape, given, strict=True))
 
 
-def _high(spec: ImageInput | VectorInput) -> np.ndarray | float:
-    return MAX_PIXEL if isinstance(spec, ImageInput) else np.asarray(spec.high, np.float32)
+def _is_finite(batch: np.ndarray, tensor: TensorSpec) -> np.ndarray:
+    if batch.dtype.kind != "f" or not tensor.finite:
+        return np.ones(len(batch), bool)
+    return np.isfinite(batch.reshape(len(batch), prod(batch.shape[1:]))).all(axis=1)
+
+
+def _is_inside(batch: np.ndarray, spec: InputSpec) -> np.ndarray:
+    """A row with a NaN is not."""
+    axes = tuple(range(1, batch.ndim))
+    match spec:
+        case TensorsInput():
+            return np.ones(len(batch), bool)
+        case ImageInput():
+            return (batch.min(axis=axes) >= 0) & (batch.max(axis=axes) <= MAX_PIXEL)
+        case VectorInput() | WindowInput():
+            samples = batch.reshape(len(batch), -1, len(spec.columns))
+            low, high = np.asarray(spec.low, np.float32), np.asarray(spec.high, np.float32)
+            return ((samples.min(axis=1) >= low) & (samples.max(axis=1) <= high)).all(axis=1)

@@ -190,13 +190,13 @@ def test_a_candidate_carries_label_probability_and_margin() -> None:
 
 class TestTally:
     def test_refusals_are_counted_for_ever_and_told_once(self) -> None:
-        counted = tally.Tally().plus(16, ["bad-row", "bad-row"]).plus(16, ["not-finite"])
+        counted = tally.Tally().plus(16, {"bad-row": 2}).plus(16, {"not-finite": 1})
         assert (counted.inputs, counted.refused) == (32, {"bad-row": 2, "not-finite": 1})
         assert counted.unreported == counted.refused
         assert (counted.reported().unreported, counted.reported().refused) == ({}, counted.refused)
 
     def test_a_mark_keeps_all_of_it(self) -> None:
-        counted = tally.Tally().plus(3, ["bad-row"])
+        counted = tally.Tally().plus(3, {"bad-row": 1})
         assert tally.from_mark(tally.to_mark(counted)) == counted
         assert tally.from_mark(None) == tally.Tally()
 

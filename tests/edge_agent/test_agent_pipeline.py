@@ -13,6 +13,7 @@ import pytest
 from edge_agent.clock import SystemClock
 from edge_agent.errors import Fatal, Reject, Retry
 from edge_agent.inference.host import InferenceHost
+from edge_agent.monitor.books import Manners
 from edge_agent.pipeline import Pace, Pipeline
 from edge_agent.sources.factory import open_source
 from firmware_profiles import catalog
@@ -22,7 +23,7 @@ from fleet_contract.order import SamplingCampaign
 from tests.fakes import agent_run_models as models
 from tests.fakes.agent_run_world import FakeClock, FakeHost, FakeSource, FakeStore, vector_input
 
-PACE = Pace(idle_wait_s=0.001, retry_s=0.001, max_retry_s=0.002, sampling_idle_s=0.0)
+PACE = Pace(idle_wait_s=0.001, retry_s=0.001, max_retry_s=0.002, manners=Manners(sampling_idle_s=0.0))
 CAMPAIGN = SamplingCampaign(id="drift-1", max_items=10, max_bytes=10_000)
 
 

@@ -93,6 +93,7 @@ class FakeSource:
         self.drained = threading.Event()
         self.reads: list[tuple[ImageInput | VectorInput, str | None]] = []
         self.closed = False
+        self.lost: dict[str, int] = {}
 
     def read(self, spec: ImageInput | VectorInput, after: str | None) -> Iterator[Input | None]:
         self.reads.append((spec, after))
@@ -102,6 +103,10 @@ class FakeSource:
         self.drained.set()
         while not self.ends:
             yield None
+
+    def losses(self) -> dict[str, int]:
+        found, self.lost = self.lost, {}
+        return found
 
     def close(self) -> None:
         self.closed = True
