@@ -96,6 +96,9 @@ MAX_IMAGE_BYTES = 16 * MIB
 MAX_IMAGE_PIXELS = 50_000_000
 MAX_CSV_LINE_CHARS = 1_000_000
 MAX_CSV_COLUMNS = 4_096
+MAX_PUSHED_ROWS = 10_000
+"""In one message or request."""
+MAX_QUEUED_INPUTS_COUNT = 65_536
 MAX_LABEL_CHARS = 1_000
 MAX_MEASUREMENT_WORD_CHARS = 200
 """Of a variant, a backend, or a verdict on them."""
@@ -119,3 +122,4 @@ MAX_HTTP_LINE_BYTES = 1 * KIB
 MAX_HTTP_BODY_BYTES = 64 * MIB
 MAX_HTTP_JSON_BYTES = 4 * MIB
 """Of tensors as JSON, which grow sixteenfold when they are read; binary ones may fill the body."""
+MAX_DEVICE_FILE_BYTES = 256 * KIB

@@ -14,7 +14,6 @@ from edge_agent.serving.address import Address, TcpAddress, UnixAddress, remove_
 from edge_agent.serving.grpc_messages import Messages
 from edge_agent.serving.grpc_tensors import call_of, metadata_of, response_of
 from edge_agent.serving.guard import Guard
-from edge_agent.serving.refusals import refusal_of
 from edge_agent.serving.service import Service
 from fleet_contract import limits
 
@@ -22,14 +21,15 @@ log = logging.getLogger(__name__)
 
 _SERVICE = "inference.GRPCInferenceService"
 _NAME = "edge-agent"
+_EXTENSIONS = ("classification",)
 _UNIX_UMASK = 0o117
 _CLOSE_S = 2.0
 _THREADS = 8
 _WAITING = 64
 _OPTIONS = (
     ("grpc.so_reuseport", 0),
-    ("grpc.max_receive_message_length", limits.MAX_REQUEST_BODY_BYTES),
-    ("grpc.max_metadata_size", limits.MAX_REQUEST_HEAD_BYTES),
+    ("grpc.max_receive_message_length", limits.MAX_HTTP_BODY_BYTES),
+    ("grpc.max_metadata_size", limits.MAX_HTTP_HEAD_BYTES),
     ("grpc.max_concurrent_streams", _THREADS + _WAITING),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.max_connection_idle_ms", 600_000),
@@ -39,11 +39,10 @@ _OPTIONS = (
 class GrpcServer:
     """Answers from `start` to `close`. What is too much at once is told RESOURCE_EXHAUSTED by the library."""
 
-    def __init__(self, address: Address, service: Service, guard: Guard, *, timeout_s: float) -> None:
-        """`timeout_s` is the longest that an inference may take, whatever deadline the caller sets. Raises Fatal where it cannot listen."""
+    def __init__(self, address: Address, service: Service, guard: Guard) -> None:
+        """Raises Fatal where it cannot listen."""
         self._service = service
         self._guard = guard
-        self._timeout_s = timeout_s
         self._messages = Messages()
         self._server = grpc.server(
             ThreadPoolExecutor(_THREADS, thread_name_prefix="grpc"), options=_OPTIONS, maximum_concurrent_rpcs=_THREADS + _WAITING
@@ -75,7 +74,7 @@ class GrpcServer:
                 self._guard.check(_authorization(context), None)
                 return answer(request, context)
             except AgentError as error:
-                _abort(context, error)
+                self._refuse(context, error, getattr(request, "model_name", ""))
 
         return grpc.unary_unary_rpc_method_handler(
             handle,
@@ -90,7 +89,7 @@ class GrpcServer:
         return self._messages["ServerReadyResponse"](ready=self._service.is_ready())
 
     def _server_metadata(self, request, context):
-        return self._messages["ServerMetadataResponse"](name=_NAME, version=__version__)
+        return self._messages["ServerMetadataResponse"](name=_NAME, version=__version__, extensions=_EXTENSIONS)
 
     def _model_ready(self, request, context):
         ready = self._service.is_model_ready(request.name, request.version or None)
@@ -100,10 +99,11 @@ class GrpcServer:
         return metadata_of(self._messages, self._service.view(request.name, request.version or None))
 
     def _model_infer(self, request, context):
-        remaining_s = context.time_remaining()
-        timeout_s = self._timeout_s if remaining_s is None else min(self._timeout_s, remaining_s)
-        prediction, names = self._service.infer(call_of(request, timeout_s))
-        return response_of(self._messages, request, prediction, names)
+        return response_of(self._messages, request, self._service.infer(call_of(request, context.time_remaining())))
+
+    def _refuse(self, context: grpc.ServicerContext, error: AgentError, model: str) -> NoReturn:
+        refusal = self._service.refuse(error, model)
+        context.abort(grpc.StatusCode[refusal.grpc], f"{refusal.message} [{refusal.code}]")
 
 
 def _bind(server: grpc.Server, address: Address) -> Address:
@@ -124,8 +124,3 @@ def _bind(server: grpc.Server, address: Address) -> Address:
 
 def _authorization(context: grpc.ServicerContext) -> str | None:
     return next((value for key, value in context.invocation_metadata() if key == "authorization"), None)
-
-
-def _abort(context: grpc.ServicerContext, error: AgentError) -> NoReturn:
-    refusal = refusal_of(error)
-    context.abort(grpc.StatusCode[refusal.grpc], f"{refusal.message} [{refusal.code}]")

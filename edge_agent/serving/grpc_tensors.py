@@ -2,15 +2,18 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+import msgspec
 import numpy as np
 
 from edge_agent.catalogue import ModelView, Prediction
+from edge_agent.serving.classification import best_classes
 from edge_agent.serving.datatypes import datatype_of
 from edge_agent.serving.grpc_messages import Messages
 from edge_agent.serving.refusals import Refused
 from edge_agent.serving.requests import GivenTensor, Reader, flat_reader
-from edge_agent.serving.service import Call
-from fleet_contract import tensors
+from edge_agent.serving.rest.answers import told
+from edge_agent.serving.service import Answered, Call
+from fleet_contract import limits, tensors
 from fleet_contract.tensors import TensorSpec
 
 _CONTENTS = {
@@ -26,6 +29,7 @@ _CONTENTS = {
 """FP16 is sent raw, or not at all."""
 _SHARED_MEMORY = "shared_memory_"
 _CLASSIFICATION = "classification"
+_ANSWERS = "answers"
 
 
 def call_of(request, timeout_s: float | None) -> Call:
@@ -41,26 +45,31 @@ def call_of(request, timeout_s: float | None) -> Call:
     )
 
 
-def response_of(messages: Messages, request, prediction: Prediction, names: Sequence[str]):
-    """A ModelInferResponse: raw where the request was, or a tensor has no other form."""
+def response_of(messages: Messages, request, answered: Answered):
+    """A ModelInferResponse: raw where the request was, or a tensor has no other form. Raises Refused (unsupported, bad-tensor) for an output that
+    cannot be told as it was asked for."""
+    prediction = answered.prediction
     response = messages["ModelInferResponse"](model_name=prediction.model, model_version=prediction.version, id=request.id)
-    outputs = {name: prediction.outputs[name] for name in names}
+    outputs = _asked(request, prediction, answered.outputs)
     datatypes = {name: datatype_of(tensors.dtype_of(array)) for name, array in outputs.items()}
     raw = len(request.raw_input_contents) > 0 or not {*datatypes.values()} <= {*_CONTENTS}
     for name, array in outputs.items():
-        told = response.outputs.add(name=name, datatype=datatypes[name], shape=array.shape)
+        tensor = response.outputs.add(name=name, datatype=datatypes[name], shape=array.shape)
         if raw:
             response.raw_output_contents.append(tensors.encode(array))
         else:
-            getattr(told.contents, _CONTENTS[told.datatype]).extend(_values(array))
+            getattr(tensor.contents, _CONTENTS[tensor.datatype]).extend(_values(array))
+    if _ANSWERS in request.parameters and request.parameters[_ANSWERS].bool_param:
+        response.parameters[_ANSWERS].string_param = msgspec.json.encode(told(prediction, answered.inputs)).decode()
     return response
 
 
 def metadata_of(messages: Messages, view: ModelView):
-    """A ModelMetadataResponse. Inputs that may be left out are not among them."""
+    """A ModelMetadataResponse."""
     response = messages["ModelMetadataResponse"](name=view.name, versions=[view.version], platform=view.platform)
-    for specs, told in ((view.signature.inputs, response.inputs), (view.signature.outputs, response.outputs)):
-        told.extend(_described(messages, spec) for spec in specs)
+    signature = view.signature
+    for specs, shown in (((*signature.inputs, *signature.optional), response.inputs), (signature.outputs, response.outputs)):
+        shown.extend(_described(messages, spec) for spec in specs)
     return response
 
 
@@ -91,9 +100,20 @@ def _typed(tensor) -> Reader | bytes:
 
 
 def _check_parameters(name: str, parameters: Mapping) -> None:
-    for parameter in parameters:
-        if parameter.startswith(_SHARED_MEMORY) or parameter == _CLASSIFICATION:
-            raise Refused(f"tensor {name[:80]!r}: the parameter {parameter[:80]!r} is not served", code="unsupported")
+    if any(parameter.startswith(_SHARED_MEMORY) for parameter in parameters):
+        raise Refused(f"tensor {name[:80]!r}: memory is not shared with callers", code="unsupported")
+
+
+def _asked(request, prediction: Prediction, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """By name, in order; of those that were asked for by class, the best classes."""
+    found = {name: prediction.outputs[name] for name in names}
+    for output in request.outputs:
+        count = output.parameters[_CLASSIFICATION].int64_param if _CLASSIFICATION in output.parameters else 0
+        if not 0 <= count <= limits.MAX_CLASSES:
+            raise Refused(f"output {output.name!r}: {count} classes, at most {limits.MAX_CLASSES}", code="bad-request")
+        if count:
+            found[output.name] = best_classes(output.name, found[output.name], prediction.manifest.output, count)
+    return found
 
 
 def _values(array: np.ndarray) -> list:
