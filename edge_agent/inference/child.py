@@ -4,7 +4,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +12,13 @@ from pathlib import Path
 import msgspec
 
 from edge_agent.errors import Reject
-from edge_agent.inference import protocol
+from edge_agent.inference import layout, protocol
+from edge_agent.inference.arena import Arena
+from edge_agent.inference.channel import Channel, ChannelClosed, Frame
 from edge_agent.inference.plan import Plan
 from edge_agent.ports import Clock, Tensors
 from firmware_profiles.catalog import Backend
+from fleet_contract import limits
 
 _END_S = 2.0
 
@@ -31,11 +34,14 @@ class Deadlines:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a worker is started for. `memory_mb` counts what it maps beyond the idle runtime."""
+    """What a worker is started for. `memory_mb` counts what it maps beyond the idle runtime. `cores` are those that it may run on, if the board has
+    any of them; none: all."""
 
     backend: Backend
     plan: Plan
     memory_mb: int
+    cores: Sequence[int] = ()
+    nice: int = 0
 
 
 class ChildLost(Exception):
@@ -44,6 +50,19 @@ class ChildLost(Exception):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+class Late(Exception):
+    """The caller's patience ended before the worker's deadline; what it answers yet will be thrown away."""
+
+
+@dataclass(frozen=True)
+class _Owed:
+    """An answer that nobody waits for any more."""
+
+    end_s: float
+    deadline_s: float
+    max_bytes: int
 
 
 class Child:
@@ -55,17 +74,19 @@ class Child:
         self._clock = clock
         self._deadlines = deadlines
         self._wanted = wanted
-        self._sock, theirs = socket.socketpair()
+        self._owed: _Owed | None = None
+        ours, theirs = socket.socketpair()
+        arena = Arena.create(min(limits.MAX_BATCH_BYTES, wanted.memory_mb * limits.MIB // 2))
+        self._channel = Channel(ours, arena, protocol.replies)
         try:
-            self._process = starter.submit(_start, wanted, theirs.fileno()).result()
+            self._process = starter.submit(_start, wanted, theirs.fileno(), arena.fd).result()
         except BaseException:
-            self._sock.close()
+            self._channel.close()
             raise
         finally:
             theirs.close()
-        ready, _ = self._receive(deadlines.start_s, 0)
         try:
-            self.walls = tuple(self._expect(ready, protocol.Ready).walls)
+            self.walls = tuple(self._expect(self._receive(deadlines.start_s), protocol.Ready).walls)
         except Reject:
             self.close()
             raise
@@ -77,21 +98,28 @@ class Child:
     def load(self, read: Callable[[], bytes]) -> None:
         """What `read` gives is let go of before the worker, which has it then, needs its memory for it.
         Raises Reject (bundle, memory, no-variant), ChildLost, or what `read` raises."""
-        self._say(protocol.Load(self._wanted.plan), read(), self._deadlines.load_s)
-        reply, _ = self._receive(self._deadlines.load_s, 0)
-        self._expect(reply, protocol.Loaded)
-
-    def infer(self, inputs: Tensors, granted_s: float, max_bytes: int) -> Tensors:
-        """The answers of the plan, of at most `max_bytes`; not checked further. Raises Reject or ChildLost."""
-        heads, data = protocol.pack(inputs)
-        deadline_s = self._deadlines.infer_s + granted_s
-        self._say(protocol.Infer(heads), data, deadline_s)
-        reply, payload = self._receive(deadline_s, max_bytes)
-        answer = self._expect(reply, protocol.Answer)
+        deadline_s = self._deadlines.load_s
         try:
-            return protocol.unpack(answer.tensors, payload)
-        except protocol.ChannelClosed as error:
-            raise self._lost("child-crash", str(error)) from error
+            self._channel.send(protocol.Load(self._wanted.plan), read(), deadline_s)
+        except (ChannelClosed, TimeoutError) as error:
+            raise self._lost_by(error, deadline_s) from error
+        self._expect(self._receive(deadline_s), protocol.Loaded)
+
+    def infer(self, inputs: Tensors, granted_s: float, max_bytes: int, patience_s: float | None = None) -> Tensors:
+        """The answers of the plan, of at most `max_bytes`; not checked further. Raises Reject, ChildLost, or Late after `patience_s`."""
+        deadline_s = self._deadlines.infer_s + granted_s
+        began_s = self._clock.monotonic_s()
+        if self._owed is not None:
+            self._settle(self._owed, patience_s)  # it may take some of the patience, not of the deadline
+        max_bytes += layout.SLACK_BYTES
+        try:
+            self._channel.send_tensors(protocol.Infer, inputs, room_bytes=max_bytes)
+        except ValueError as error:
+            raise Reject(f"the batch cannot be sent: {error}", code="memory") from error
+        except (ChannelClosed, TimeoutError) as error:
+            raise self._lost_by(error, deadline_s) from error
+        self._owed = _Owed(began_s + deadline_s, deadline_s, max_bytes)
+        return self._collect(self._owed, None if patience_s is None else began_s + patience_s - self._clock.monotonic_s())
 
     def memory_bytes(self) -> int:
         """Its proportional share (PSS, proc(5)); 0 where the kernel does not say."""
@@ -103,32 +131,51 @@ class Child:
 
     def close(self) -> None:
         """End the process; safe to call twice. A closed channel is the worker's word to leave, SIGKILL follows."""
-        self._sock.close()
+        self._channel.close()
         try:
-            self._process.wait(_END_S)
+            self._process.wait(_END_S if self._owed is None else 0)
         except subprocess.TimeoutExpired:
             self._kill()
 
-    def _say(self, request: protocol.Request, payload: bytes | memoryview, deadline_s: float) -> None:
-        self._sock.settimeout(deadline_s)
+    def _settle(self, owed: _Owed, patience_s: float | None) -> None:
+        """Hears the answer that nobody waited for. Raises ChildLost or Late."""
         try:
-            protocol.send(self._sock, request, payload)
-        except (protocol.ChannelClosed, TimeoutError) as error:
+            self._collect(owed, patience_s)
+        except Reject:
+            pass
+
+    def _collect(self, owed: _Owed, patience_s: float | None) -> Tensors:
+        left_s = owed.end_s - self._clock.monotonic_s()
+        wait_s = left_s if patience_s is None else min(patience_s, left_s)
+        try:
+            frame = self._channel.receive(owed.max_bytes, wait_s, lambda: owed.end_s - self._clock.monotonic_s())
+        except TimeoutError as error:
+            if wait_s < left_s:
+                raise Late(f"no answer within {patience_s:g} s") from error
+            raise self._lost_by(error, owed.deadline_s) from error
+        except ChannelClosed as error:
+            raise self._lost_by(error, owed.deadline_s) from error
+        self._owed = None
+        self._expect(frame, protocol.Answer)
+        try:
+            return frame.copy()
+        except ChannelClosed as error:
+            raise self._lost("child-crash", str(error)) from error
+
+    def _receive(self, deadline_s: float) -> Frame:
+        end_s = self._clock.monotonic_s() + deadline_s
+        try:
+            return self._channel.receive(0, deadline_s, lambda: end_s - self._clock.monotonic_s())
+        except (ChannelClosed, TimeoutError) as error:
             raise self._lost_by(error, deadline_s) from error
 
-    def _receive(self, deadline_s: float, max_payload_bytes: int):
-        remaining_s = _countdown(self._clock, deadline_s)
-        try:
-            return protocol.receive(self._sock, protocol.replies, max_payload_bytes, remaining_s)
-        except (protocol.ChannelClosed, TimeoutError) as error:
-            raise self._lost_by(error, deadline_s) from error
-
-    def _expect(self, reply: protocol.Reply, kind: type):
+    def _expect(self, frame: Frame, kind: type):
+        reply = frame.message
+        if isinstance(reply, kind):
+            return reply
         if isinstance(reply, protocol.Failed):
             raise Reject(reply.message, code=reply.code)
-        if not isinstance(reply, kind):
-            raise self._lost("child-crash", f"the worker answered {type(reply).__name__}, not {kind.__name__}")
-        return reply
+        raise self._lost("child-crash", f"the worker answered {type(reply).__name__}, not {kind.__name__}")
 
     def _lost_by(self, error: Exception, deadline_s: float) -> ChildLost:
         if isinstance(error, TimeoutError):
@@ -136,7 +183,7 @@ class Child:
         return self._lost("child-crash", str(error))
 
     def _lost(self, code: str, message: str) -> ChildLost:
-        self._sock.close()
+        self._channel.close()
         self._kill()
         return ChildLost(code, f"{message} (exit status {self._process.returncode})")
 
@@ -145,12 +192,7 @@ class Child:
         self._process.wait()
 
 
-def _countdown(clock: Clock, deadline_s: float) -> Callable[[], float]:
-    end_s = clock.monotonic_s() + deadline_s
-    return lambda: end_s - clock.monotonic_s()
-
-
-def _start(wanted: Wanted, fd: int) -> subprocess.Popen:
+def _start(wanted: Wanted, fd: int, arena_fd: int) -> subprocess.Popen:
     """An own session keeps the terminal's Ctrl-C from the worker; a bare environment keeps the supervisor's secrets from it."""
     threads = str(wanted.plan.threads)
     environment = {
@@ -162,8 +204,11 @@ def _start(wanted: Wanted, fd: int) -> subprocess.Popen:
     }
     options = {
         "--fd": fd,
+        "--arena-fd": arena_fd,
         "--parent": os.getpid(),
         "--memory-mb": wanted.memory_mb,
+        "--cores": ",".join(str(core) for core in wanted.cores),
+        "--nice": wanted.nice,
         "--backend": msgspec.json.encode(wanted.backend).decode(),
     }
     arguments = [str(word) for option in options.items() for word in option]
@@ -173,6 +218,6 @@ def _start(wanted: Wanted, fd: int) -> subprocess.Popen:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        pass_fds=[fd],
+        pass_fds=[fd, arena_fd],
         start_new_session=True,
     )

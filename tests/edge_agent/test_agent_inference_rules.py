@@ -1,13 +1,10 @@
-"""The pure rules around inference: which inputs pass, which variant is chosen, what a frame is, and who gets an answer."""
-
-import socket
-from dataclasses import dataclass
+"""The pure rules around inference: which inputs pass, which variant is chosen, and who gets an answer."""
 
 import numpy as np
 import pytest
 
 from edge_agent.errors import Reject, Retry
-from edge_agent.inference import protocol, proving, selection, validation
+from edge_agent.inference import proving, selection, validation
 from edge_agent.inference.answering import Answerer
 from edge_agent.ports import Measurement
 from firmware_profiles import catalog
@@ -108,68 +105,6 @@ def test_candidates_keep_the_manifests_order_and_the_profiles_backends() -> None
     found = proving.candidates(manifest, catalog.load("generic-x86-64"))
     assert [candidate.variant.name for candidate in found] == ["int8", "fp32"]
     assert {candidate.backend.id for candidate in found} == {"onnxruntime:cpu"}
-
-
-@dataclass
-class Wire:
-    ours: socket.socket
-    theirs: socket.socket
-
-
-@pytest.fixture
-def wire():
-    with_sockets = Wire(*socket.socketpair())
-    yield with_sockets
-    with_sockets.ours.close()
-    with_sockets.theirs.close()
-
-
-def test_a_frame_arrives_as_it_was_sent(wire: Wire) -> None:
-    heads, data = protocol.pack({"x": np.array([[1, 2]], np.float32), "names": np.array([b"a", "b"], object)})
-    protocol.send(wire.ours, protocol.Infer(heads), data)
-    request, payload = protocol.receive(wire.theirs, protocol.requests, 64)
-    found = protocol.unpack(request.tensors, payload)
-    assert (found["x"].tolist(), found["names"].tolist()) == ([[1, 2]], [b"a", b"b"])
-
-
-@pytest.mark.parametrize(
-    "raw",
-    [
-        pytest.param(b"", id="nothing at all"),
-        pytest.param(b"\x01\x00", id="torn lengths"),
-        pytest.param((2**31).to_bytes(4, "little") + bytes(8), id="a giant header"),
-        pytest.param((1).to_bytes(4, "little") + (2**40).to_bytes(8, "little") + b"\x80", id="a giant payload"),
-        pytest.param((1).to_bytes(4, "little") + bytes(8) + b"\xc1", id="a header that is no msgpack"),
-        pytest.param((1).to_bytes(4, "little") + bytes(8) + b"\x80", id="a header without a tag"),
-    ],
-)
-def test_what_is_not_the_protocol_closes_the_channel(wire: Wire, raw: bytes) -> None:
-    wire.ours.sendall(raw)
-    wire.ours.shutdown(socket.SHUT_WR)
-    with pytest.raises(protocol.ChannelClosed):
-        protocol.receive(wire.theirs, protocol.replies, 1024)
-
-
-@pytest.mark.parametrize(
-    "heads",
-    [
-        pytest.param([protocol.Head("x", "float32", [3], 8)], id="longer"),
-        pytest.param([protocol.Head("x", "float32", [-1, -2], 8)], id="negative"),
-        pytest.param([protocol.Head("x", "float32", [2**62, 4], 8)], id="overflowing"),
-        pytest.param([protocol.Head("x", "float32", [1], 4)], id="bytes left over"),
-        pytest.param([protocol.Head("x", "float32", [1], 4)] * 2, id="one name twice"),
-        pytest.param([protocol.Head("x", "float32", [4], 16)], id="behind the end"),
-        pytest.param([protocol.Head("x", "string", [1], 8)], id="a string behind the end"),
-    ],
-)
-def test_tensors_must_fill_their_shapes_and_the_payload(heads: list[protocol.Head]) -> None:
-    with pytest.raises(protocol.ChannelClosed):
-        protocol.unpack(heads, memoryview(b"\xff" * 8))
-
-
-def test_a_used_up_deadline_ends_the_wait(wire: Wire) -> None:
-    with pytest.raises(TimeoutError):
-        protocol.receive(wire.theirs, protocol.replies, 8, lambda: 0.0)
 
 
 CRASH = Retry("gone", code="worker-crashed")

@@ -17,7 +17,9 @@ from tuf.api.metadata import Metadata, MetaFile
 from edge_agent import enrol, identity
 from edge_agent.clock import BUILT_AT, SystemClock
 from edge_agent.errors import Fatal, Reject, Retry
-from edge_agent.inference import protocol
+from edge_agent.inference import layout, protocol
+from edge_agent.inference.arena import Arena
+from edge_agent.inference.channel import INLINE, Channel, ChannelClosed
 from edge_agent.monitor import tally
 from edge_agent.storage.journal import Journal
 from edge_agent.trust import rules, search
@@ -84,7 +86,7 @@ def _wire() -> dict[str, Decoder]:
         "enrolment-answer": Decoder(enrol.read_answer, (Reject,), (_enrol_answer(),)),
         "online-keys": Decoder(online_keys.decode, (contract.BadOnlineKeys,), (_online_keys(),)),
         "picture": Decoder(lambda data: images.decode(data, PICTURE), (images.Unreadable,), _pictures()),
-        "worker-reply": Decoder(_read_reply, (protocol.ChannelClosed,), _replies()),
+        "worker-reply": Decoder(_read_reply, (ChannelClosed,), _replies()),
     }
 
 
@@ -180,17 +182,23 @@ def _read_reply(data: bytes) -> None:
     with ours, theirs:
         theirs.sendall(data[: 64 * 1024])
         theirs.shutdown(socket.SHUT_WR)
-        reply, payload = protocol.receive(ours, protocol.replies, 4_096)
-        if isinstance(reply, protocol.Answer):
-            protocol.tensor(reply.shape, payload)
+        channel = Channel(ours, Arena.create(4_096), protocol.replies)
+        try:
+            frame = channel.receive(4_096, 5.0, lambda: 5.0)
+            if isinstance(frame.message, protocol.Answer):
+                frame.copy()
+        finally:
+            channel.close()
 
 
 def _replies() -> tuple[bytes, ...]:
-    def framed(reply: protocol.Reply, payload: bytes) -> bytes:
+    def framed(reply: protocol.Reply, payload: bytes, at: int = INLINE) -> bytes:
         header = msgspec.msgpack.encode(reply)
-        return len(header).to_bytes(4, "little") + len(payload).to_bytes(8, "little") + header + payload
+        whole = b"".join(number.to_bytes(8, "little") for number in (len(header), len(payload), at)) + header
+        return whole + bytes(-len(whole) % layout.ALIGNED_BYTES) + (payload if at == INLINE else b"")
 
-    return framed(protocol.Answer(shape=[2, 2]), bytes(16)), framed(protocol.Failed(code="bundle", message="x"), b"")
+    answer = protocol.Answer([layout.Head("x", "float32", [2, 2], 16)])
+    return framed(answer, bytes(16)), framed(answer, bytes(16), at=64), framed(protocol.Failed(code="bundle", message="x"), b"")
 
 
 def _open_all(opened: Bundle) -> None:

@@ -1,0 +1,254 @@
+"""The way between supervisor and worker: frames over a stream socket, and large tensors in shared memory beside it. The two sides speak in turn.
+
+A frame is `<QQQ` (header length, payload length, where in the arena the payload lies, or INLINE), the msgpack header, zeros up to a boundary, and
+an inline payload. One system call sends it and one reads it, and what a header means is worked out the first time it is seen.
+"""
+
+import mmap
+import socket
+import struct
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import ceil
+
+import msgspec
+import numpy as np
+
+from edge_agent.inference import layout
+from edge_agent.inference.arena import Arena
+from edge_agent.inference.layout import Layout
+from edge_agent.inference.protocol import Answer, Infer, Reply, Request
+
+MAX_HEADER_BYTES = 64 * 1024
+INLINE_BYTES = 32 * 1024
+"""Larger payloads cost less in shared memory."""
+INLINE = 2**64 - 1
+_PREFIX = struct.Struct("<QQQ")
+_BUFFER_BYTES = layout.align(_PREFIX.size + MAX_HEADER_BYTES) + INLINE_BYTES
+_TIME = struct.Struct("@ll")
+_KEPT = 64
+"""Headers that are remembered each way: one a batch size."""
+
+
+class ChannelClosed(ConnectionError):
+    """The other side is gone, or what it says is not this protocol."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """`layout` is that of the tensors, if the message has any. The payload is there until the next frame is read; if it is `shared`, the other side
+    may change it meanwhile."""
+
+    message: Request | Reply
+    layout: Layout | None
+    payload: memoryview
+    shared_until: int = 0
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """In place. Raises ChannelClosed for malformed ones."""
+        return self._read(self.payload)
+
+    def copy(self) -> dict[str, np.ndarray]:
+        """Read-only, for ever. Raises ChannelClosed for malformed ones."""
+        return self._read(bytes(self.payload))
+
+    def _read(self, payload: bytes | memoryview) -> dict[str, np.ndarray]:
+        if self.layout is None:
+            raise ChannelClosed(f"{type(self.message).__name__} holds no tensors")
+        try:
+            return self.layout.read(payload)
+        except ValueError as error:
+            raise ChannelClosed(f"malformed tensors: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A header that was sent before, and the frame that it begins when the payload is inline."""
+
+    layout: Layout
+    header: bytes
+    start: bytes
+
+
+class Channel:
+    """One side of it. Not thread-safe."""
+
+    def __init__(self, sock: socket.socket, arena: Arena, decoder: msgspec.msgpack.Decoder) -> None:
+        """Takes socket and arena over. `decoder` is of what the other side says."""
+        self._sock = sock
+        self._arena = arena
+        self._decoder = decoder
+        self._encoder = msgspec.msgpack.Encoder()
+        self._buffer = memoryview(mmap.mmap(-1, _BUFFER_BYTES))
+        self._heard: dict[bytes, tuple[Request | Reply, Layout | None]] = {}
+        self._said: dict[tuple, _Known] = {}
+        self._timeout_ms: int | None = None
+        self._is_busy = False
+
+    def close(self) -> None:
+        self._sock.close()
+        self._arena.close()
+
+    def send(self, message: Request | Reply, payload: bytes = b"", timeout_s: float | None = None) -> None:
+        """Raises ChannelClosed, or TimeoutError."""
+        header = self._encoder.encode(message)
+        try:
+            self._sock.settimeout(timeout_s)
+            self._sock.sendall(_start(header, len(payload), INLINE))
+            self._sock.sendall(payload)
+            self._sock.settimeout(None)
+        except TimeoutError:
+            raise
+        except OSError as error:
+            raise ChannelClosed(f"the channel broke: {error}") from error
+
+    def receive_model(self) -> tuple[Request, bytes]:
+        """As engines take it: one copy more would cost as much memory again. Raises ChannelClosed."""
+        header_bytes, length, _ = _PREFIX.unpack(self._take(_PREFIX.size))
+        header = self._take(layout.align(_PREFIX.size + header_bytes) - _PREFIX.size)[:header_bytes]
+        return self._understand(header)[0], self._take(length)
+
+    def send_tensors(
+        self, kind: type[Infer] | type[Answer], arrays: Mapping[str, np.ndarray], *, room_bytes: int = 0, behind: int = 0
+    ) -> None:
+        """The other side may want to answer with `room_bytes`; the arena is not touched before `behind`. Raises ValueError for a type that
+        cannot be sent, or more than the arena holds; ChannelClosed, or TimeoutError."""
+        key = (kind, *((name, array.dtype, array.shape) for name, array in arrays.items()))
+        known = self._said.get(key)
+        if known is None:
+            known, arrays = self._learn(kind, arrays, key)
+        if known.layout.length > INLINE_BYTES or room_bytes > INLINE_BYTES:
+            self._put(self._share(known, arrays, room_bytes, layout.align(behind)))
+        else:
+            self._put(known.start + known.layout.join(arrays))
+
+    def receive(self, max_payload_bytes: int, timeout_s: float, rest_s: Callable[[], float]) -> Frame:
+        """Raises TimeoutError when nothing has come within `timeout_s`; ChannelClosed, also when the rest of it has not come while `rest_s()` is
+        positive."""
+        self._limit_waiting(timeout_s)
+        got = self._recv(0)
+        if got is None:
+            raise TimeoutError(f"nothing came within {timeout_s:g} s")
+        return self._parse(got, max_payload_bytes, rest_s)
+
+    def await_frame(self, max_payload_bytes: int, spin_s: float) -> Frame:
+        """For as long as it takes. If the frame before came within `spin_s`, this one is waited for awake for so long: a processor takes longer to
+        wake up than a small model to answer. Raises ChannelClosed."""
+        began_s = time.perf_counter()
+        got = self._poll(began_s + spin_s) if self._is_busy else None
+        got = self._recv(0) if got is None else got
+        self._is_busy = time.perf_counter() - began_s < spin_s
+        return self._parse(got or 0, max_payload_bytes, lambda: 1.0)
+
+    def _learn(self, kind, arrays: Mapping[str, np.ndarray], key: tuple) -> tuple[_Known, Mapping[str, np.ndarray]]:
+        heads, plain = layout.describe(arrays)
+        placed, header = layout.lay_out(heads), self._encoder.encode(kind(heads))
+        known = _Known(placed, header, _start(header, placed.length, INLINE))
+        if plain is arrays:
+            _remember(self._said, key, known)
+        return known, plain
+
+    def _share(self, known: _Known, arrays: Mapping[str, np.ndarray], room_bytes: int, at: int) -> bytes:
+        self._arena.part(at, layout.align(known.layout.length) + room_bytes)
+        known.layout.write(arrays, self._arena.view, at)
+        return _start(known.header, known.layout.length, at)
+
+    def _put(self, frame: bytes) -> None:
+        try:
+            sent = self._sock.send(frame)
+            if sent < len(frame):
+                self._sock.sendall(memoryview(frame)[sent:])
+        except BlockingIOError as error:
+            raise TimeoutError("the other side does not read") from error
+        except OSError as error:
+            raise ChannelClosed(f"the channel broke: {error}") from error
+
+    def _limit_waiting(self, timeout_s: float) -> None:
+        """By the kernel, once: `settimeout` would cost a poll each time."""
+        timeout_ms = max(1, ceil(1000 * timeout_s))
+        if timeout_ms != self._timeout_ms:
+            value = _TIME.pack(timeout_ms // 1000, timeout_ms % 1000 * 1000)
+            for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+                self._sock.setsockopt(socket.SOL_SOCKET, option, value)
+            self._timeout_ms = timeout_ms
+
+    def _poll(self, end_s: float) -> int | None:
+        while time.perf_counter() < end_s:
+            got = self._recv(0, socket.MSG_DONTWAIT)
+            if got is not None:
+                return got
+        return None
+
+    def _recv(self, at: int, flags: int = 0) -> int | None:
+        """How many bytes came into the buffer; None when it takes too long."""
+        try:
+            return self._sock.recv_into(self._buffer[at:] if at else self._buffer, 0, flags)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            raise ChannelClosed(f"the channel broke: {error}") from error
+
+    def _parse(self, got: int, max_payload_bytes: int, rest_s: Callable[[], float]) -> Frame:
+        got = self._complete(got, _PREFIX.size, rest_s)
+        header_bytes, length, at = _PREFIX.unpack_from(self._buffer)
+        begin = layout.align(_PREFIX.size + header_bytes)
+        if header_bytes > MAX_HEADER_BYTES or length > (min(max_payload_bytes, INLINE_BYTES) if at == INLINE else max_payload_bytes):
+            raise ChannelClosed(f"a frame of {header_bytes} + {length} bytes, at most {MAX_HEADER_BYTES} + {max_payload_bytes}")
+        stop = begin + (length if at == INLINE else 0)
+        if self._complete(got, stop, rest_s) != stop:
+            raise ChannelClosed("more than a frame came at once")
+        message, placed = self._understand(bytes(self._buffer[_PREFIX.size : _PREFIX.size + header_bytes]))
+        if at == INLINE:
+            return Frame(message, placed, self._buffer[begin:stop])
+        try:
+            return Frame(message, placed, self._arena.part(at, length), at + length)
+        except ValueError as error:
+            raise ChannelClosed(str(error)) from error
+
+    def _complete(self, got: int, wanted: int, rest_s: Callable[[], float]) -> int:
+        while got < wanted:
+            left_s = rest_s()
+            if left_s <= 0 or not got:
+                raise ChannelClosed("half a frame came" if got else "the other side closed the channel")
+            if self._timeout_ms is not None:
+                self._limit_waiting(left_s)
+            more = self._recv(got)
+            if more == 0:
+                raise ChannelClosed("the other side closed the channel")
+            got += more or 0
+        return got
+
+    def _understand(self, header: bytes) -> tuple[Request | Reply, Layout | None]:
+        known = self._heard.get(header)
+        if known is not None:
+            return known
+        try:
+            message = self._decoder.decode(header)
+            placed = layout.lay_out(message.tensors) if isinstance(message, Infer | Answer) else None
+        except (ValueError, RecursionError) as error:
+            raise ChannelClosed(f"malformed header: {error}") from error
+        _remember(self._heard, header, (message, placed))
+        return message, placed
+
+    def _take(self, length: int) -> bytes:
+        """One allocation, unless a signal or the kernel's 2 GiB a call cut it."""
+        pieces = []
+        while length:
+            pieces.append(self._sock.recv(length, socket.MSG_WAITALL))
+            if not pieces[-1]:
+                raise ChannelClosed("the other side closed the channel")
+            length -= len(pieces[-1])
+        return b"".join(pieces)
+
+
+def _start(header: bytes, length: int, at: int) -> bytes:
+    """A frame up to its inline payload."""
+    whole = _PREFIX.pack(len(header), length, at) + header
+    return whole + bytes(layout.align(len(whole)) - len(whole))
+
+
+def _remember(found: dict, key, value) -> None:
+    if len(found) >= _KEPT:
+        found.clear()
+    found[key] = value

@@ -1,0 +1,64 @@
+"""The worker's side of the channel: one model is loaded, then every request answered, until the supervisor hangs up."""
+
+import gc
+import os
+
+from edge_agent.errors import Reject
+from edge_agent.inference.channel import Channel, ChannelClosed
+from edge_agent.inference.protocol import Answer, Failed, Loaded, Ready
+from edge_agent.inference.runtimes.port import Runtime
+
+_MAX_PAYLOAD_BYTES = 2 * 1024**3
+_MAX_REASON_CHARS = 500
+_SPIN_S = 1e-4
+"""Of a processor that would else sleep and be woken, for each request of a closed loop."""
+_STARVED = ("bad_alloc", "bad allocation", "failed to allocate")
+
+
+def hold(channel: Channel, runtime: Runtime, walls: list[str]) -> None:
+    """Returns once the channel is closed."""
+    try:
+        channel.send(Ready(walls=walls))
+        _load(channel, runtime)
+        gc.collect()
+        gc.freeze()  # what has been imported stays
+        spin_s = _SPIN_S if len(os.sched_getaffinity(0)) > 1 else 0.0
+        while True:
+            _answer(channel, runtime, spin_s)
+    except OSError:
+        runtime.unload()
+
+
+def _load(channel: Channel, runtime: Runtime) -> None:
+    request, model = channel.receive_model()
+    try:
+        reply = Loaded(runtime.load(model, request.plan))
+    except Exception as error:  # noqa: BLE001 - engines raise types of their own; the supervisor judges
+        reply = _failure(error)
+    channel.send(reply)
+
+
+def _answer(channel: Channel, runtime: Runtime, spin_s: float) -> None:
+    try:
+        frame = channel.await_frame(_MAX_PAYLOAD_BYTES, spin_s)
+        answers = runtime.infer(frame.tensors())
+        _send(channel, answers, frame.shared_until)
+    except ChannelClosed:
+        raise
+    except Exception as error:  # noqa: BLE001 - engines raise types of their own; the supervisor judges
+        channel.send(_failure(error))
+
+
+def _send(channel: Channel, answers, behind: int) -> None:
+    try:
+        channel.send_tensors(Answer, answers, behind=behind)
+    except ValueError as error:
+        raise Reject(f"the answer cannot be sent: {error}", code="wrong-answer") from error
+
+
+def _failure(error: Exception) -> Failed:
+    text = f"{type(error).__name__}: {error}"[:_MAX_REASON_CHARS]
+    if isinstance(error, Reject):
+        return Failed(code=error.code, message=text)
+    starved = isinstance(error, MemoryError) or any(sign in text.lower() for sign in _STARVED)
+    return Failed(code="memory" if starved else "bundle", message=text)
