@@ -15,6 +15,8 @@ ANY = -1
 """An axis of any length."""
 STRING = "string"
 _LENGTH_BYTES = 4
+_NAMES: dict[np.dtype, DType] = {np.dtype(name): name for name in DType.__args__ if name != STRING}
+_ON_WIRE = {name: dtype.newbyteorder("<") for dtype, name in _NAMES.items()}
 
 
 class _Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -49,8 +51,8 @@ class TensorSpec(_Struct):
 
 def dtype_of(array: np.ndarray) -> DType:
     """Raises ValueError for one that cannot be sent."""
-    name = STRING if array.dtype.kind in "OSU" else array.dtype.name
-    if name not in DType.__args__:
+    name = _NAMES.get(array.dtype) or (STRING if array.dtype.kind in "OSU" else _NAMES.get(array.dtype.newbyteorder("=")))
+    if name is None:
         raise ValueError(f"an array of {array.dtype} is none of {', '.join(DType.__args__)}")
     return name
 
@@ -59,7 +61,7 @@ def encode(array: np.ndarray) -> bytes:
     """The values' bytes. Elements of a string array are bytes or text (as UTF-8). Raises ValueError."""
     dtype = dtype_of(array)
     if dtype != STRING:
-        return np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes()
+        return array.astype(_ON_WIRE[dtype], copy=False).tobytes()
     items = [item if isinstance(item, bytes) else str(item).encode() for item in array.ravel().tolist()]
     return b"".join(len(item).to_bytes(_LENGTH_BYTES, "little") + item for item in items)
 
@@ -71,7 +73,7 @@ def decode(dtype: DType, shape: list[int], data: bytes | memoryview) -> np.ndarr
     count = prod(shape)
     if dtype == STRING:
         return _strings(data, count).reshape(shape)
-    kind = np.dtype(dtype).newbyteorder("<")
+    kind = _ON_WIRE[dtype]
     if count * kind.itemsize != len(data):
         raise ValueError(f"{len(data)} bytes for a {dtype} tensor of shape {shape}, not {count * kind.itemsize}")
     return np.frombuffer(data, kind).reshape(shape)

@@ -8,6 +8,7 @@ import hmac
 import ipaddress
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from edge_agent.errors import Fatal
@@ -70,6 +71,7 @@ def _read(path: Path) -> tuple[bytes, ...]:
     return tuple(bytes.fromhex(line[:_DIGEST_CHARS]) for line in lines)
 
 
+@lru_cache(64)
 def _is_own(host: str) -> bool:
     name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
     try:

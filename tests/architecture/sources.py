@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("fleet_contract", "firmware_profiles", "edge_agent", "fleet_server", "model_tools", "hil")
+PACKAGES = ("fleet_contract", "firmware_profiles", "edge_agent", "edge_client", "fleet_server", "model_tools", "hil")
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 

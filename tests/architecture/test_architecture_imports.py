@@ -13,6 +13,7 @@ FORBIDDEN = {
         *("torch", "onnx", "fastapi", "starlette", "sqlalchemy", "sqlmodel", "pydantic", "sklearn", "typer", "rich", "httpx"),
         *("fleet_server", "model_tools", "hil"),
     },
+    "edge_client": {"msgspec", "onnxruntime", "fleet_contract", "firmware_profiles", "edge_agent"},
     "fleet_server": {"torch", "onnx", "onnxruntime", "sklearn", "edge_agent", "model_tools", "hil"},
     "fleet_contract": {"onnxruntime", "tuf", "edge_agent", "fleet_server", "model_tools", "hil", "firmware_profiles"},
     "firmware_profiles": {"numpy", "edge_agent", "fleet_server", "model_tools", "hil", "fleet_contract"},

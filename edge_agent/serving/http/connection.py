@@ -27,6 +27,7 @@ class Connection:
     ) -> None:
         self._socket, self._application, self._bounds, self._budget = connection, application, bounds, budget
         self._stream = Stream(connection, monotonic_s, idle_s=bounds.idle_s, request_s=bounds.request_s, write_s=bounds.write_s)
+        self._block, self._head = b"", None
         self._lock = threading.Lock()
         self._is_busy = self._is_last = False
 
@@ -61,9 +62,7 @@ class Connection:
         try:
             block = self._stream.head()
             self._is_busy = True
-            head = parse(block)
-            self._application.admit(head)
-            body.check_length(head, self._bounds.body_bytes)
+            head = self._admitted(block)
             with self._budget.share() as share:
                 self._invite(head)
                 response = self._application.answer(Request(head, body.read(self._stream, head, share, self._bounds.body_bytes)))
@@ -73,6 +72,15 @@ class Connection:
         keep_alive = head.keep_alive and not self._is_last
         self._send(response, keep_alive=keep_alive, bare=head.method == HTTPMethod.HEAD)
         return keep_alive and self._is_free()
+
+    def _admitted(self, block: bytes) -> Head:
+        """A caller that stays says the same again and again."""
+        if block != self._block:
+            head = parse(block)
+            self._application.admit(head)
+            body.check_length(head, self._bounds.body_bytes)
+            self._block, self._head = block, head
+        return self._head
 
     def _is_free(self) -> bool:
         with self._lock:

@@ -1,6 +1,7 @@
 """From the body of a request to the tensors that it gives. Pure."""
 
 from functools import cache, partial
+from math import prod
 from typing import Any
 
 import msgspec
@@ -64,7 +65,7 @@ def _values(data: msgspec.Raw, dtype: DType, shape: list[int]) -> np.ndarray:
     depth = len(opening) - len(opening.lstrip(b"["))
     if depth not in (1, len(shape)):
         raise ValueError(f"data is nested {depth} deep, not flat and not as its shape says")
-    if text.count(b",") > np.prod(shape, dtype=object) and dtype != STRING:
+    if text.count(b",") > prod(shape) and dtype != STRING:
         raise ValueError(f"data holds more values than the shape {shape} says")
     values = _list_decoder(dtype, depth).decode(text)
     array = np.array(values, object if dtype == STRING else dtype)  # ValueError where it is ragged
