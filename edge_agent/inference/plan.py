@@ -11,13 +11,15 @@ class _Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class Bound(_Struct):
     """The caller's tensor `name` of type `dtype` is the graph's `graph`. An input is first made `scale * value + offset`, in float32, unless these
-    are 1 and 0. Where the graph's own tensor is quantized, the runtime quantizes inputs and dequantizes outputs by scale and zero point of the file."""
+    are 1 and 0. Where the graph's own tensor is quantized, the runtime quantizes inputs and dequantizes outputs by scale and zero point of the file.
+    `rows`: its first axis counts the batch's rows; a state's and a constant's does not."""
 
     name: str
     graph: str
     dtype: DType
     scale: float = 1.0
     offset: float = 0.0
+    rows: bool = True
 
 
 class Plan(_Struct):
@@ -34,7 +36,8 @@ class Plan(_Struct):
 
 
 class GraphTensor(_Struct):
-    """A tensor of the graph as its engine tells it: `shape` with -1 for an open axis; `scale` is 0 where it is not quantized."""
+    """A tensor of the graph as its engine tells it: `dtype` by our name where we have one, else by the engine's; `shape` with -1 for an open axis;
+    `scale` is 0 where it is not quantized."""
 
     name: str
     dtype: str

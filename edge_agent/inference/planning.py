@@ -1,6 +1,6 @@
 """From a manifest and a backend to the plan of a worker. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
@@ -16,9 +16,10 @@ from fleet_contract.tensors import TensorSpec
 def plan_of(manifest: Manifest, variant: Variant, backend: Backend, threads: int) -> Plan:
     signature = signature_of(manifest)
     scaling = _scaling(manifest)
+    whole = {spec.name for spec in signature.optional} | {state.output for state in manifest.states}
     return Plan(
-        inputs=[_bound(spec, variant, *scaling.get(spec.name, (1.0, 0.0))) for spec in (*signature.inputs, *signature.optional)],
-        outputs=[_bound(spec, variant) for spec in signature.outputs],
+        inputs=[_bound(spec, variant, whole, *scaling.get(spec.name, (1.0, 0.0))) for spec in (*signature.inputs, *signature.optional)],
+        outputs=[_bound(spec, variant, whole) for spec in signature.outputs],
         provider=backend.provider,
         options=backend.options,
         precision=variant.precision,
@@ -47,5 +48,5 @@ def _scaling(manifest: Manifest) -> Mapping[str, tuple[float, float]]:
     return {given.tensor: (given.scale, given.offset)} if isinstance(given, ImageInput) else {}
 
 
-def _bound(spec: TensorSpec, variant: Variant, scale: float = 1.0, offset: float = 0.0) -> Bound:
-    return Bound(spec.name, variant.tensors.get(spec.name, spec.name), spec.dtype, scale, offset)
+def _bound(spec: TensorSpec, variant: Variant, whole: Collection[str], scale: float = 1.0, offset: float = 0.0) -> Bound:
+    return Bound(spec.name, variant.tensors.get(spec.name, spec.name), spec.dtype, scale, offset, rows=spec.name not in whole)

@@ -18,7 +18,8 @@ class Runtime(Protocol):
 
     def infer(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The plan's outputs by name, of the plan's inputs by name, all of the plan's types and in C order.
-        Raises Reject (wrong-answer) for an output that is no such tensor."""
+        Raises Reject: `wrong-answer` for an output that is no tensor, `bundle` for rows that the graph does not take, `non-finite` or `bad-input`
+        for values that the graph's types cannot hold."""
 
     def unload(self) -> None:
         """Let go of the model; safe without one."""
@@ -26,8 +27,20 @@ class Runtime(Protocol):
 
 def open_runtime(backend: Backend) -> Runtime:
     """Imports the engine and opens the backend's library: what needs files, before the sandbox is closed. Raises Reject (no-variant)."""
-    if backend.runtime == "onnxruntime":
-        from edge_agent.inference.runtimes.onnx import OnnxRuntime
+    try:
+        match backend:
+            case Backend(runtime="onnxruntime"):
+                from edge_agent.inference.runtimes.onnx import OnnxRuntime
 
-        return OnnxRuntime()
-    raise Reject(f"the {backend.runtime} runtime is not supported", code="no-variant")
+                return OnnxRuntime(backend)
+            case Backend(provider="interpreter"):
+                from edge_agent.inference.runtimes.litert import LiteRtRuntime
+
+                return LiteRtRuntime(backend)
+            case Backend(provider="compiled"):
+                from edge_agent.inference.runtimes.compiled import CompiledRuntime
+
+                return CompiledRuntime(backend)
+    except ImportError as error:
+        raise Reject(f"the {backend.runtime} runtime is not installed: {error}", code="no-variant") from error
+    raise Reject(f"the {backend.runtime} runtime has no provider {backend.provider!r}", code="no-variant")

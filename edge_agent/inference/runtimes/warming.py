@@ -1,0 +1,15 @@
+"""The least model of each engine, y = sigmoid(x) of float32 (1, 2), to be opened before the sandbox is closed.
+
+Engines ask the system for the processor's features when they open their first model. Behind the walls the answer is none, and LiteRT's int8
+kernels take a hundred times as long (measured with 2.3: 15 ms for 0.18 ms).
+"""
+
+from base64 import b64decode
+
+ONNX = b64decode("CAc6PgoPCgF4EgF5IgdTaWdtb2lkEgFnWhMKAXgSDgoMCAESCAoCCAEKAggCYhMKAXkSDgoMCAESCAoCCAEKAggCQgQKABAN")
+TFLITE = b64decode(
+    "HAAAAFRGTDMUABgAFAAQAAwAAAAIAAAAAAAEABQAAAAUAAAAFAAAACAAAADcAAAAAwAAAAAAAAABAAAACAAAAAQABAAEAAAAAQAAABAAAAAMABQAEAAMAAgABAAMAAAAEA"
+    "AAADwAAABAAAAARAAAAAEAAAAQAAAAAAAKAAwAAAAIAAQACgAAAAgAAAAMAAAAAQAAAAEAAAABAAAAAAAAAAEAAAABAAAAAQAAAAAAAAACAAAANAAAAAQAAADg////CAAA"
+    "AAwAAAABAAAAeQAAAAIAAAABAAAAAgAAAAwADAAIAAAAAAAEAAwAAAAIAAAADAAAAAEAAAB4AAAAAgAAAAEAAAACAAAAAQAAABAAAAAMAAwACwAAAAAABAAMAAAADgAAAA"
+    "AAAA4="
+)
