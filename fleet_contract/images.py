@@ -31,7 +31,7 @@ class Unreadable(ValueError):
 
 
 def decode(data: bytes, spec: ImageInput) -> np.ndarray:
-    """float32 (channels, height, width), 0..255: decoded to grey or RGB, resized as uint8 by area. Raises Unreadable."""
+    """float32 of the specification's layout, 0..255: decoded to grey or RGB, resized as uint8 by area. Raises Unreadable."""
     check(data)
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE if spec.channels == 1 else cv2.IMREAD_COLOR)
@@ -43,14 +43,14 @@ def decode(data: bytes, spec: ImageInput) -> np.ndarray:
 
 
 def fit(pixels: np.ndarray, spec: ImageInput) -> np.ndarray:
-    """float32 (channels, height, width) of OpenCV's uint8 grey or BGR picture."""
+    """float32 (channels, height, width), or the layout's other order, of OpenCV's uint8 grey or BGR picture."""
     if pixels.shape[:2] != (spec.height, spec.width):
         pixels = cv2.resize(pixels, (spec.width, spec.height), interpolation=cv2.INTER_AREA)
     if spec.channels == 1:
         grey = pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY)
-        return grey[None].astype(np.float32)
+        return (grey[None] if spec.layout == "nchw" else grey[:, :, None]).astype(np.float32)
     rgb = cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB if pixels.ndim == 2 else cv2.COLOR_BGR2RGB)
-    return np.ascontiguousarray(rgb.transpose(2, 0, 1), np.float32)
+    return np.ascontiguousarray(rgb.transpose(2, 0, 1) if spec.layout == "nchw" else rgb, np.float32)
 
 
 def check(data: bytes) -> None:
@@ -71,9 +71,11 @@ def media_type_of(data: bytes) -> str:
     return PNG if data.startswith(_PNG_START) else JPEG
 
 
-def encode(values: np.ndarray) -> tuple[str, bytes]:
-    """Media type and bytes of a graph input (channels, height, width), 0..255: exactly what the model saw, to whole pixel values."""
-    pixels = np.clip(np.rint(values), 0, 255).astype(np.uint8).transpose(1, 2, 0)
+def encode(values: np.ndarray, spec: ImageInput) -> tuple[str, bytes]:
+    """Media type and bytes of a graph input that `fit` made: exactly what the model saw, to whole pixel values."""
+    pixels = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    if spec.layout == "nchw":
+        pixels = pixels.transpose(1, 2, 0)
     picture = pixels[:, :, 0] if pixels.shape[2] == 1 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
     _, data = cv2.imencode(".png", picture)
     if data.size > limits.MAX_SAMPLE_BYTES:
@@ -110,6 +112,6 @@ def _jpeg_size(data: bytes) -> tuple[int, int]:
         at += 2 + length
         if marker == _START_OF_SCAN:
             break
-    if size is None or data.find(_JPEG_END, at) < 0:
+    if size is None or data.rfind(_JPEG_END, at) < 0:
         raise Unreadable(CORRUPT, "the JPEG is cut short")
     return size

@@ -5,28 +5,23 @@ Nothing is queued while offline: callers hold their own state and repeat it from
 
 import logging
 import random
-import ssl
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from urllib.parse import urlsplit
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from fleet_contract import limits, tls
 from fleet_contract.backoff import Backoff
-from fleet_contract.errors import ContractError
+from fleet_contract.broker import Access, BadIdentity, Tls, parse_url
 
 log = logging.getLogger(__name__)
 
 _KEEPALIVE_S = 20
 _CONNECT_TIMEOUT_S = 10.0
 _MAX_QUEUED_MESSAGES = 1_000
-_RECEIVE_MAXIMUM = 200
 _LOOK_S = 4.0  # the network thread is woken by what comes and goes; between, it only has its keepalive to look at
 _STEADY_S = 30.0  # what ends sooner is a failed attempt: else two holders of one key take over from each other for ever
 
@@ -38,56 +33,10 @@ class Offline(ConnectionError):
     """There is no connection just now, or its queue is full: keep the message and try again."""
 
 
-class BadUrl(ContractError):
-    code = "bad-url"
-
-
-class BadIdentity(ContractError):
-    """A certificate or key file that is missing, unreadable or does not belong to the other."""
-
-    code = "bad-identity"
-
-
-@dataclass(frozen=True)
-class Tls:
-    """PEM files of one identity: the fleet's CA, this side's certificate chain and its key.
-    With a `floor` the peer's certificate is dated by that instead of the machine's clock (see fleet_contract.tls)."""
-
-    ca: Path
-    certificate: Path
-    key: Path
-    floor: tls.Floor | None = None
-
-    def context(self) -> ssl.SSLContext:
-        """Raises BadIdentity naming the file."""
-        try:
-            context = ssl.create_default_context(cafile=str(self.ca)) if self.floor is None else tls.client_context(self.ca, self.floor)
-        except OSError as error:
-            raise BadIdentity(f"cannot use the CA certificate {self.ca}: {error}", field="ca") from error
-        try:
-            context.load_cert_chain(self.certificate, self.key)
-        except OSError as error:
-            raise BadIdentity(f"cannot use {self.certificate} with the key {self.key}: {error}", field="certificate") from error
-        return context
-
-
 @dataclass(frozen=True)
 class Will:
     topic: str
     payload: bytes
-
-
-def parse_url(url: str) -> tuple[str, int]:
-    """Host and port of `mqtts://host[:port]`. Raises BadUrl."""
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port or 8883
-        (host or "").encode("idna")  # a name that no resolver takes would be a UnicodeError at every connection
-    except ValueError as error:
-        raise BadUrl(f"broker URL {url!r}: {error}", field="broker") from error
-    if parts.scheme != "mqtts" or not host:
-        raise BadUrl(f"broker URL {url!r} must be mqtts://host[:port]; only TLS is spoken", field="broker")
-    return host, port
 
 
 class Handover:
@@ -132,7 +81,7 @@ class Session:
         self,
         url: str,
         client_id: str,
-        tls: Tls,
+        tls: Tls | None,
         *,
         subscriptions: list[str],
         on_message: OnMessage,
@@ -141,10 +90,13 @@ class Session:
         will: Will | None = None,
         backoff: Backoff = Backoff(),
         uniform: Callable[[], float] = random.random,
+        access: Access = Access(),
     ) -> None:
-        """Raises BadUrl, and BadIdentity for files that cannot be used now."""
-        self._host, self._port = parse_url(url)
-        tls.context()
+        """`tls` None: plain, for a broker on this board. Raises BadUrl, and BadIdentity for files that cannot be used now."""
+        self._host, self._port = parse_url(url, "mqtts" if tls else "mqtt")
+        if tls:
+            tls.context()
+        self._access = access
         self._client_id, self._tls, self._will = client_id, tls, will
         self._subscriptions = list(subscriptions)
         self._subscribing = threading.Lock()
@@ -247,8 +199,8 @@ class Session:
         if self._protocol != MQTTProtocolVersion.MQTTv5:
             return {}
         properties = Properties(PacketTypes.CONNECT)
-        properties.ReceiveMaximum = _RECEIVE_MAXIMUM
-        properties.MaximumPacketSize = limits.MAX_MESSAGE_BYTES + limits.KIB
+        properties.ReceiveMaximum = self._access.receive_maximum
+        properties.MaximumPacketSize = self._access.max_packet_bytes
         return {"clean_start": True, "properties": properties}
 
     def _make_client(self, answered: threading.Event) -> "_Client":
@@ -261,7 +213,10 @@ class Session:
             manual_ack=True,
             **clean,
         )
-        client.tls_set_context(self._tls.context())  # read anew each time: certificates are renewed
+        if self._tls:
+            client.tls_set_context(self._tls.context())  # read anew each time: certificates are renewed
+        if self._access.user is not None:
+            client.username_pw_set(self._access.user, self._access.password)
         client.connect_timeout = _CONNECT_TIMEOUT_S
         client.max_queued_messages_set(_MAX_QUEUED_MESSAGES)
         if self._will:

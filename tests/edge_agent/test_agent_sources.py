@@ -11,9 +11,10 @@ import pytest
 
 from edge_agent.errors import Fatal
 from edge_agent.ports import Input
-from edge_agent.sources.camera import CaptureCamera, FolderCamera
-from edge_agent.sources.factory import open_source
-from edge_agent.sources.rows import CsvRows
+from edge_agent.sources.camera import Camera
+from edge_agent.sources.csv_rows import CsvFormat
+from edge_agent.sources.folder import PictureFolder
+from edge_agent.sources.row_files import RowFile
 from fleet_contract import images, limits
 from fleet_contract.inputs import ImageInput, VectorInput
 from tests.fakes.agent_run_world import FakeClock
@@ -100,20 +101,20 @@ class TestPictures:
 
     def test_what_the_model_saw_can_be_kept(self) -> None:
         values = images.decode(_encode(np.dstack([_scene()] * 3), ".png"), COLOUR)
-        media_type, data = images.encode(values)
+        media_type, data = images.encode(values, COLOUR)
         assert media_type == "image/png"
         np.testing.assert_array_equal(images.decode(data, COLOUR), np.rint(values))
 
     def test_what_is_kept_fits_a_sample(self) -> None:
         noise = np.random.default_rng(1).uniform(0, 255, (3, 224, 224)).astype(np.float32)
-        media_type, data = images.encode(noise)
+        media_type, data = images.encode(noise, COLOUR)
         assert media_type == "image/jpeg"
         assert len(data) < 224 * 224 * 3
 
 
 class TestFolder:
-    def _camera(self, folder: Path) -> FolderCamera:
-        return FolderCamera(folder, FakeClock())
+    def _camera(self, folder: Path) -> PictureFolder:
+        return PictureFolder(folder, FakeClock())
 
     def test_pictures_come_in_name_order_and_nothing_else_does(self, tmp_path: Path) -> None:
         for name in ("b.jpg", "a.PNG", "c.jpeg", "notes.txt", ".hidden.jpg", "d.jpg.part"):
@@ -170,7 +171,7 @@ class TestFolder:
             next(self._camera(tmp_path / "gone").read(GREY, None))
 
     def test_a_model_of_columns_does_not_fit(self, tmp_path: Path) -> None:
-        with pytest.raises(Fatal, match="csv: source"):
+        with pytest.raises(Fatal, match="use a csv:"):
             next(self._camera(tmp_path).read(VECTOR, None))
 
 
@@ -184,7 +185,7 @@ def _write_video(path: Path, frames: int) -> None:
 def test_a_video_is_read_to_its_end(tmp_path: Path) -> None:
     path = tmp_path / "v.avi"
     _write_video(path, 5)
-    camera = CaptureCamera(str(path), FakeClock())
+    camera = Camera(str(path), FakeClock())
     taken = [found for found in islice(camera.read(GREY, None), 20) if found is not None]
     camera.close()
     assert len({found.id for found in taken}) == 5
@@ -193,7 +194,7 @@ def test_a_video_is_read_to_its_end(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_video_is_fatal(tmp_path: Path) -> None:
     (tmp_path / "v.avi").write_text("not a video")
-    camera = CaptureCamera(str(tmp_path / "v.avi"), FakeClock())
+    camera = Camera(str(tmp_path / "v.avi"), FakeClock())
     with pytest.raises(Fatal, match="no video"):
         next(camera.read(GREY, None))
     camera.close()
@@ -201,7 +202,7 @@ def test_a_file_that_is_no_video_is_fatal(tmp_path: Path) -> None:
 
 def test_a_camera_that_is_not_there_is_tried_once_a_second(tmp_path: Path) -> None:
     clock, path = FakeClock(), tmp_path / "v.avi"
-    camera = CaptureCamera(str(path), clock)
+    camera = Camera(str(path), clock)
     stream = camera.read(GREY, None)
     assert next(stream) is None
     _write_video(path, 1)
@@ -213,9 +214,9 @@ def test_a_camera_that_is_not_there_is_tried_once_a_second(tmp_path: Path) -> No
 
 
 class TestRows:
-    def _rows(self, path: Path, text: str) -> CsvRows:
+    def _rows(self, path: Path, text: str) -> RowFile:
         path.write_text(text)
-        return CsvRows(path, FakeClock())
+        return RowFile(path, FakeClock(), CsvFormat)
 
     def test_columns_are_found_by_name(self, tmp_path: Path) -> None:
         source = self._rows(tmp_path / "s.csv", "p,other,t\n1,x,2\n3,y,4\n")
@@ -268,7 +269,7 @@ class TestRows:
 
     def test_bytes_that_are_no_text_are_a_bad_row(self, tmp_path: Path) -> None:
         (tmp_path / "s.csv").write_bytes(b"t,p\n\xff\xfe,1\n5,6\n")
-        source = CsvRows(tmp_path / "s.csv", FakeClock())
+        source = RowFile(tmp_path / "s.csv", FakeClock(), CsvFormat)
         assert [found.refusal for found in _drain(source, VECTOR)] == ["bad-row", None]
         source.close()
 
@@ -306,33 +307,5 @@ class TestRows:
         assert len(found[0].data) < limits.MAX_RECORD_BYTES
 
     def test_a_model_of_pictures_does_not_fit(self, tmp_path: Path) -> None:
-        with pytest.raises(Fatal, match="camera: source"):
+        with pytest.raises(Fatal, match="use a camera:"):
             next(self._rows(tmp_path / "s.csv", "t,p\n").read(GREY, None))
-
-
-class TestFactory:
-    @pytest.mark.parametrize(
-        ("text", "says"),
-        [
-            pytest.param("radio:FM", "unknown source", id="unknown kind"),
-            pytest.param("camera", "unknown source", id="no address"),
-            pytest.param("csv:", "unknown source", id="empty address"),
-            pytest.param("", "unknown source", id="nothing"),
-            pytest.param("csv:/nowhere/s.csv", "no file /nowhere/s.csv", id="absent file"),
-            pytest.param("camera:/nowhere/frames", "no folder, device or video", id="absent folder"),
-        ],
-    )
-    def test_a_source_that_is_not_there_is_fatal(self, text: str, says: str) -> None:
-        with pytest.raises(Fatal, match=says):
-            open_source(text, FakeClock())
-
-    def test_the_address_tells_the_kind(self, tmp_path: Path) -> None:
-        (tmp_path / "s.csv").touch()
-        (tmp_path / "v.avi").touch()
-        opened = [
-            open_source(text, FakeClock())
-            for text in (f"camera:{tmp_path}", f"csv:{tmp_path}/s.csv", f"camera:{tmp_path}/v.avi", "camera:0")
-        ]
-        assert [type(source) for source in opened] == [FolderCamera, CsvRows, CaptureCamera, CaptureCamera]
-        for source in opened:
-            source.close()

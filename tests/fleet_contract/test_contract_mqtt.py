@@ -12,7 +12,8 @@ import pytest
 
 from fleet_contract import mqtt
 from fleet_contract.backoff import Backoff
-from fleet_contract.mqtt import BadIdentity, BadUrl, Session, Tls
+from fleet_contract.broker import BadIdentity, BadUrl, Tls
+from fleet_contract.mqtt import Session
 from fleet_server.trust import device_ca
 
 AT_ONCE = Backoff(first_s=0.01, longest_s=0.01)

@@ -173,7 +173,8 @@ def _online_keys() -> bytes:
 
 
 def _pictures() -> tuple[bytes, ...]:
-    return tuple(images.encode(np.zeros((channels, 8, 8), np.float32))[1] for channels in (1, 3))
+    specs = [ImageInput(tensor="input", height=8, width=8, channels=channels) for channels in (1, 3)]
+    return tuple(images.encode(np.zeros((spec.channels, 8, 8), np.float32), spec)[1] for spec in specs)
 
 
 def _read_reply(data: bytes) -> None:
