@@ -7,13 +7,14 @@ import time
 import traceback
 
 from edge_agent import __version__
-from edge_agent.commands import enrolment, holdings, running, serving, tuf
+from edge_agent.commands import enrolment, holdings, profile, running, serving, tuf
 from edge_agent.commands.options import BAD_INPUT, FAILED
 from edge_agent.errors import AgentError, Fatal
 from fleet_contract.errors import ContractError
 
 _EXAMPLES = """examples:
   edge-agent enrol --server https://fleet.example:8443 --token ef1.... --device camera-3 --state /var/lib/edge-agent
+  edge-agent profile detect
   edge-agent run --state /var/lib/edge-agent --source camera:/dev/video0
   edge-agent run --state /var/lib/edge-agent --source csv:readings.csv
   edge-agent serve --bundle digits-1.0.0.bundle --http 127.0.0.1:8080
@@ -52,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
         "--log-level", default="info", choices=["debug", "info", "warning", "error"], help="what goes to stderr (default: info)"
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for noun in (enrolment, running, serving, holdings, tuf):
+    for noun in (enrolment, running, serving, holdings, profile, tuf):
         noun.add(commands)
     return parser
 
