@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from edge_agent.delivery.downloads import Downloads
 from edge_agent.delivery.exchange import Exchange
 from edge_agent.errors import Fatal
+from edge_agent.idle import Idle
 from edge_agent.link.ignored import Ignored
 from edge_agent.link.mqtt import Handlers, MqttLink
 from edge_agent.link.uplink import Uplink
@@ -21,18 +22,19 @@ _LAST_WORDS_S = 5.0
 
 @dataclass(frozen=True)
 class Agent:
-    """`campaign` is what the newest order asks to sample; `report` shows the state to a person; `record_end` makes why the agent gives up
-    an event."""
+    """`campaign` is what the newest order asks to sample; `start_local` begins to answer local applications; `report` shows the state to a person;
+    `record_end` makes why the agent gives up an event."""
 
     link: MqttLink
     exchange: Exchange
     downloads: Downloads
     uplink: Uplink
     updates: UpdateLoop
-    pipeline: Pipeline
+    pipeline: Pipeline | Idle
     inbox: Inbox
     ignored: Ignored
     campaign: Callable[[], SamplingCampaign | None]
+    start_local: Callable[[], None]
     report: Callable[[], None]
     record_end: Callable[[Fatal], None]
 
@@ -47,6 +49,7 @@ class Agent:
             self.updates.start()
             self.uplink.start()
             self.link.start(handlers)
+            self.start_local()
             watch.start()
             self.pipeline.run(stop)
         except Fatal as error:

@@ -5,13 +5,13 @@ import logging
 import os
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import firmware_profiles.catalog as profiles
-from edge_agent import __version__, identity
+from edge_agent import __version__, identity, local
 from edge_agent.agent import Agent
 from edge_agent.clock import BUILT_AT, SystemClock
 from edge_agent.config import Settings, StateFolder
@@ -22,16 +22,21 @@ from edge_agent.delivery.one_to_one import OneToOne
 from edge_agent.delivery.shared_pass import SharedPass
 from edge_agent.errors import Fatal, Reject, Retry
 from edge_agent.identity import Identity
+from edge_agent.idle import Idle
 from edge_agent.inference import memory
 from edge_agent.inference.host import InferenceHost
+from edge_agent.inference.residents import Residents
+from edge_agent.inference.shadow import Shadow
 from edge_agent.link.ignored import Ignored
 from edge_agent.link.mqtt import MqttLink
 from edge_agent.link.outbox import Outbox
 from edge_agent.link.uplink import Pace as UplinkPace
 from edge_agent.link.uplink import Uplink
+from edge_agent.local import Board, Server
 from edge_agent.observation import Observer, Report, StatusFile, downloading
 from edge_agent.pipeline import Pace, Pipeline
-from edge_agent.ports import Source
+from edge_agent.ports import Inferring, Source
+from edge_agent.serving import figures
 from edge_agent.sources.factory import open_source
 from edge_agent.storage.journal import Journal
 from edge_agent.trust.client import Trust
@@ -53,8 +58,11 @@ _ID_BYTES = 8
 _MAX_MESSAGE_CHARS = 300
 
 
-def run(state: StateFolder, source: str, settings: Settings, stop: threading.Event) -> None:
-    """Work until `stop` is set. Raises Fatal (not enrolled, another agent on the same state, no such source) or Retry (disk)."""
+def run(state: StateFolder, source: str | None, settings: Settings, stop: threading.Event) -> None:
+    """Work until `stop` is set. Without a source only local applications ask the models. Raises Fatal (not enrolled, another agent on the same
+    state, no such source) or Retry (disk)."""
+    if source is None and not (settings.device.serving.http or settings.device.serving.grpc):
+        raise Fatal("there is nothing to do: give --source, or an address to serve at in --config", code="usage")
     with state.lock() as alone, ExitStack() as closing:
         if not alone:
             raise Fatal(f"another agent (process {state.owner()}) works on {state.root}", code="locked")
@@ -71,7 +79,7 @@ class _Ground:
     """What is opened first: the board, the source, the records, the models' host, and the way to the server."""
 
     profile: profiles.Profile
-    inputs: Source
+    inputs: Source | None
     store: Outbox
     host: InferenceHost
     ignored: Ignored
@@ -80,7 +88,7 @@ class _Ground:
     exchange: Exchange
 
 
-def build(me: Identity, state: StateFolder, source: str, settings: Settings, clock: TrustedTime, closing: ExitStack) -> Agent:
+def build(me: Identity, state: StateFolder, source: str | None, settings: Settings, clock: TrustedTime, closing: ExitStack) -> Agent:
     """Everything but the threads. `closing` ends what was opened. Raises Fatal or Retry."""
     ground = _open(me, state, source, settings, clock, closing)
     files = OneToOne(ground.exchange)
@@ -91,7 +99,9 @@ def build(me: Identity, state: StateFolder, source: str, settings: Settings, clo
     parts = _parts(ground, state, settings, clock, trust, inbox, downloads)
     executor = Executor(parts, _first_state(parts, was_damaged=ground.store.was_damaged))
     updates = UpdateLoop(executor)
-    pipeline = Pipeline(ground.inputs, ground.host, ground.store, clock, Pace(micro_batch=settings.micro_batch), updates.appeal)
+    board = Board(ground.profile, clock, lambda event: ground.store.append([event]))
+    found = local.assemble(settings.device, board, (me.device.task, ground.host), closing)
+    pipeline = _pipeline(ground, found.seen[me.device.task], settings, clock, updates.appeal)
     observer = Observer(
         ground.profile.name,
         ground.store,
@@ -103,6 +113,11 @@ def build(me: Identity, state: StateFolder, source: str, settings: Settings, clo
     )
     uplink = Uplink(ground.store, ground.link, clock, observer.observe, UplinkPace(heartbeat_s=settings.heartbeat_s))
     ground.store.listen(uplink.on_append)
+    metrics = [figures.of_store(ground.store), figures.of_inputs(pipeline.observe, lambda: ground.link.connected)]
+    servers = local.open_servers(settings.device.serving, found, clock, metrics, closing)
+    addresses = tuple(str(server.address) for server in servers)
+    residents = Residents(found.residents, board.record, clock)
+    closing.callback(residents.close)
     return Agent(
         link=ground.link,
         exchange=ground.exchange,
@@ -113,16 +128,18 @@ def build(me: Identity, state: StateFolder, source: str, settings: Settings, clo
         inbox=inbox,
         ignored=ground.ignored,
         campaign=lambda: executor.state.order.sampling if executor.state.order else None,
-        report=_reporter(StatusFile(state.status), ground.link, downloads, updates, me, source),
+        start_local=lambda: _start([*servers, *found.shadows, residents]),
+        report=_reporter(StatusFile(state.status), ground.link, downloads, updates, me.device.broker_url, source or "none", addresses),
         record_end=lambda error: _record_end(parts, error),
     )
 
 
-def _open(me: Identity, state: StateFolder, source: str, settings: Settings, clock: TrustedTime, closing: ExitStack) -> _Ground:
+def _open(me: Identity, state: StateFolder, source: str | None, settings: Settings, clock: TrustedTime, closing: ExitStack) -> _Ground:
     tls = dataclasses.replace(me.tls, floor=clock.floor)
     profile = _profile(me)
-    inputs = open_source(source, clock)
-    closing.callback(inputs.close)
+    inputs = None if source is None else open_source(source, clock)
+    if inputs is not None:
+        closing.callback(inputs.close)
     store = Outbox(state.outbox, new_epoch=lambda: secrets.token_hex(_ID_BYTES), max_bytes=settings.outbox_max_bytes)
     closing.callback(store.close)
     host = InferenceHost(profile, clock, available_bytes=lambda: memory.available_bytes(Path("/")))
@@ -131,6 +148,12 @@ def _open(me: Identity, state: StateFolder, source: str, settings: Settings, clo
     link = MqttLink(me.device.broker_url, me.device.device_id, tls, epoch=store.epoch, at=clock.now(), on_ignored=ignored.note)
     exchange = Exchange(link, clock, new_id=lambda: secrets.token_hex(_ID_BYTES))
     return _Ground(profile, inputs, store, host, ignored, link, tls, exchange)
+
+
+def _pipeline(ground: _Ground, host: Inferring, settings: Settings, clock: TrustedTime, appeal: Callable[[], None]) -> Pipeline | Idle:
+    if ground.inputs is None:
+        return Idle(ground.store)
+    return Pipeline(ground.inputs, host, ground.store, clock, Pace(micro_batch=settings.micro_batch), appeal)
 
 
 def _parts(
@@ -186,9 +209,16 @@ def _event(parts: Parts, kind: str, **detail: str) -> Event:
     return Event(at=parts.clock.now(), kind=kind, detail=dict(detail))
 
 
-def _reporter(file: StatusFile, link: MqttLink, downloads: Downloads, updates: UpdateLoop, me: Identity, source: str) -> Callable[[], None]:
+def _start(works: Sequence[Server | Shadow | Residents]) -> None:
+    for work in works:
+        work.start()
+
+
+def _reporter(
+    file: StatusFile, link: MqttLink, downloads: Downloads, updates: UpdateLoop, broker_url: str, source: str, serving: tuple[str, ...]
+) -> Callable[[], None]:
     def show() -> None:
         download = downloading(downloads.download)
-        file.show(Report(os.getpid(), link.connected, me.device.broker_url, link.protocol, source, updates.trouble, download))
+        file.show(Report(os.getpid(), link.connected, broker_url, link.protocol, source, updates.trouble, download, serving))
 
     return show

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from edge_agent.delivery.pace import Manners
+from edge_agent.device_file import DeviceFile
 from edge_agent.errors import Fatal
 from edge_agent.link.outbox import DEFAULT_MAX_BYTES
 from edge_agent.storage import atomic
@@ -75,7 +76,7 @@ class StateFolder:
 
 @dataclass(frozen=True)
 class Settings:
-    """How the agent paces itself; `manners` are those of downloads."""
+    """How the agent paces itself; `manners` are those of downloads, `device` what this device says for itself."""
 
     micro_batch: int = 16
     heartbeat_s: float = 5.0
@@ -84,6 +85,7 @@ class Settings:
     probation_s: float = 10.0
     recheck_s: float = 3_600.0
     manners: Manners = field(default_factory=Manners)
+    device: DeviceFile = field(default_factory=DeviceFile)
 
     def __post_init__(self) -> None:
         """Raises Fatal naming the setting."""

@@ -63,6 +63,10 @@ class Queue(_Struct):
 
 
 class DeviceFile(_Struct):
+    """`source` and `sinks` are named as on the command line."""
+
+    source: str | None = None
+    sinks: list[str] = []
     serving: Serving = Serving()
     models: list[LocalModel] = []
     ensembles: list[Ensemble] = []

@@ -64,6 +64,8 @@ def status_text(found: dict[str, Any]) -> str:
     ]
     if download := link.get("download"):
         lines.append(f"download {download['path']} by {download['way']}: {download['percent']} % of {download['length_bytes']} bytes")
+    if serving := link.get("serving"):
+        lines.append(f"serving  {', '.join(serving)}")
     for lane, numbers in found["ledger"].items():
         dropped = ", ".join(f"{count} {reason}" for reason, count in numbers["dropped"].items()) or "0"
         lines.append(

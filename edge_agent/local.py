@@ -3,7 +3,8 @@
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
@@ -17,10 +18,12 @@ from edge_agent.inference import memory
 from edge_agent.inference.ensemble import Ensemble, Member
 from edge_agent.inference.host import InferenceHost
 from edge_agent.inference.models import HostedModel, Models
-from edge_agent.inference.pinned import Pinned, open_pinned
+from edge_agent.inference.pinned import Pinned
+from edge_agent.inference.residents import Resident
 from edge_agent.inference.shadow import Shadow, ShadowedHost
 from edge_agent.inference.voting import RULES
 from edge_agent.ports import Clock, Inferring
+from edge_agent.serving import figures
 from edge_agent.serving.address import Address, parse_address
 from edge_agent.serving.guard import guard_of
 from edge_agent.serving.http.server import HttpServer
@@ -54,64 +57,53 @@ class Board:
 
 
 @dataclass(frozen=True)
-class Resident:
-    """A bundle of this device's own and the host that shall run it."""
-
-    name: str
-    pinned: Pinned
-    host: InferenceHost
-
-    def open(self) -> None:
-        """Returns once its worker answers. Raises Fatal for another bundle than is meant, or what InferenceHost.activate raises."""
-        self.host.activate(open_pinned(self.pinned))
-
-
-@dataclass(frozen=True)
 class Local:
-    """`seen` is each host by its model's name, as its shadows see it: what a pipeline shall ask."""
+    """`hosts` by the names of their models; `seen` the same with their shadows before them: what a pipeline shall ask."""
 
     models: Models
     residents: list[Resident]
     shadows: list[Shadow]
-    seen: dict[str, Inferring] = field(default_factory=dict)
+    hosts: dict[str, InferenceHost]
+    seen: dict[str, Inferring]
 
 
 def assemble(file: DeviceFile, board: Board, fleet: tuple[str, InferenceHost] | None, closing: ExitStack) -> Local:
     """`fleet` is the model that the fleet orders. Nothing is opened yet; `closing` ends what runs by then. Raises Fatal."""
-    residents = [Resident(wish.name, Pinned(Path(wish.bundle), wish.sha256), _host(board, closing, board.profile)) for wish in file.models]
-    hosts: dict[str, Inferring] = {} if fleet is None else {fleet[0]: fleet[1]}
-    hosts |= {resident.name: resident.host for resident in residents}
-    if len(hosts) < len(residents) + (fleet is not None):
+    residents = [Resident(wish.name, Pinned(Path(wish.bundle), wish.sha256), _host(board, closing)) for wish in file.models]
+    hosted = [*([fleet] if fleet else []), *((resident.name, resident.host) for resident in residents)]
+    hosts = dict(hosted)
+    if len(hosts) < len(hosted):
         raise Fatal("two models have one name; give one of them another", code="config")
-    shadows: list[Shadow] = []
-    for number, wish in enumerate(file.shadows):
+    guests, shadows = [], []
+    seen: dict[str, Inferring] = {**hosts}
+    for wish in file.shadows:
         name = wish.model or next(iter(hosts), "")
         if name not in hosts:
             raise Fatal(f"shadows: there is no model {name!r}; there is {', '.join(hosts) or 'none'}", code="config")
-        guest = Resident(f"shadow-{number}", Pinned(Path(wish.bundle), wish.sha256), _host(board, closing, _meek(board.profile)))
-        shadow = _shadow(name, wish, guest, board, closing)
-        residents.append(guest)
-        shadows.append(shadow)
-        hosts[name] = ShadowedHost(hosts[name], [shadow])
-    hosted: list[Predictor] = [HostedModel(name, host) for name, host in hosts.items()]
-    return Local(Models([*hosted, *_ensembles(file, hosted, closing)]), residents, shadows, hosts)
+        guest = Resident(f"shadow of {name}", Pinned(Path(wish.bundle), wish.sha256), _host(board, closing, meek=True))
+        guests.append(guest)
+        shadows.append(_shadow(name, wish, guest, board, closing))
+        seen[name] = ShadowedHost(seen[name], shadows[-1])
+    models = [HostedModel(name, host) for name, host in seen.items()]
+    return Local(Models([*models, *_ensembles(file, models, closing)]), [*residents, *guests], shadows, hosts, seen)
 
 
-def open_servers(wish: Serving, models: Models, clock: Clock, metrics: Sequence[Metrics], closing: ExitStack) -> list[Server]:
+def open_servers(wish: Serving, local: Local, clock: Clock, metrics: Sequence[Metrics], closing: ExitStack) -> list[Server]:
     """They listen, and answer once started. Raises Fatal."""
     token_file = None if wish.token_file is None else Path(wish.token_file)
     tally = Tally()
-    service = Service(models, clock, tally)
-    told = [tally.metrics, *metrics]
+    service = Service(local.models, clock, tally)
+    told = [tally.metrics, figures.of_hosts(local.hosts), *metrics]
     servers: list[Server] = []
-    for text in wish.http:
-        address = parse_address(text)
-        server = HttpServer(address, RestApplication(service, guard_of(address, token_file), told), clock)
+    for address in map(parse_address, wish.http):
+        everything = [lambda: chain.from_iterable(source() for source in told)]  # of the servers that come later, too
+        server = HttpServer(address, RestApplication(service, guard_of(address, token_file), everything), clock)
+        closing.callback(server.close)
         told.append(server.metrics)
-        servers.append(_closed_by(closing, server))
-    for text in wish.grpc:
-        address = parse_address(text)
-        servers.append(_closed_by(closing, _grpc_server(address, service, token_file)))
+        servers.append(server)
+    for address in map(parse_address, wish.grpc):
+        servers.append(_grpc_server(address, service, token_file))
+        closing.callback(servers[-1].close)
     return servers
 
 
@@ -123,20 +115,15 @@ def _grpc_server(address: Address, service: Service, token_file: Path | None) ->
     return GrpcServer(address, service, guard_of(address, token_file))
 
 
-def _closed_by(closing: ExitStack, server: Server) -> Server:
-    closing.callback(server.close)
-    return server
-
-
-def _host(board: Board, closing: ExitStack, profile: Profile) -> InferenceHost:
+def _host(board: Board, closing: ExitStack, *, meek: bool = False) -> InferenceHost:
+    """`meek`: one worker that takes what the others leave."""
+    profile = board.profile
+    if meek:
+        worker = msgspec.structs.replace(profile.worker, count=1, nice=_LOWEST_PRIORITY)
+        profile = msgspec.structs.replace(profile, worker=worker)
     host = InferenceHost(profile, board.clock, available_bytes=lambda: memory.available_bytes(Path("/")))
     closing.callback(host.close)
     return host
-
-
-def _meek(profile: Profile) -> Profile:
-    """One worker that takes what the others leave."""
-    return msgspec.structs.replace(profile, worker=msgspec.structs.replace(profile.worker, count=1, nice=_LOWEST_PRIORITY))
 
 
 def _shadow(name: str, wish: ShadowWish, guest: Resident, board: Board, closing: ExitStack) -> Shadow:

@@ -73,7 +73,8 @@ def downloading(download: Download | None) -> Downloading | None:
 
 
 class Report(msgspec.Struct, frozen=True):
-    """status.json: what only the running agent knows. `error` is why an update does not go on just now."""
+    """status.json: what only the running agent knows. `error` is why an update does not go on just now; `serving` are the addresses at which
+    local applications find the models."""
 
     pid: int
     connected: bool
@@ -82,6 +83,7 @@ class Report(msgspec.Struct, frozen=True):
     source: str
     error: str | None = None
     download: Downloading | None = None
+    serving: tuple[str, ...] = ()
 
 
 class StatusFile:

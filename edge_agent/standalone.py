@@ -47,7 +47,7 @@ def serve(wish: Wish, stop: threading.Event, on_ready: Callable[[list[str]], Non
             resident.open()
         for shadow in found.shadows:
             shadow.start()
-        servers = local.open_servers(file.serving, found.models, clock, [], closing)
+        servers = local.open_servers(file.serving, found, clock, [], closing)
         for server in servers:
             server.start()
         on_ready([*(f"model {name}" for name in found.models.names()), *(f"listening on {server.address}" for server in servers)])

@@ -1,15 +1,19 @@
 """`edge-agent run`: the daemon."""
 
 import argparse
+from pathlib import Path
 
+from edge_agent import device_file
 from edge_agent.commands.options import add_parser, add_state, stopped_by_signals
 from edge_agent.config import Settings, StateFolder
 from edge_agent.delivery import pace
 from edge_agent.delivery.pace import Manners
+from edge_agent.device_file import DeviceFile
 
 _EXAMPLES = """examples:
   edge-agent run --state /var/lib/edge-agent --source camera:/dev/video0
   edge-agent run --state /var/lib/edge-agent --source csv:readings.csv
+  edge-agent run --state /var/lib/edge-agent --config /etc/edge-agent/agent.toml
 """
 
 
@@ -17,7 +21,8 @@ def add(commands) -> None:
     sub = add_parser(commands, "run", _run, "run the ordered model on a source until SIGTERM", _EXAMPLES)
     add_state(sub)
     default = Settings()
-    sub.add_argument("--source", required=True, metavar="SOURCE", help="camera:FOLDER, camera:/dev/videoN or csv:FILE")
+    sub.add_argument("--source", metavar="SOURCE", help="camera:FOLDER, camera:/dev/videoN or csv:FILE (default: the configuration's)")
+    sub.add_argument("--config", type=Path, metavar="FILE", help="what this device serves, and more (docs/configuration.md)")
     sub.add_argument("--micro-batch", type=int, default=default.micro_batch, metavar="N", help="inputs that go to the model at once")
     sub.add_argument("--heartbeat", type=float, default=default.heartbeat_s, metavar="SECONDS", help="between two status messages")
     sub.add_argument("--outbox-bytes", type=int, default=default.outbox_max_bytes, metavar="BYTES", help="what may wait for the server")
@@ -48,6 +53,7 @@ def _add_downloads(sub: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace) -> int:
     from edge_agent import app  # the parsers must answer at once on a small board
 
+    device = DeviceFile() if options.config is None else device_file.read(options.config)
     settings = Settings(
         micro_batch=options.micro_batch,
         heartbeat_s=options.heartbeat,
@@ -55,8 +61,9 @@ def _run(options: argparse.Namespace) -> int:
         probation_inputs=options.probation_inputs,
         recheck_s=options.recheck,
         manners=_manners(options),
+        device=device,
     )
-    app.run(StateFolder(options.state), options.source, settings, stopped_by_signals())
+    app.run(StateFolder(options.state), options.source or device.source, settings, stopped_by_signals())
     return 0
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from edge_agent.errors import AgentError, Retry
 from edge_agent.inference.comparison import Comparison, compare, missed
-from edge_agent.ports import Clock, Inference, Inferring, Tensors
+from edge_agent.ports import ActiveModel, Clock, Inference, Inferring, Tensors
 from fleet_contract import answers
 from fleet_contract.errors import ContractError
 from fleet_contract.messages import Event
@@ -54,8 +54,9 @@ class Shadow:
 
     def close(self) -> None:
         """What was offered before is still compared."""
-        self._offers.put(None)
-        self._thread.join()
+        if self._thread.is_alive():
+            self._offers.put(None)
+            self._thread.join()
 
     def offer(self, inputs: Tensors, given: Inference) -> None:
         """Takes it, or counts it as missed; at once."""
@@ -112,15 +113,16 @@ class Shadow:
 
 
 class ShadowedHost:
-    """Implements ports.Inferring: answers as `host` does, and offers what it answered to the shadows."""
+    """Implements ports.Inferring: answers as `host` does, and offers what it answered to the shadow."""
 
-    def __init__(self, host: Inferring, shadows: list[Shadow]) -> None:
+    def __init__(self, host: Inferring, shadow: Shadow) -> None:
         self._host = host
-        self._shadows = shadows
-        self.active = host.active
+        self._shadow = shadow
+
+    def active(self) -> ActiveModel | None:
+        return self._host.active()
 
     def infer(self, inputs: Tensors, *, timeout_s: float | None = None) -> Inference:
         found = self._host.infer(inputs, timeout_s=timeout_s)
-        for shadow in self._shadows:
-            shadow.offer(inputs, found)
+        self._shadow.offer(inputs, found)
         return found
