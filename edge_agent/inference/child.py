@@ -109,8 +109,6 @@ class Child:
         """The answers of the plan, of at most `max_bytes`; not checked further. Raises Reject, ChildLost, or Late after `patience_s`."""
         deadline_s = self._deadlines.infer_s + granted_s
         began_s = self._clock.monotonic_s()
-        if self._owed is not None:
-            self._settle(self._owed, patience_s)  # it may take some of the patience, not of the deadline
         max_bytes += layout.SLACK_BYTES
         try:
             self._channel.send_tensors(protocol.Infer, inputs, room_bytes=max_bytes)
@@ -120,6 +118,15 @@ class Child:
             raise self._lost_by(error, deadline_s) from error
         self._owed = _Owed(began_s + deadline_s, deadline_s, max_bytes)
         return self._collect(self._owed, None if patience_s is None else began_s + patience_s - self._clock.monotonic_s())
+
+    def settle(self, patience_s: float | None) -> None:
+        """Hears and drops what it still owes after a Late; to be called before it is asked again. Raises ChildLost, or Late."""
+        if self._owed is None:
+            return
+        try:
+            self._collect(self._owed, patience_s)
+        except Reject:
+            pass
 
     def memory_bytes(self) -> int:
         """Its proportional share (PSS, proc(5)); 0 where the kernel does not say."""
@@ -136,13 +143,6 @@ class Child:
             self._process.wait(_END_S if self._owed is None else 0)
         except subprocess.TimeoutExpired:
             self._kill()
-
-    def _settle(self, owed: _Owed, patience_s: float | None) -> None:
-        """Hears the answer that nobody waited for. Raises ChildLost or Late."""
-        try:
-            self._collect(owed, patience_s)
-        except Reject:
-            pass
 
     def _collect(self, owed: _Owed, patience_s: float | None) -> Tensors:
         left_s = owed.end_s - self._clock.monotonic_s()

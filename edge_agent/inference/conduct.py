@@ -1,7 +1,7 @@
 """How each bundle has behaved in this process, counted where its answers arrive."""
 
 import threading
-from dataclasses import fields, replace
+from collections import Counter
 
 from edge_agent.ports import Conduct
 
@@ -20,28 +20,37 @@ class ConductBook:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._pages: dict[str, Conduct] = {}
+        self._pages: dict[str, Counter[str]] = {}
+        self._failures: Counter[str] = Counter()
 
     def open(self, sha256: str) -> None:
         """This bundle serves from now on, with a clean page; older ones but the last are forgotten."""
         with self._lock:
             self._pages.pop(sha256, None)
-            self._pages[sha256] = Conduct()
+            self._pages[sha256] = Counter()
             for old in list(self._pages)[:-_KEPT]:
                 del self._pages[old]
 
     def read(self, sha256: str) -> Conduct:
         with self._lock:
-            return self._pages.get(sha256, Conduct())
+            return Conduct(**self._pages.get(sha256, {}))
 
     def answered(self, sha256: str, rows: int, latency_us: int, granted_us: float) -> None:
-        self._add(sha256, answered=rows, requests=1, busy_us=latency_us, slow=int(latency_us > granted_us))
-
-    def failed(self, sha256: str, code: str) -> None:
-        self._add(sha256, **{_COUNTED_AS.get(code, "wrong"): 1})
-
-    def _add(self, sha256: str, **counts: int) -> None:
         with self._lock:
             page = self._pages.get(sha256)
             if page is not None:
-                self._pages[sha256] = replace(page, **{f.name: getattr(page, f.name) + counts.get(f.name, 0) for f in fields(page)})
+                page["answered"] += rows
+                page["requests"] += 1
+                page["busy_us"] += latency_us
+                page["slow"] += latency_us > granted_us
+
+    def failed(self, sha256: str, code: str) -> None:
+        with self._lock:
+            self._failures[code] += 1
+            page = self._pages.get(sha256)
+            if page is not None:
+                page[_COUNTED_AS.get(code, "wrong")] += 1
+
+    def failures(self, code: str) -> int:
+        """Of all bundles, ever."""
+        return self._failures[code]

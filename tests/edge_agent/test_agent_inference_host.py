@@ -87,12 +87,12 @@ def serving():
 
 @pytest.mark.parametrize(("wrong", "code"), HOSTILE)
 def test_a_wrong_bundle_is_refused_with_its_reason_while_the_right_one_serves_on(serving: InferenceHost, wrong: dict, code: str) -> None:
-    pid = serving.worker_pid
+    pid = serving.worker_pids[0]
     with pytest.raises(Reject) as refused:
         serving.prove(Bundle(models.bundle(**wrong)))
     assert refused.value.code == code
     np.testing.assert_allclose(serving.infer({"input": models.KNOWN_INPUTS}).outputs["logits"], models.KNOWN_LOGITS, atol=1e-5)
-    assert serving.worker_pid == pid
+    assert serving.worker_pids[0] == pid
 
 
 def test_an_endless_model_meets_its_deadline() -> None:
@@ -130,7 +130,7 @@ def test_activation_proves_what_this_process_has_not_proven(host: InferenceHost)
 
 def test_deactivation_leaves_no_model_and_no_worker(host: InferenceHost) -> None:
     host.activate(Bundle(models.bundle()))
-    pid = host.worker_pid
+    pid = host.worker_pids[0]
     host.deactivate()
     assert host.active() is None
     with pytest.raises(ProcessLookupError):
@@ -140,14 +140,14 @@ def test_deactivation_leaves_no_model_and_no_worker(host: InferenceHost) -> None
 def test_activating_the_active_bundle_again_keeps_its_worker(host: InferenceHost) -> None:
     bundle = Bundle(models.bundle())
     host.activate(bundle)
-    pid = host.worker_pid
+    pid = host.worker_pids[0]
     host.activate(bundle)
-    assert host.worker_pid == pid
+    assert host.worker_pids[0] == pid
 
 
 def test_a_killed_worker_costs_one_answer(host: InferenceHost) -> None:
     host.activate(Bundle(models.bundle()))
-    os.kill(host.worker_pid, signal.SIGKILL)
+    os.kill(host.worker_pids[0], signal.SIGKILL)
     with pytest.raises(Retry) as lost:
         host.infer({"input": models.KNOWN_INPUTS})
     assert lost.value.code == "worker-crashed"
@@ -210,7 +210,7 @@ def test_an_answer_that_is_not_finite_is_rejected_while_serving(host: InferenceH
 def test_the_supervisors_environment_stays_with_the_supervisor(host: InferenceHost, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLEET_SECRET", "hush")
     host.activate(Bundle(models.bundle()))
-    environment = Path(f"/proc/{host.worker_pid}/environ")
+    environment = Path(f"/proc/{host.worker_pids[0]}/environ")
     try:
         assert b"hush" not in environment.read_bytes()
     except PermissionError:
@@ -219,7 +219,7 @@ def test_the_supervisors_environment_stays_with_the_supervisor(host: InferenceHo
 
 def test_the_worker_may_open_no_file_and_dump_no_core(host: InferenceHost) -> None:
     host.activate(Bundle(models.bundle()))
-    lines = Path(f"/proc/{host.worker_pid}/limits").read_text().splitlines()
+    lines = Path(f"/proc/{host.worker_pids[0]}/limits").read_text().splitlines()
     soft = {line[:25].strip(): line[26:].split()[0] for line in lines}
     assert [soft[name] for name in ("Max open files", "Max core file size", "Max file size")] == ["0", "0", "0"]
     assert int(soft["Max address space"]) < 2**30
@@ -242,7 +242,7 @@ from firmware_profiles import catalog
 from fleet_contract.bundle import Bundle
 host = InferenceHost(catalog.load("generic-x86-64"), SystemClock(), Deadlines(infer_s=300.0))
 host.activate(Bundle(Path(sys.argv[1])))
-sys.stdout.write(f"{host.worker_pid}\\n")
+sys.stdout.write(f"{host.worker_pids[0]}\\n")
 sys.stdout.flush()
 host.infer({"input": numpy.array([[10, 0]], numpy.float32)})
 """

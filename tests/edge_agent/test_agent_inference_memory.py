@@ -132,7 +132,7 @@ def test_a_worker_that_starts_again_gets_its_model_from_the_disk_and_never_a_cha
     slot.write_bytes(archive.replace(model, model[:-1] + bytes([model[-1] ^ 1])))
 
     np.testing.assert_allclose(host.infer({"input": models.KNOWN_INPUTS}).outputs["logits"], models.KNOWN_LOGITS, atol=1e-5)
-    os.kill(host.worker_pid, signal.SIGKILL)
+    os.kill(host.worker_pids[0], signal.SIGKILL)
     codes = []
     for _ in range(2):
         with pytest.raises(Retry) as lost:

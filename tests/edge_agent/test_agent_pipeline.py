@@ -348,7 +348,7 @@ class TestRealParts:
         source = open_source(f"csv:{tmp_path}/s.csv", SystemClock())
         with running(Pipeline(source, host, store, SystemClock(), PACE)):
             store.wait_until(lambda: len(store.of(Result)) >= 32)
-            os.kill(host.worker_pid, signal.SIGKILL)
+            os.kill(host.worker_pids[0], signal.SIGKILL)
             store.wait_until(lambda: store.position == "400")
         source.close()
         assert ids(store) == [str(number) for number in range(1, 401)]

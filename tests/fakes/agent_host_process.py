@@ -20,7 +20,7 @@ def _held_bytes(pid: int, word: str) -> int:
 
 
 def _look(host: InferenceHost) -> dict[str, int]:
-    who = {"supervisor": os.getpid(), "worker": host.worker_pid}
+    who = {"supervisor": os.getpid(), "worker": host.worker_pids[0]}
     words = {"bytes": "RssAnon", "peak_bytes": "VmHWM"}
     return {f"{name}_{shown}": _held_bytes(pid, word) for name, pid in who.items() for shown, word in words.items()}
 
