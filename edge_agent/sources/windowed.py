@@ -16,7 +16,7 @@ from fleet_contract.inputs import InputSpec, VectorInput, WindowInput
 class Windowed:
     """Implements ports.Source over another, which it asks for single rows when the model wants windows, and leaves alone when it does not.
     A window has the id and the time of the row that completes it; its cursor is that of the row before the next window's first. Rows that could not
-    be read, or come out of order, are losses."""
+    be read, or come out of order, are losses; by count, no window goes over one that could not be read."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
@@ -42,7 +42,7 @@ class Windowed:
                 continue
             if row.values is None or row.values.shape != (len(spec.columns),):
                 self._losses.add(row.refusal or BAD_ROW)
-                follows = follows and row.follows
+                follows = False
                 continue
             sample = Sample(row.at.timestamp(), row.values, before, row.cursor)
             for part, window in enumerate(windows.add(sample, follows=follows and row.follows)):

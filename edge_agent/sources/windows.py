@@ -72,7 +72,7 @@ class Windows:
     def _is_gap(self, pause_s: float) -> bool:
         """By time a pause longer than a whole window is one, too: its windows would hold one sample again and again."""
         spec = self._spec
-        too_long = spec.period_s is not None and pause_s > spec.length * spec.period_s
+        too_long = spec.period_s is not None and pause_s > (spec.length + _SLACK_PERIODS) * spec.period_s
         return too_long or (spec.gap_s is not None and pause_s > spec.gap_s)
 
     def _begin(self, sample: Sample) -> None:
