@@ -43,6 +43,10 @@ MAX_CANDIDATE_BOXES_COUNT = 50_000
 """Above a detector's threshold in one picture, before suppression."""
 MAX_TOLD_BOXES_COUNT = 100
 """In one record; a caller on the device gets all."""
+MAX_QUEUED_RESULTS_COUNT = 100_000
+"""That a sink which is slow may hold back."""
+MAX_ROTATED_FILES_COUNT = 1_000
+MIN_ROTATED_FILE_BYTES = 4 * KIB
 MAX_SCALE = 1e9
 """Of pixels and logits."""
 

@@ -234,7 +234,8 @@ class Session:
                 log.warning("the broker refused %s: %s", self._client_id, reason)
             return
         with self._subscribing:
-            client.subscribe([(topic, 1) for topic in self._subscriptions])
+            if self._subscriptions:
+                client.subscribe([(topic, 1) for topic in self._subscriptions])
             self._connected.set()
         log.info("%s connected, MQTT %s", self._client_id, self.protocol)
         self._on_connected()
