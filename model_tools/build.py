@@ -68,7 +68,7 @@ def build(task: "Task", version: str, tell: Tell) -> Built:
     names.name(version, "version")
     tell(Progress("data", 0.0, "reading the task's data"))
     splits = workbench.read_splits(task)
-    check_followable(workbench.input_spec(task, splits))
+    check_followable(workbench.input_spec(task, splits), workbench.output_spec(task, splits))
     for column in row_numbers(splits):
         tell(
             Progress("data", 0.05, f"warning: column {column!r} seems to number the rows, which devices would call drift: see input.ignore")
@@ -85,7 +85,7 @@ def release(task: "Task", splits: "Splits", candidate: Candidate, version: str, 
     tell(Progress("pack", 0.95, "known answers, reference, card"))
     metrics = measured(candidate)
     made = contents(task, splits, candidate, version, metrics, parent.sha256 if parent else None)
-    data = make_bundle(made, evidence(splits), parent)
+    data = make_bundle(made, evidence(splits, candidate.spec.tensor), parent)
     tell(Progress("done", 1.0, reason(judged)))
     return Built(data, judged, metrics)
 
@@ -151,10 +151,10 @@ def contents(
     )
 
 
-def evidence(splits: "Splits") -> Evidence:
+def evidence(splits: "Splits", tensor: str) -> Evidence:
     """Held out is what no weight was fitted to: validation and test rows."""
     held_out = np.concatenate([splits.validation.inputs, splits.test.inputs])
-    return Evidence(known=np.concatenate([splits.train.inputs, held_out]), held_out=held_out)
+    return Evidence(known={tensor: np.concatenate([splits.train.inputs, held_out])}, held_out={tensor: held_out})
 
 
 def staged(tell: Tell, stage: str, start: float, end: float) -> Callable[[float, str], None]:

@@ -90,7 +90,7 @@ def compare(ground: Ground, candidate: Candidate) -> Scores:
     new = ground.held if ground.held is not None and len(ground.held) else None
     return replace(
         candidate.scores(),
-        new=workbench.evaluate(candidate.models()[0].onnx, new).accuracy if new else None,
+        new=workbench.evaluate(candidate.models()[0].data, new).accuracy if new else None,
         champion_old=workbench.evaluate(preferred, ground.splits.test).accuracy,
         champion_new=workbench.evaluate(preferred, new).accuracy if new else None,
     )
@@ -110,7 +110,7 @@ def _release(
 ) -> JobResult:
     spec = ground.spec
     made = contents(ground.task, ground.splits, candidate, spec.bundle_version, metrics, ground.champion.sha256, spec.job)
-    data = make_bundle(made, evidence(ground.splits), ground.champion, ground.condition)
+    data = make_bundle(made, evidence(ground.splits, candidate.spec.tensor), ground.champion, ground.condition)
     current, key = _read(Path(spec.releases), "releases"), load_key(Path(spec.releases_key))
     deltas = _deltas(ground, data, tell) if ground.champion.sha256 in released_bundles(current, key) else {}
     name = f"{made.task}-{made.version}.bundle"

@@ -1,36 +1,111 @@
-"""Runs an ONNX model on the CPU here, single-threaded, so that the same model and inputs give the same numbers."""
+"""Asks a model as devices will: by the manifest's names, in real values, rows first."""
+
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from fleet_contract.inputs import ImageInput
+from fleet_contract.manifest import Manifest, Variant
+from fleet_contract.signature import inputs_of, signature_of
+from fleet_contract.tensors import TensorSpec
 from model_tools.errors import BadInput
+from model_tools.graphs import Graph, GraphTensor, OnnxGraph, open_graph
+
+Tensors = Mapping[str, np.ndarray]
 
 _BATCH = 256
 _BATCH_VALUES = 2**24
 """Large pictures go in smaller batches: their activations are many times their size."""
 
 
-def logits(model: bytes, inputs: np.ndarray, *, fused: bool = True) -> np.ndarray:
-    """float32 (rows, classes). `fused` False turns every graph optimisation off. Raises BadInput for a model that does not run."""
-    import onnxruntime  # a quarter of a second that `--help` need not wait for
+def run(manifest: Manifest, variant: Variant, model: bytes, inputs: Tensors, *, fused: bool = True) -> dict[str, np.ndarray]:
+    """The outputs of the manifest's signature but its states; of a model with states the rows are consecutive steps from a zero state.
+    `fused`: see graphs.open_graph. Raises BadInput for a model that does not run, or has not these tensors."""
+    graph = open_graph(variant.runtime, model, fused=fused)
+    _check_names(manifest, variant, graph)
+    steps = list(_steps(manifest, variant, graph, inputs))
+    left = {state.output for state in manifest.states}
+    names = [spec.name for spec in signature_of(manifest).outputs if spec.name not in left]
+    rows = len(next(iter(inputs.values())))
+    return {name: np.concatenate([step[name] for step in steps])[:rows] for name in names}
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 4
-    if not fused:
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    try:
-        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        name = session.get_inputs()[0].name
-        size = max(1, min(_BATCH, _BATCH_VALUES // max(1, inputs[0].size))) if len(inputs) else 1
-        parts = [session.run(None, {name: inputs[at : at + size]})[0] for at in range(0, len(inputs), size)]
-    except (*_refusals(), RuntimeError, ValueError, IndexError) as error:
-        raise BadInput(f"the model does not run: {error}", field="model") from error
-    empty = np.empty((0, session.get_outputs()[0].shape[1]), np.float32)
+
+def fixed_rows(runtime: str, model: bytes, tensor: str) -> int:
+    """How many rows the graph takes at once, 0 for any number. Raises BadInput where it has no input of this name."""
+    inputs = open_graph(runtime, model).inputs
+    if tensor not in inputs:
+        raise BadInput(f"the model has no input {tensor!r}; it has {', '.join(inputs)}", field="tensors")
+    shape = inputs[tensor].shape
+    return max(0, shape[0]) if shape else 0
+
+
+def logits(model: bytes, inputs: np.ndarray, *, fused: bool = True) -> np.ndarray:
+    """float32 (rows, classes) of an ONNX model with one input. `fused`: see graphs.open_graph. Raises BadInput for a model that does not run."""
+    graph = OnnxGraph(model, fused=fused)
+    (name, *_), (output, *_) = graph.inputs, graph.outputs
+    size = _batch_rows(inputs)
+    parts = [graph.run({name: inputs[at : at + size]}, [output])[0] for at in range(0, len(inputs), size)]
+    empty = np.empty((0, graph.outputs[output].shape[-1]), np.float32)
     return np.concatenate([empty, *parts]).astype(np.float32)
 
 
-def _refusals() -> tuple[type[Exception], ...]:
-    """onnxruntime's own errors; they have no base class of their own."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
+def _steps(manifest: Manifest, variant: Variant, graph: Graph, inputs: Tensors) -> Iterator[dict[str, np.ndarray]]:
+    first = next(iter(inputs.values()))
+    size = 1 if manifest.states else variant.batch_rows or _batch_rows(first)
+    state = {s.input: np.zeros(s.shape, s.dtype) for s in manifest.states}
+    constant = {c.input: np.array(c.values).astype(c.dtype).reshape(c.shape) for c in manifest.constants}
+    for start in range(0, len(first), size):
+        rows = np.arange(start, start + size)
+        # the last row again where a graph with fixed rows wants more
+        taken = np.minimum(rows, len(first) - 1) if variant.batch_rows else rows[rows < len(first)]
+        outputs = _ask(manifest, variant, graph, {**{name: values[taken] for name, values in inputs.items()}, **constant, **state})
+        state = {s.input: outputs[s.output] for s in manifest.states}
+        yield outputs
 
-    return (state.Fail, state.InvalidArgument, state.InvalidGraph, state.InvalidProtobuf, state.NotImplemented, state.RuntimeException)
+
+def _ask(manifest: Manifest, variant: Variant, graph: Graph, inputs: Tensors) -> dict[str, np.ndarray]:
+    given = manifest.input
+    if isinstance(given, ImageInput):
+        pixels = inputs[given.tensor].astype(np.float32)
+        inputs = {**inputs, given.tensor: pixels * np.float32(given.scale) + np.float32(given.offset)}
+    fed = {_own(variant, name): _entering(values, graph.inputs[_own(variant, name)]) for name, values in inputs.items()}
+    specs = signature_of(manifest).outputs
+    told = graph.run(fed, [_own(variant, spec.name) for spec in specs])
+    return {spec.name: _leaving(values, graph.outputs[_own(variant, spec.name)], spec) for spec, values in zip(specs, told, strict=True)}
+
+
+def _check_names(manifest: Manifest, variant: Variant, graph: Graph) -> None:
+    signature = signature_of(manifest)
+    for what, specs, found in (
+        ("input", (*inputs_of(manifest.input), *signature.optional), graph.inputs),
+        ("output", signature.outputs, graph.outputs),
+    ):
+        missing = [_own(variant, spec.name) for spec in specs if _own(variant, spec.name) not in found]
+        if missing:
+            raise BadInput(f"variant {variant.name!r} has no {what} {missing[0]!r}; it has {', '.join(found)}", field=f"{what}.tensor")
+
+
+def _own(variant: Variant, name: str) -> str:
+    return variant.tensors.get(name, name)
+
+
+def _entering(values: np.ndarray, tensor: GraphTensor) -> np.ndarray:
+    """Quantized where the graph's tensor is: round(value / scale) + zero point, kept within the type (Jacob et al. 2018, arXiv 1712.05877)."""
+    kind = np.dtype(tensor.dtype)
+    if tensor.scale:
+        values = np.rint(values.astype(np.float32) / np.float32(tensor.scale)) + np.float32(tensor.zero_point)
+    elif kind.kind in "iu" and values.dtype.kind == "f":
+        values = np.rint(values)
+    if kind.kind in "iu":
+        values = np.clip(values, np.iinfo(kind).min, np.iinfo(kind).max)
+    return np.ascontiguousarray(values, kind)
+
+
+def _leaving(values: np.ndarray, tensor: GraphTensor, spec: TensorSpec) -> np.ndarray:
+    if tensor.scale:
+        values = (values.astype(np.float32) - np.float32(tensor.zero_point)) * np.float32(tensor.scale)
+    return values.astype(spec.dtype, copy=False)
+
+
+def _batch_rows(inputs: np.ndarray) -> int:
+    return max(1, min(_BATCH, _BATCH_VALUES // max(1, inputs[0].size))) if len(inputs) else 1

@@ -1,12 +1,15 @@
 """Known answers: the few inputs a bundle is held to on every board, and how far a board's arithmetic may stray on them."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from fleet_contract import tensors
+from fleet_contract.answers import Answers
 from fleet_contract.bundle import KnownAnswers
 from model_tools.errors import BadInput, GateFailed
+from model_tools.running import Tensors
 
 _MOST_ROWS = 32
 _FEWEST_ROWS = 4
@@ -18,31 +21,37 @@ _DISTINCT = 0.5
 
 @dataclass(frozen=True)
 class Answered:
-    """What one variant says to the chosen inputs, float32 (rows, classes): `fused` as the runtime runs it, `plain` with every graph
+    """What one variant says to the chosen inputs, by output, rows first: `fused` as the runtime runs it, `plain` with every graph
     optimisation off, which does int8 arithmetic by other kernels, as another processor would."""
 
     variant: str
     precision: str
-    fused: np.ndarray
-    plain: np.ndarray
+    fused: Tensors
+    plain: Tensors
 
 
-def choose(inputs: np.ndarray, logits: np.ndarray) -> np.ndarray:
-    """Row numbers (sorted, distinct) of the inputs to keep: of each predicted class the surest and the least sure, then the least sure of all.
+def choose(inputs: Tensors, said: Answers) -> np.ndarray:
+    """Row numbers (sorted, distinct) of the inputs to keep: of each answer the surest and the least sure, then the least sure of all.
 
     At most 32 rows and 256 KiB of them, but at least 4 where there are as many. Raises BadInput on no rows.
     """
-    if not len(inputs):
-        raise BadInput("known answers need held-out inputs, and there are none", field="held_out")
-    row_bytes = max(1, inputs[0].size * (1 if whole_pixels(inputs) else 4))
-    most = min(len(inputs), max(_FEWEST_ROWS, min(_MOST_ROWS, _MOST_INPUT_BYTES // row_bytes)))
-    ordered = np.sort(logits, axis=1)
-    by_margin = np.argsort(ordered[:, -1] - ordered[:, -2], kind="stable")
-    predicted = logits.argmax(axis=1)[by_margin]
-    least = [int(by_margin[predicted == c][0]) for c in np.unique(predicted)]
-    surest = [int(by_margin[predicted == c][-1]) for c in np.unique(predicted)]
+    most = room(inputs)
+    by_margin = np.argsort(np.array(said.margins), kind="stable")
+    numbers = {label: number for number, label in enumerate(dict.fromkeys(said.labels))}
+    answers = np.array([numbers[label] for label in said.labels])[by_margin]
+    least = [int(by_margin[answers == number][0]) for number in np.unique(answers)]
+    surest = [int(by_margin[answers == number][-1]) for number in np.unique(answers)]
     wanted = dict.fromkeys([*surest, *least, *by_margin.tolist()])
     return np.array(sorted(list(wanted)[:most]))
+
+
+def room(inputs: Tensors) -> int:
+    """How many rows may be kept: a stream's first ones where there are states. Raises BadInput on no rows."""
+    rows = len(next(iter(inputs.values())))
+    if not rows:
+        raise BadInput("known answers need held-out inputs, and there are none", field="held_out")
+    row_bytes = sum(values[0].size * (1 if whole_pixels(values) else values.itemsize) for values in inputs.values())
+    return min(rows, max(_FEWEST_ROWS, min(_MOST_ROWS, _MOST_INPUT_BYTES // max(1, row_bytes))))
 
 
 def whole_pixels(inputs: np.ndarray) -> bool:
@@ -50,7 +59,7 @@ def whole_pixels(inputs: np.ndarray) -> bool:
     return inputs.ndim == 4 and bool(((inputs >= 0) & (inputs <= 255) & (inputs == np.round(inputs))).all())
 
 
-def tolerance(answered: Answered, reference: np.ndarray | None) -> float:
+def tolerance(answered: Answered, reference: Tensors | None) -> float:
     """The largest absolute difference of output values that a right board may show.
 
     fp32: 1e-4 of the largest output, or 4 times what re-ordering the arithmetic changed here. int8: also twice the largest rounding error
@@ -58,15 +67,15 @@ def tolerance(answered: Answered, reference: np.ndarray | None) -> float:
     half of what tells one input's answer from the mean answer, so that a wrong model does not pass.
     Raises GateFailed when rounding alone exceeds that half.
     """
-    platform = float(np.abs(answered.fused - answered.plain).max())
-    bound = max(_FP32_SHARE * max(1.0, float(np.abs(answered.fused).max())), _PLATFORM_FACTOR * platform)
+    platform = _largest(answered.fused, answered.plain)
+    bound = max(_FP32_SHARE * max(1.0, _largest(answered.fused)), _PLATFORM_FACTOR * platform)
     if answered.precision == "int8" and reference is not None:
-        bound = max(bound, float(np.abs(answered.fused - reference).max()))
-    limit = _DISTINCT * float(np.abs(answered.fused - answered.fused.mean(axis=0)).max())
+        bound = max(bound, _largest(answered.fused, reference))
+    limit = _DISTINCT * _largest(answered.fused, {name: values.mean(axis=0) for name, values in _real(answered.fused)})
     if bound > limit:
         raise GateFailed(
             f"variant {answered.variant!r} rounds by {bound:.3g}, while its answers differ by {2 * limit:.3g}: "
-            "a wrong model would pass; train or quantize it better",
+            "a wrong model would pass; train or quantize it better, or give more different samples",
             field=answered.variant,
             limit=limit,
             code="indistinct-answers",
@@ -77,10 +86,19 @@ def tolerance(answered: Answered, reference: np.ndarray | None) -> float:
     return float(f"{np.ceil(bound / step) * step:.2g}")  # two digits, upwards
 
 
-def as_answers(tensor: str, inputs: np.ndarray, output: str, answered: list[Answered]) -> KnownAnswers:
-    """The contract's form of the inputs (rows, ...) for the graph's `tensor`, and of each variant's `output`."""
-    dtype = "uint8" if whole_pixels(inputs) else "float32"
+def as_answers(inputs: Tensors, answered: Sequence[Answered]) -> KnownAnswers:
+    """The contract's form of the inputs and of each variant's outputs."""
     return KnownAnswers(
-        inputs={tensor: tensors.of_array(inputs.astype(dtype))},
-        outputs={a.variant: {output: tensors.of_array(a.fused.astype(np.float32))} for a in answered},
+        inputs={name: tensors.of_array(values.astype("uint8") if whole_pixels(values) else values) for name, values in inputs.items()},
+        outputs={a.variant: {name: tensors.of_array(values) for name, values in a.fused.items()} for a in answered},
     )
+
+
+def _largest(one: Tensors, other: Mapping[str, np.ndarray] | None = None) -> float:
+    """The largest absolute value, or difference, of all outputs that are numbers."""
+    subtracted = {} if other is None else other
+    return max((float(np.abs(values - subtracted.get(name, 0.0)).max(initial=0.0)) for name, values in _real(one)), default=0.0)
+
+
+def _real(outputs: Tensors) -> list[tuple[str, np.ndarray]]:
+    return [(name, values.astype(np.float64)) for name, values in outputs.items() if values.dtype.kind in "fiu"]

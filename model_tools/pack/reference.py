@@ -10,7 +10,8 @@ import msgspec
 import numpy as np
 
 from fleet_contract import features, limits
-from fleet_contract.inputs import ImageInput, VectorInput
+from fleet_contract.inputs import InputSpec
+from fleet_contract.outputs import OutputSpec
 from fleet_contract.sketch import Condition, Feature, Grid, Reference, Sketch, Sketcher, counts_of
 from model_tools.errors import BadData, BadInput
 
@@ -24,54 +25,56 @@ _TAIL = 0.005
 _MARGIN = 0.5
 
 
-def fit_grid(spec: ImageInput | VectorInput, inputs: np.ndarray) -> Grid:
-    """A grid over the input features (float32 (rows, features), finite) and the output features.
+def fit_grid(spec: InputSpec, output: OutputSpec, inputs: np.ndarray, outputs: np.ndarray) -> Grid:
+    """A grid over the input features and the output features, of each a float32 (rows, features), finite.
 
-    Inputs: the range between the 0.5 % and 99.5 % quantiles, widened by half of it on each side, so that drift moves through bins and one
-    outlier does not squeeze everything into one. Fewer bins where features are many: a window's sketch must fit into one record.
-    Raises BadData as check_followable does.
+    The range between the 0.5 % and 99.5 % quantiles, widened by half of it on each side, so that drift moves through bins and one
+    outlier does not squeeze everything into one; 0..1 for output features that are shares. Fewer bins where features are many: a window's
+    sketch must fit into one record. Raises BadData as check_followable does.
     """
-    check_followable(spec)
-    names = features.input_names(spec)
-    bins = _bins_for(len(names) + len(features.OUTPUT))
-    low, high = _edges(inputs.astype(np.float64), _MARGIN if bins >= _FEW_BINS else 0.0)
-    made = [Feature(name, "input", float(a), float(b)) for name, a, b in zip(names, low, high, strict=True)]
-    return Grid(features=[*made, *(Feature(name, "output", 0.0, 1.0) for name in features.OUTPUT)], bins=bins)
+    check_followable(spec, output)
+    names, told = features.input_names(spec), features.output_names(output)
+    bins = _bins_for(len(names) + len(told))
+    margin = _MARGIN if bins >= _FEW_BINS else 0.0
+    made = [*_fitted(names, "input", inputs, margin), *_fitted(told, "output", outputs, margin)]
+    return Grid(
+        features=[Feature(f.name, f.role, 0.0, 1.0) if f.name in features.SHARES and f.role == "output" else f for f in made], bins=bins
+    )
 
 
-def check_followable(spec: ImageInput | VectorInput) -> None:
-    """Raises BadData when there are more features than a sketch can hold, or a column has an output feature's name."""
-    names = features.input_names(spec)
-    most = limits.MAX_SKETCH_FEATURES - len(features.OUTPUT)
+def check_followable(spec: InputSpec, output: OutputSpec) -> None:
+    """Raises BadData when there are more features than a sketch can hold, or none, or a column has an output feature's name."""
+    names, told = features.input_names(spec), features.output_names(output)
+    most = limits.MAX_SKETCH_FEATURES - len(told)
     if len(names) > most:
         raise BadData(f"{len(names)} input features, at most {most} can be followed for drift", field="columns", limit=most)
-    if clash := {*names} & {*features.OUTPUT}:
+    if not names and not told:
+        raise BadData("neither the inputs nor the outputs have a feature that can be followed for drift", field="input")
+    if clash := {*names} & {*told}:
         raise BadData(f"column {min(clash)!r} has the name of an output feature: rename it", field=min(clash))
 
 
-def describe(name: str, grid: Grid, inputs: np.ndarray, probabilities: np.ndarray | None) -> Condition:
-    """The condition that these rows show: input features (rows, features), and class probabilities (other rows, classes) of held-out inputs.
+def describe(name: str, grid: Grid, inputs: np.ndarray, outputs: np.ndarray | None) -> Condition:
+    """The condition that these rows show: input features (rows, features), and output features (other rows, features) of held-out inputs.
 
-    The condition speaks for output features only where probabilities are given.
+    The condition speaks for output features only where there are some.
     """
+    told = [f.name for f in grid.features if f.role == "output"]
     parts = [_sketch(grid, "input", inputs)]
+    parts.append(_sketch(grid, "output", np.empty((0, len(told)), np.float32) if outputs is None else outputs))
     spoken = [f.name for f in grid.features if f.role == "input"]
-    if probabilities is None:
-        parts.append(_sketch(grid, "output", np.empty((0, len(features.OUTPUT)), np.float32)))
-    else:
-        parts.append(_sketch(grid, "output", features.of_outputs(probabilities)))
-        spoken += features.OUTPUT
-    return Condition(name=name, features=spoken, sketch=_stack(parts))
+    return Condition(name=name, features=spoken if outputs is None else [*spoken, *told], sketch=_stack(parts))
 
 
-def inherit(parent: Reference, spec: ImageInput | VectorInput) -> list[Condition]:
+def inherit(parent: Reference, spec: InputSpec, output: OutputSpec) -> list[Condition]:
     """The parent's conditions but for its training data's, speaking for input features alone: its outputs were another model's.
 
-    Raises BadInput when the parent followed other input features.
+    Raises BadInput when the parent followed other features.
     """
-    names = [f.name for f in parent.grid.features if f.role == "input"]
-    if names != list(features.input_names(spec)):
-        raise BadInput("the parent bundle follows other input features than the task: make a new model instead", field="parent")
+    followed = [(f.role, f.name) for f in parent.grid.features]
+    named = [("input", name) for name in features.input_names(spec)] + [("output", name) for name in features.output_names(output)]
+    if followed != named:
+        raise BadInput("the parent bundle follows other features than the task: make a new model instead", field="parent")
     return [speak_for_inputs(condition, parent.grid) for condition in parent.conditions if condition.name != TRAINING]
 
 
@@ -87,15 +90,15 @@ def accept(condition: Condition, grid: Grid) -> Condition:
 
 def speak_for_inputs(condition: Condition, grid: Grid) -> Condition:
     """The same condition without what it says about outputs; their counts are zero."""
-    inputs = sum(f.role == "input" for f in grid.features)
+    given = [f.name for f in grid.features if f.role == "input"]
+    inputs = len(given)
     old = condition.sketch
 
     def cut(data: bytes) -> bytes:
         return data[: len(data) * inputs // len(grid.features)].ljust(len(data), b"\0")
 
     sketch = msgspec.structs.replace(old, counts=cut(old.counts), missing=cut(old.missing), moments=cut(old.moments))
-    spoken = [name for name in condition.features if name not in features.OUTPUT]
-    return Condition(name=condition.name, features=spoken, sketch=sketch)
+    return Condition(name=condition.name, features=[name for name in condition.features if name in given], sketch=sketch)
 
 
 def join(grid: Grid, training: Condition, known: Sequence[Condition], new: Condition | None) -> Reference:
@@ -110,6 +113,13 @@ def _bins_for(count: int) -> int:
     return max(2, min(_BINS, room // 4 - 2))
 
 
+def _fitted(names: Sequence[str], role: str, values: np.ndarray, margin: float) -> list[Feature]:
+    if not names:
+        return []
+    low, high = _edges(values.astype(np.float64), margin)
+    return [Feature(name, role, float(a), float(b)) for name, a, b in zip(names, low, high, strict=True)]
+
+
 def _edges(values: np.ndarray, margin: float) -> tuple[np.ndarray, np.ndarray]:
     low, high = np.quantile(values, (_TAIL, 1 - _TAIL), axis=0)
     span = high - low
@@ -121,7 +131,10 @@ def _edges(values: np.ndarray, margin: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _sketch(grid: Grid, role: str, values: np.ndarray) -> Sketch:
-    sketcher = Sketcher(Grid(features=[f for f in grid.features if f.role == role], bins=grid.bins))
+    followed = [f for f in grid.features if f.role == role]
+    if not followed:
+        return Sketch(rows=len(values), counts=b"", missing=b"", moments=b"")
+    sketcher = Sketcher(Grid(features=followed, bins=grid.bins))
     if len(values):
         sketcher.add(np.ascontiguousarray(values, np.float32))
     return sketcher.sketch()

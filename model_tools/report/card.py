@@ -1,9 +1,10 @@
 """The model card (Mitchell et al., 2019) as Markdown, made from what the bundle itself holds."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
-from fleet_contract.inputs import ImageInput
+from fleet_contract.inputs import ImageInput, InputSpec, TensorsInput, VectorInput, WindowInput
 from fleet_contract.manifest import Manifest
+from fleet_contract.outputs import Anomaly, Classification, Detection, OutputSpec, Raw, Regression, Threshold
 from fleet_contract.sketch import Reference
 
 
@@ -23,14 +24,41 @@ def model_card(manifest: Manifest, reference: Reference, sizes: Mapping[str, int
 
 
 def _purpose(manifest: Manifest) -> str:
-    classes = manifest.output.classes
-    named = ", ".join(_cell(c) for c in classes[:20]) + (f" and {len(classes) - 20} more" if len(classes) > 20 else "")
-    spec = manifest.input
-    if isinstance(spec, ImageInput):
-        taken = f"images of {spec.width} x {spec.height}, {'grey' if spec.channels == 1 else 'RGB'}"
-    else:
-        taken = f"vectors of {len(spec.columns)} columns, each refused outside its range"
-    return f"Classifies {taken}, into {len(classes)} classes: {named}. Fits the hardware profiles: {', '.join(manifest.profiles)}."
+    remembers = " It remembers the inputs before." if manifest.states else ""
+    fits = f" Fits the hardware profiles: {', '.join(manifest.profiles)}."
+    return f"Takes {_taken(manifest.input)}. {_given(manifest.output)}{remembers}{fits}"
+
+
+def _taken(spec: InputSpec) -> str:
+    match spec:
+        case ImageInput():
+            return f"images of {spec.width} x {spec.height}, {'grey' if spec.channels == 1 else 'RGB'}"
+        case VectorInput():
+            return f"vectors of {len(spec.columns)} columns, each refused outside its range"
+        case WindowInput():
+            return f"windows of {spec.length} samples of {len(spec.columns)} columns, every {spec.stride}; each refused outside its range"
+        case TensorsInput():
+            return "tensors: " + ", ".join(f"{_cell(tensor.name)} ({tensor.dtype} {tensor.shape})" for tensor in spec.tensors)
+
+
+def _given(output: OutputSpec) -> str:
+    match output:
+        case Classification():
+            return f"Classifies into {len(output.classes)} classes: {_listed(output.classes)}."
+        case Threshold():
+            return f"Answers {_cell(output.labels[1])} from a probability of {output.threshold:g} on, else {_cell(output.labels[0])}."
+        case Regression():
+            return f"Estimates {_listed([f'{target} ({unit})' for target, unit in zip(output.targets, output.units, strict=True)])}."
+        case Anomaly():
+            return f"Scores anomalies, by {output.score}: from {output.threshold:g} on."
+        case Detection():
+            return f"Finds boxes of {len(output.classes) - output.background} classes: {_listed(output.classes[output.background :])}."
+        case Raw():
+            return f"Gives its outputs as they are: {_listed([tensor.name for tensor in output.tensors])}."
+
+
+def _listed(words: Sequence[str]) -> str:
+    return ", ".join(_cell(word) for word in words[:20]) + (f" and {len(words) - 20} more" if len(words) > 20 else "")
 
 
 def _variants(manifest: Manifest, sizes: Mapping[str, int]) -> str:

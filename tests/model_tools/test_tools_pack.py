@@ -10,6 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from fleet_contract import bundle, features, limits, sketch
+from fleet_contract.answers import Answers, answer
 from fleet_contract.errors import BadBundle, BadModel
 from fleet_contract.inputs import ImageInput, VectorInput
 from fleet_contract.manifest import Limits, Lineage, Policy
@@ -50,13 +51,15 @@ def rows(seed: int, count: int, shift: float = 0.0) -> np.ndarray:
 
 WEIGHTS = np.random.default_rng(7).normal(size=(3, 3)) * 4
 COARSE = np.round(WEIGHTS * 16) / 16
-EVIDENCE = Evidence(known=rows(1, 900), held_out=rows(2, 300))
+HELD_OUT = rows(2, 300)
+EVIDENCE = Evidence(known={"input": rows(1, 900)}, held_out={"input": HELD_OUT})
+OUTPUT = Classification(tensor="logits", classes=["x", "y", "z"])
 CONTENTS = Contents(
     task="sensors",
     version="1.0",
     description="Wear of a bearing.",
     input=SPEC,
-    output=Classification(tensor="logits", classes=["x", "y", "z"]),
+    output=OUTPUT,
     models=[Model("int8", linear(COARSE)), Model("fp32", linear(WEIGHTS))],
     profiles=["any"],
     limits=Limits(),
@@ -80,6 +83,16 @@ def distance(one: np.ndarray, other: np.ndarray) -> float:
 
 def array(tensor: Tensor) -> np.ndarray:
     return np.frombuffer(tensor.data, np.dtype(tensor.dtype).newbyteorder("<")).reshape(tensor.shape)
+
+
+SURE = np.tile(np.float32([0.9, 0.1]), (20, 1))
+"""Output features: confidence and entropy."""
+
+
+def answered(logits: np.ndarray) -> Answers:
+    output = Classification(tensor="logits", classes=[f"c{n}" for n in range(logits.shape[1])])
+    draft = msgspec.structs.replace(bundle.Bundle(make_bundle(CONTENTS, EVIDENCE)).manifest, output=output)
+    return answer(draft, {}, {"logits": logits})
 
 
 class TestTheBundle:
@@ -129,7 +142,7 @@ class TestTheBundle:
 
     def test_needs_held_out_rows(self):
         with pytest.raises(BadInput) as refused:
-            make_bundle(CONTENTS, Evidence(EVIDENCE.known, EVIDENCE.held_out[:0]))
+            make_bundle(CONTENTS, Evidence(EVIDENCE.known, {"input": HELD_OUT[:0]}))
         assert refused.value.field == "held_out"
 
 
@@ -173,8 +186,8 @@ class TestKnownAnswers:
         assert refused.value.code == "indistinct-answers"
 
     def test_cover_every_predicted_class_and_the_smallest_margin(self):
-        said = logits(linear(WEIGHTS), EVIDENCE.held_out)
-        chosen = answers.choose(EVIDENCE.held_out, said)
+        said = logits(linear(WEIGHTS), HELD_OUT)
+        chosen = answers.choose({"input": HELD_OUT}, answered(said))
         ordered = np.sort(said, axis=1)
         assert {*said[chosen].argmax(axis=1)} == {*said.argmax(axis=1)}
         assert (ordered[:, -1] - ordered[:, -2]).argmin() in chosen
@@ -182,12 +195,13 @@ class TestKnownAnswers:
 
     def test_many_classes_and_large_inputs_stay_within_the_budget(self):
         inputs = np.full((100, 1, 128, 256), 0.5, np.float32)
-        assert len(answers.choose(inputs, np.eye(100, dtype=np.float32))) == 4
+        assert len(answers.choose({"input": inputs}, answered(np.eye(100, dtype=np.float32)))) == 4
 
     @pytest.mark.parametrize(("pixel", "dtype"), [pytest.param(200.0, "uint8", id="whole"), pytest.param(0.5, "float32", id="fractional")])
     def test_whole_pixels_travel_as_bytes(self, pixel, dtype):
         inputs = np.full((2, 1, 8, 8), pixel, np.float32)
-        made = answers.as_answers("input", inputs, "logits", [answers.Answered("fp32", "fp32", np.eye(2, dtype=np.float32), np.eye(2))])
+        said = {"logits": np.eye(2, dtype=np.float32)}
+        made = answers.as_answers({"input": inputs}, [answers.Answered("fp32", "fp32", said, said)])
         assert made.inputs["input"].dtype == dtype
         assert (array(made.inputs["input"]) == inputs).all()
 
@@ -200,7 +214,7 @@ class TestTheReference:
     def test_knows_the_training_data_by_inputs_and_held_out_outputs(self):
         _, made = opened(make_bundle(CONTENTS, EVIDENCE))
         (training,) = made.conditions
-        assert training.features == [*COLUMNS, *features.OUTPUT]
+        assert training.features == [*COLUMNS, *features.output_names(OUTPUT)]
         assert counts(training, made.grid).sum(axis=1).tolist() == [900] * 3 + [300] * 2
 
     def test_healthy_rows_fit_and_shifted_rows_do_not(self):
@@ -214,17 +228,17 @@ class TestTheReference:
     def test_an_outlier_does_not_stretch_the_grid(self):
         values = rows(1, 1000)
         values[0] = 1e9
-        assert all(f.high < 10 for f in reference.fit_grid(SPEC, values).features)
+        assert all(f.high < 10 for f in reference.fit_grid(SPEC, OUTPUT, values, SURE).features)
 
     def test_a_constant_column_gets_edges_on_both_sides(self):
         values = np.stack([np.full(50, v, np.float32) for v in (0.0, 7.0, -1e9)], axis=1)
-        for feature, value in zip(reference.fit_grid(SPEC, values).features, (0.0, 7.0, -1e9), strict=False):
+        for feature, value in zip(reference.fit_grid(SPEC, OUTPUT, values, SURE).features, (0.0, 7.0, -1e9), strict=False):
             assert np.float32(feature.low) < np.float32(value) < np.float32(feature.high)
 
     @pytest.mark.parametrize("columns", [pytest.param(3, id="few"), pytest.param(200, id="many"), pytest.param(1022, id="the most")])
     def test_a_window_fits_into_one_record(self, columns):
         spec = VectorInput("input", [f"c{n}" for n in range(columns)], [0.0] * columns, [1.0] * columns)
-        grid = reference.fit_grid(spec, np.random.default_rng(0).random((50, columns), np.float32))
+        grid = reference.fit_grid(spec, OUTPUT, np.random.default_rng(0).random((50, columns), np.float32), SURE)
         size = len(msgspec.msgpack.encode(sketch.Sketcher(grid).sketch()))
         assert size <= limits.MAX_RECORD_BYTES - 256
         assert grid.bins >= 4
@@ -233,13 +247,13 @@ class TestTheReference:
         "columns",
         [
             pytest.param([f"c{n}" for n in range(1023)], id="too many columns"),
-            pytest.param(["a", features.OUTPUT[0]], id="the name of an output feature"),
+            pytest.param(["a", "output.confidence"], id="the name of an output feature"),
         ],
     )
     def test_columns_that_cannot_be_followed_are_refused(self, columns):
         spec = VectorInput("input", columns, [0.0] * len(columns), [1.0] * len(columns))
         with pytest.raises(BadData):
-            reference.fit_grid(spec, np.zeros((9, len(columns)), np.float32))
+            reference.fit_grid(spec, OUTPUT, np.zeros((9, len(columns)), np.float32), SURE)
 
     def test_images_are_followed_by_what_light_and_lens_change(self):
         images = np.random.default_rng(0).integers(0, 256, (40, 1, 8, 8)).astype(np.float32)
@@ -255,8 +269,8 @@ class TestTheReference:
             output=Classification(tensor="logits", classes=["x", "y"]),
             models=[Model("fp32", model.SerializeToString())],
         )
-        made, known = opened(make_bundle(contents, Evidence(images, images[:20])))
-        assert known.conditions[0].features == [*features.IMAGE, *features.OUTPUT]
+        made, known = opened(make_bundle(contents, Evidence({"input": images}, {"input": images[:20]})))
+        assert known.conditions[0].features == [*features.IMAGE, *features.output_names(OUTPUT)]
         assert made.known_answers().inputs["input"].dtype == "uint8"
 
 
@@ -268,7 +282,7 @@ class TestARetrainedBundle:
     @pytest.fixture
     def fouled(self, champion) -> sketch.Condition:
         grid = opened(make_bundle(CONTENTS, EVIDENCE))[1].grid
-        return reference.describe("drift-7", grid, rows(9, 120, 2.0), np.full((120, 3), 1 / 3, np.float32))
+        return reference.describe("drift-7", grid, rows(9, 120, 2.0), np.tile(np.float32([1 / 3, 1.0]), (120, 1)))
 
     def challenger(self, champion, condition) -> tuple[bundle.Bundle, sketch.Reference]:
         line = msgspec.structs.replace(CONTENTS.lineage, parent=champion.sha256, job="7")
