@@ -30,10 +30,14 @@ _CONTENTS = {
 _SHARED_MEMORY = "shared_memory_"
 _CLASSIFICATION = "classification"
 _ANSWERS = "answers"
+_TIMEOUT = "timeout"
+_SEQUENCE = "sequence_id"
+_NO_DEADLINE_S = 86_400
+"""The library tells centuries for a caller that set none."""
 
 
-def call_of(request, timeout_s: float | None) -> Call:
-    """Raises Refused (bad-request, unsupported) for what does not depend on the model."""
+def call_of(request, remaining_s: float | None) -> Call:
+    """`remaining_s` is until the caller's deadline. Raises Refused (bad-request, unsupported) for what does not depend on the model."""
     for tensor in (*request.inputs, *request.outputs):
         _check_parameters(tensor.name, tensor.parameters)
     return Call(
@@ -41,7 +45,7 @@ def call_of(request, timeout_s: float | None) -> Call:
         version=request.model_version or None,
         inputs=list(_given(request)),
         outputs=[output.name for output in request.outputs],
-        timeout_s=timeout_s,
+        timeout_s=_timeout_s(request, remaining_s),
     )
 
 
@@ -97,6 +101,17 @@ def _typed(tensor) -> Reader | bytes:
     if filled not in ([], [field]):
         raise Refused(f"input {tensor.name!r}: values of {tensor.datatype} are {field}, not {', '.join(filled)}", code="bad-tensor")
     return flat_reader(list(getattr(tensor.contents, field)))
+
+
+def _timeout_s(request, remaining_s: float | None) -> float | None:
+    """The sooner of the caller's deadline and of the protocol's own parameter, in microseconds."""
+    if _SEQUENCE in request.parameters:
+        raise Refused("sequences are not served: states are tensors that a caller gets and gives back", code="unsupported")
+    timeout_us = request.parameters[_TIMEOUT].int64_param if _TIMEOUT in request.parameters else 0
+    if timeout_us < 0:
+        raise Refused(f"a timeout of {timeout_us} us", code="bad-request")
+    given = [seconds for seconds in (remaining_s, timeout_us / 1e6 or None) if seconds is not None and seconds < _NO_DEADLINE_S]
+    return min(given, default=None)
 
 
 def _check_parameters(name: str, parameters: Mapping) -> None:

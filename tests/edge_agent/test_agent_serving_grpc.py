@@ -1,0 +1,334 @@
+"""The Open Inference Protocol v2 over gRPC: a foreign client finds, calls and understands the models of this device."""
+
+import hashlib
+import json
+import os
+import stat
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_agent.clock import SystemClock
+from edge_agent.errors import AgentError, Fatal, Reject, Retry
+from edge_agent.serving.address import Address, TcpAddress, UnixAddress, bound, listen
+from edge_agent.serving.guard import guard_of
+from edge_agent.serving.service import Service
+from edge_agent.serving.tally import Tally
+from fleet_contract import limits
+from fleet_contract.inputs import TensorsInput
+from fleet_contract.manifest import State
+from fleet_contract.outputs import Raw
+from fleet_contract.tensors import ANY, DType, TensorSpec
+from tests.fakes.agent_serving import CLASSES, DTYPES, LOOPBACK, VECTOR, EchoCatalogue, EchoPredictor, every_dtype, manifest_of
+
+grpc = pytest.importorskip("grpc", reason="the extra grpc is not installed")
+triton = pytest.importorskip("tritonclient.grpc", reason="tritonclient is not installed")
+
+from tritonclient.grpc import service_pb2 as foreign  # noqa: E402 - of a package that need not be there
+from tritonclient.grpc import service_pb2_grpc  # noqa: E402
+from tritonclient.utils import InferenceServerException, np_to_triton_dtype  # noqa: E402
+
+from edge_agent.serving.grpc_server import GrpcServer  # noqa: E402
+
+VALUES = {dtype: np.array([[0, 1, 1], [1, 0, 1]]).astype(dtype) for dtype in DTYPES if dtype != "string"}
+VALUES |= {"string": np.array([[b"", b"a", "ä".encode()], [b"longer", b" ", b"\xff"]], object)}
+VALUES |= {"int64": np.array([[-(2**63), 2**63 - 1]]), "uint64": np.array([[0, 2**64 - 1]], np.uint64)}
+CONTENTS = {"b": "bool", "i": "int", "u": "uint", "O": "bytes"}
+STEP = State("h", "h_next", "float32", [1, 2])
+
+
+@contextmanager
+def grpc_server(catalogue: EchoCatalogue, address: Address = LOOPBACK, *, token_file: Path | None = None) -> Iterator[GrpcServer]:
+    server = GrpcServer(address, Service(catalogue, SystemClock(), Tally()), guard_of(address, token_file))
+    server.start()
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+@contextmanager
+def client_of(server: GrpcServer) -> Iterator["triton.InferenceServerClient"]:
+    client = triton.InferenceServerClient(str(server.address))
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[GrpcServer]:
+    known = every_dtype()
+    models = [known.find(name) for name in known.names()]
+    stepping = EchoPredictor("stepping", manifest_of(VECTOR, CLASSES, states=[STEP]))
+    with grpc_server(EchoCatalogue(*models, stepping, EchoPredictor("empty", None))) as running:
+        yield running
+
+
+@pytest.fixture
+def client(server: GrpcServer) -> Iterator["triton.InferenceServerClient"]:
+    with client_of(server) as connected:
+        yield connected
+
+
+@pytest.fixture
+def stub(server: GrpcServer) -> Iterator["service_pb2_grpc.GRPCInferenceServiceStub"]:
+    with grpc.insecure_channel(str(server.address)) as channel:
+        yield service_pb2_grpc.GRPCInferenceServiceStub(channel)
+
+
+def given(array: np.ndarray, name: str = "x"):
+    tensor = triton.InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))
+    tensor.set_data_from_numpy(array)
+    return tensor
+
+
+def request(values: np.ndarray | None = None, *, model: str = "toy", **changes):
+    """Raw, of one tensor."""
+    values = np.array([[1, 2]], np.float32) if values is None else values
+    made = foreign.ModelInferRequest(model_name=model, **changes)
+    made.inputs.add(name="x", datatype=np_to_triton_dtype(values.dtype), shape=values.shape)
+    made.raw_input_contents.append(values.tobytes())
+    return made
+
+
+def refusal(stub, wrong) -> tuple[str, str]:
+    with pytest.raises(grpc.RpcError) as refused:
+        stub.ModelInfer(wrong, timeout=30)
+    return refused.value.code().name, refused.value.details()
+
+
+def test_the_server_and_its_models_describe_themselves(client) -> None:
+    assert client.is_server_live()
+    assert not client.is_server_ready(), "one model has no bundle"
+    assert client.is_model_ready("toy")
+    assert not client.is_model_ready("empty")
+    assert not client.is_model_ready("toy", "2.0.0")
+    assert client.get_server_metadata().name == "edge-agent"
+    described = client.get_model_metadata("stepping", "1.0.0", as_json=True)
+    assert (described["name"], described["versions"], described["platform"]) == ("stepping", ["1.0.0"], "onnx_onnxv1")
+    assert described["inputs"] == [
+        {"name": "x", "datatype": "FP32", "shape": ["-1", "2"]},
+        {"name": "h", "datatype": "FP32", "shape": ["1", "2"]},
+    ]
+    assert [tensor["name"] for tensor in described["outputs"]] == ["x", "h_next"]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_type_goes_there_and_back_raw(client, dtype: DType) -> None:
+    answer = client.infer(dtype, [given(VALUES[dtype])], request_id="7", compression_algorithm="gzip")
+    np.testing.assert_array_equal(answer.as_numpy("x"), VALUES[dtype])
+    assert answer.as_numpy("x").dtype == VALUES[dtype].dtype
+    assert (answer.get_response().id, answer.get_response().model_version) == ("7", "1.0.0")
+
+
+@pytest.mark.parametrize("dtype", [dtype for dtype in DTYPES if dtype != "float16"])
+def test_every_type_but_one_goes_there_and_back_typed(stub, dtype: DType) -> None:
+    values = VALUES[dtype]
+    wide = "64" if values.dtype.itemsize == 8 and values.dtype.kind in "iu" else ""
+    field = f"fp{dtype[-2:]}_contents" if values.dtype.kind == "f" else f"{CONTENTS[values.dtype.kind]}{wide}_contents"
+    made = foreign.ModelInferRequest(model_name=dtype)
+    tensor = made.inputs.add(name="x", datatype=np_to_triton_dtype(values.dtype), shape=values.shape)
+    getattr(tensor.contents, field).extend(values.ravel().tolist())
+    told = stub.ModelInfer(made)
+    assert list(getattr(told.outputs[0].contents, field)) == values.ravel().tolist()
+    assert list(told.raw_output_contents) == []
+
+
+def test_states_are_given_back_by_the_caller(client) -> None:
+    state = np.array([[5, 6]], np.float32)
+    answer = client.infer("stepping", [given(np.array([[1, 2]], np.float32)), given(state, "h")])
+    np.testing.assert_array_equal(answer.as_numpy("h_next"), state)
+
+
+def test_only_the_outputs_that_were_asked_for(client) -> None:
+    wanted = [triton.InferRequestedOutput("h_next")]
+    answer = client.infer("stepping", [given(np.array([[1, 2]], np.float32))], outputs=wanted)
+    assert [tensor.name for tensor in answer.get_response().outputs] == ["h_next"]
+
+
+def test_the_best_classes_may_be_asked_for(client) -> None:
+    wanted = [triton.InferRequestedOutput("x", class_count=1)]
+    answer = client.infer("toy", [given(np.array([[1, 2], [4, 3]], np.float32))], outputs=wanted)
+    assert answer.as_numpy("x").tolist() == [[b"2.000000:1:yes"], [b"4.000000:0:no"]]
+
+
+def test_what_outputs_mean_is_told_when_asked_for(client) -> None:
+    answer = client.infer("toy", [given(np.array([[0, 3]], np.float32))], parameters={"answers": True})
+    answers = json.loads(answer.get_response().parameters["answers"].string_param)
+    assert [(one["label"], round(one["value"], 3)) for one in answers] == [("yes", 0.953)]
+
+
+ONE = np.array([[1, 2]], np.float32)
+
+
+def typed(field: str, values: list, datatype: str = "FP32", shape: tuple[int, ...] = (1, 2)):
+    made = foreign.ModelInferRequest(model_name="toy")
+    tensor = made.inputs.add(name="x", datatype=datatype, shape=shape)
+    getattr(tensor.contents, field).extend(values)
+    return made
+
+
+def both():
+    made = request()
+    made.inputs[0].contents.fp32_contents.extend([1, 2])
+    return made
+
+
+def changed(change):
+    made = request()
+    change(made)
+    return made
+
+
+WRONG = [
+    pytest.param(request(model="nobody"), "NOT_FOUND", "nobody", id="unknown-model"),
+    pytest.param(request(model_version="9"), "NOT_FOUND", "'9'", id="unknown-version"),
+    pytest.param(request(model="empty"), "UNAVAILABLE", "no bundle", id="no-bundle"),
+    pytest.param(foreign.ModelInferRequest(model_name="toy"), "INVALID_ARGUMENT", "missing", id="no-inputs"),
+    pytest.param(changed(lambda r: setattr(r.inputs[0], "name", "z")), "INVALID_ARGUMENT", "'z'", id="name"),
+    pytest.param(request(ONE.astype(np.float64)), "INVALID_ARGUMENT", "FP64", id="dtype"),
+    pytest.param(changed(lambda r: setattr(r.inputs[0], "datatype", "BF16")), "UNIMPLEMENTED", "BF16", id="bf16"),
+    pytest.param(request(ONE[0]), "INVALID_ARGUMENT", "shape", id="rank"),
+    pytest.param(request(np.ones((1, 3), np.float32)), "INVALID_ARGUMENT", "shape", id="shape"),
+    pytest.param(changed(lambda r: r.inputs[0].shape.__setitem__(0, -1)), "INVALID_ARGUMENT", "shape", id="negative-axis"),
+    pytest.param(changed(lambda r: r.raw_input_contents.__setitem__(0, b"123")), "INVALID_ARGUMENT", "3 bytes", id="byte-length"),
+    pytest.param(changed(lambda r: r.raw_input_contents.append(b"")), "INVALID_ARGUMENT", "2 raw", id="raw-without-tensor"),
+    pytest.param(both(), "INVALID_ARGUMENT", "both", id="raw-and-typed"),
+    pytest.param(typed("fp32_contents", [1, 2, 3]), "INVALID_ARGUMENT", "3 values", id="too-many-values"),
+    pytest.param(typed("fp64_contents", [1, 2]), "INVALID_ARGUMENT", "fp32_contents", id="another-types-contents"),
+    pytest.param(typed("bytes_contents", [b"a"], "FP16"), "INVALID_ARGUMENT", "FP16", id="typed-half-floats"),
+    pytest.param(typed("fp32_contents", []), "INVALID_ARGUMENT", "0 values", id="no-data"),
+    pytest.param(request(np.array([[np.nan, 1]], np.float32)), "INVALID_ARGUMENT", "NaN", id="nan"),
+    pytest.param(request(np.array([[1, 20]], np.float32)), "OUT_OF_RANGE", "b is 20", id="out-of-range"),
+    pytest.param(changed(lambda r: r.outputs.add(name="z")), "INVALID_ARGUMENT", "'z'", id="unknown-output"),
+    pytest.param(
+        changed(lambda r: setattr(r.inputs[0].parameters["shared_memory_region"], "string_param", "r")),
+        "UNIMPLEMENTED",
+        "shared",
+        id="shared-memory",
+    ),
+    pytest.param(changed(lambda r: setattr(r.parameters["sequence_id"], "int64_param", 7)), "UNIMPLEMENTED", "sequence", id="sequence"),
+    pytest.param(changed(lambda r: setattr(r.parameters["timeout"], "int64_param", -7)), "INVALID_ARGUMENT", "-7", id="timeout"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "code", "told"), WRONG)
+def test_a_wrong_request_is_told_and_the_connection_stays(stub, wrong, code: str, told: str) -> None:
+    found, details = refusal(stub, wrong)
+    assert (found, told in details) == (code, True), details
+    assert stub.ModelInfer(request()).model_name == "toy"
+
+
+def test_bytes_that_are_no_message(server: GrpcServer) -> None:
+    with grpc.insecure_channel(str(server.address)) as channel:
+        call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+        with pytest.raises(grpc.RpcError) as refused:
+            call(b"\xff" * 40, timeout=30)
+    assert refused.value.code() in (grpc.StatusCode.INTERNAL, grpc.StatusCode.INVALID_ARGUMENT)
+
+
+def test_a_message_larger_than_a_body_may_be(stub) -> None:
+    wrong = request()
+    wrong.raw_input_contents[0] = bytes(limits.MAX_HTTP_BODY_BYTES + 1)
+    assert refusal(stub, wrong)[0] == "RESOURCE_EXHAUSTED"
+
+
+def test_methods_of_other_servers_are_not_there(client) -> None:
+    with pytest.raises(InferenceServerException) as refused:
+        client.load_model("toy")
+    assert refused.value.status() == "StatusCode.UNIMPLEMENTED"
+
+
+@pytest.mark.parametrize(
+    ("failure", "code"),
+    [
+        pytest.param(Retry("x", code="overloaded"), "RESOURCE_EXHAUSTED", id="overloaded"),
+        pytest.param(Retry("x", code="deadline"), "DEADLINE_EXCEEDED", id="deadline"),
+        pytest.param(Retry("x", code="worker-crashed"), "UNAVAILABLE", id="worker-crashed"),
+        pytest.param(Reject("x", code="non-finite"), "INTERNAL", id="wrong-answer"),
+    ],
+)
+def test_the_hosts_errors_have_their_statuses(failure: AgentError, code: str) -> None:
+    catalogue = EchoCatalogue(EchoPredictor("toy", manifest_of(VECTOR, CLASSES), failure))
+    with grpc_server(catalogue) as server, grpc.insecure_channel(str(server.address)) as channel:
+        found, details = refusal(service_pb2_grpc.GRPCInferenceServiceStub(channel), request())
+    assert (found, failure.code in details) == (code, True)
+
+
+@pytest.mark.parametrize(("deadline_s", "timeout_us", "least_s"), [(20, 0, 20), (20, 1_000_000, 1), (None, 1_000_000, 1), (None, 0, None)])
+def test_the_callers_deadline_reaches_the_model(deadline_s: float | None, timeout_us: int, least_s: float | None) -> None:
+    model = EchoPredictor("toy", manifest_of(VECTOR, CLASSES))
+    with grpc_server(EchoCatalogue(model)) as server, client_of(server) as client:
+        client.infer("toy", [given(ONE)], timeout=timeout_us or None, client_timeout=deadline_s)
+    (found_s,) = model.timeouts_s
+    assert found_s is None if least_s is None else 0 < found_s <= least_s
+
+
+def test_a_request_under_way_is_answered_when_the_server_closes() -> None:
+    model = EchoPredictor("toy", manifest_of(VECTOR, CLASSES))
+    model.open.clear()
+    with grpc_server(EchoCatalogue(model)) as server, client_of(server) as client:
+        answers = []
+        asking = threading.Thread(target=lambda: answers.append(client.infer("toy", [given(ONE)])))
+        asking.start()
+        assert model.entered.wait(30)
+        closing = threading.Thread(target=server.close)
+        closing.start()
+        model.open.set()
+        asking.join()
+        closing.join()
+    np.testing.assert_array_equal(answers[0].as_numpy("x"), ONE)
+
+
+class TestWhoMayCall:
+    def test_a_token_where_there_is_a_file(self, tmp_path: Path) -> None:
+        tokens = tmp_path / "tokens"
+        tokens.write_text(hashlib.sha256(b"open sesame").hexdigest() + " the gateway\n")
+        tokens.chmod(0o600)
+        with grpc_server(every_dtype(), token_file=tokens) as server, client_of(server) as client:
+            assert client.is_server_live(headers={"authorization": "Bearer open sesame"})
+            for headers in ({}, {"authorization": "Bearer x"}):
+                with pytest.raises(InferenceServerException) as refused:
+                    client.infer("toy", [given(ONE)], headers=headers)
+                assert refused.value.status() == "StatusCode.UNAUTHENTICATED"
+
+    def test_a_unix_socket_for_owner_and_group(self, tmp_path: Path) -> None:
+        path = tmp_path / "s"
+        with grpc_server(every_dtype(), UnixAddress(path)) as server, client_of(server) as client:
+            assert stat.S_IMODE(path.stat().st_mode) == 0o660
+            np.testing.assert_array_equal(client.infer("toy", [given(ONE)]).as_numpy("x"), ONE)
+        assert not os.path.lexists(path)
+
+    def test_a_socket_that_a_dead_process_left(self, tmp_path: Path) -> None:
+        address = UnixAddress(tmp_path / "s")
+        listen(address).close()
+        with grpc_server(every_dtype(), address) as server, client_of(server) as client:
+            assert client.is_server_live()
+
+    def test_a_socket_of_somebody_else(self, tmp_path: Path) -> None:
+        address = UnixAddress(tmp_path / "s")
+        with listen(address), pytest.raises(Fatal, match="another process"), grpc_server(every_dtype(), address):
+            pass
+
+    def test_a_port_of_somebody_else(self) -> None:
+        with listen(LOOPBACK) as taken:
+            address = bound(LOOPBACK, taken)
+            with pytest.raises(Fatal, match="cannot listen"), grpc_server(every_dtype(), address):
+                pass
+
+    def test_another_boards_address_needs_a_token(self) -> None:
+        with pytest.raises(Fatal, match="token"), grpc_server(every_dtype(), TcpAddress("0.0.0.0", 0)):
+            pass
+
+
+def test_what_the_manifest_lets_be_infinite_is(server: GrpcServer) -> None:
+    loose = [TensorSpec("x", "float32", [ANY, ANY], finite=False)]
+    catalogue = EchoCatalogue(EchoPredictor("loose", manifest_of(TensorsInput(loose), Raw(loose))))
+    values = np.array([[np.nan, np.inf]], np.float32)
+    with grpc_server(catalogue) as server, client_of(server) as client:
+        np.testing.assert_array_equal(client.infer("loose", [given(values)]).as_numpy("x"), values)
