@@ -13,6 +13,7 @@ from fleet_contract.bundle import Bundle, KnownAnswers
 from fleet_contract.errors import BadModel, ContractError
 from fleet_contract.manifest import Manifest, Variant
 from fleet_contract.messages import SketchWindow, encode_record
+from fleet_contract.outputs import Detection
 from fleet_contract.sketch import Reference, Sketcher, decode_reference
 
 
@@ -41,6 +42,7 @@ def open_bundle(bundle: Bundle) -> Opened:
         known = bundle.known_answers()
         priors = answers.priors_of(bundle)
         _check_grid(bundle, reference)
+        _check_boxes(bundle.manifest, known, priors)
     opened = Opened(bundle, reference, known, priors)
     for variant in bundle.manifest.variants:
         read_model(bundle, variant)
@@ -66,6 +68,17 @@ def _translated() -> Iterator[None]:
         raise Reject(f"the bundle cannot be opened: {error}", code="bundle") from error
     except OSError as error:
         raise Retry(f"the bundle cannot be read: {error}", code="disk") from error
+
+
+def _check_boxes(manifest: Manifest, known: KnownAnswers, priors: np.ndarray | None) -> None:
+    """The host holds every answer to the shapes of the known ones, so what fits here fits always. Raises Reject."""
+    output = manifest.output
+    if not isinstance(output, Detection):
+        return
+    for variant, outputs in known.outputs.items():
+        counts = {tensor.shape[1] for name, tensor in outputs.items() if name in (output.boxes, output.scores) and len(tensor.shape) > 1}
+        if len(counts | (set() if priors is None else {len(priors)})) > 1:
+            raise Reject(f"variant {variant!r}: {counts} boxes and scores do not fit each other, or the priors", code="bundle")
 
 
 def _check_grid(bundle: Bundle, reference: Reference) -> None:

@@ -18,7 +18,7 @@ def detect(output: Detection, boxes: np.ndarray, scores: np.ndarray, priors: np.
         raise BadBundle(f"{boxes.shape[1]} boxes do not fit their scores or priors: {counts}", field="boxes")
     shares = activate(scores, output.activation)[:, :, int(output.background) :]
     found = [_find(output, corners_of(output, row, priors), share) for row, share in zip(boxes, shares, strict=True)]
-    best = shares.reshape(len(shares), -1).max(axis=1, initial=0.0)
+    best = shares.max(axis=(1, 2), initial=0.0)
     features = [[high, each.found, _area(each)] for high, each in zip(best.tolist(), found, strict=True)]
     return Answers(
         labels=[each.boxes[0].label if each.boxes else None for each in found],

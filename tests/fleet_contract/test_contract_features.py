@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 
 from fleet_contract import features
-from fleet_contract.inputs import ImageInput, VectorInput
+from fleet_contract.inputs import ImageInput, InputSpec, TensorsInput, VectorInput, WindowInput
+from fleet_contract.tensors import TensorSpec
 
 IMAGE = ImageInput(tensor="x", height=16, width=24, channels=3)
 VECTOR = VectorInput(tensor="x", columns=["speed", "heat"], low=[0.0, 0.0], high=[1.0, 1.0])
+WINDOW = WindowInput(tensor="x", columns=["v", "w"], low=[0, 0], high=[9, 9], length=4, stride=1)
 
 
 def flat(value: float = 100.0) -> np.ndarray:
@@ -81,3 +83,34 @@ def test_output_features(probabilities: list[float], confidence: float, entropy:
 def test_softmax_of_huge_logits_does_not_overflow() -> None:
     made = features.softmax(np.array([[1e30, -1e30], [0, 0]], np.float32))
     assert made.tolist() == [[1, 0], [0.5, 0.5]]
+
+
+@pytest.mark.parametrize(
+    ("spec", "names"),
+    [
+        pytest.param(WINDOW, ("v.mean", "v.deviation", "v.step", "w.mean", "w.deviation", "w.step"), id="a window, column by column"),
+        pytest.param(TensorsInput([TensorSpec("z", "int8", [-1, 4])]), ("z.mean", "z.deviation"), id="one tensor"),
+        pytest.param(TensorsInput([TensorSpec("z", "string", [-1])]), (), id="text"),
+        pytest.param(TensorsInput([TensorSpec(n, "int8", [-1]) for n in "ab"]), (), id="several tensors"),
+    ],
+)
+def test_every_kind_of_input_has_names_for_what_is_followed(spec: InputSpec, names: tuple[str, ...]) -> None:
+    assert features.input_names(spec) == names
+    batch = np.zeros((5, 4, 2) if isinstance(spec, WindowInput) else (5, 4))
+    assert features.of_inputs(batch, spec).shape == (5, len(names))
+
+
+def test_a_window_is_followed_by_column() -> None:
+    samples = np.array([[[0, 5], [2, 5], [0, 5], [2, 5]]], np.float32)
+    assert features.of_inputs(samples, WINDOW)[0] == pytest.approx([1, 1, 2, 5, 0, 0])
+
+
+def test_a_flat_window_is_one_of_one_column() -> None:
+    flat_window = WindowInput(tensor="x", columns=["v"], low=[0], high=[9], length=4, stride=1, flat=True)
+    assert features.of_inputs(np.array([[0, 2, 0, 2]], np.float32), flat_window)[0] == pytest.approx([1, 1, 2])
+
+
+def test_the_layout_of_a_picture_changes_nothing() -> None:
+    pixels = np.random.default_rng(2).uniform(0, 255, (3, 3, 16, 24)).astype(np.float32)
+    last = ImageInput(tensor="x", height=16, width=24, channels=3, layout="nhwc")
+    assert features.of_inputs(pixels.transpose(0, 2, 3, 1), last) == pytest.approx(features.of_inputs(pixels, IMAGE), rel=1e-5, abs=1e-3)
