@@ -173,9 +173,17 @@ class Measurement:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """A variant on a backend, as a Measurement names them."""
+
+    variant: str
+    backend: str
+
+
+@dataclass(frozen=True)
 class Proof:
     """A bundle gave its known answers in a sandboxed child on this board: by `chosen`, the fastest right one of all that were measured.
-    `walls` are what the kernel granted the sandbox: network, writing, files, calls."""
+    `walls` are what the kernel granted the sandbox: network, writing, files or devices, calls."""
 
     sha256: str
     chosen: Measurement
@@ -249,8 +257,9 @@ class Host(Inferring, Protocol):
         """Open the bundle in a new sandboxed child and hold it to its known answers and limits; the active model serves on.
         Raises Reject with codes bundle, bad-model, no-variant, child-crash, child-timeout, memory, wrong-answer, non-finite, too-slow."""
 
-    def activate(self, bundle: Bundle) -> None:
-        """Start (or swap to) the worker of this proven bundle without dropping a request. Raises Reject or Retry."""
+    def activate(self, bundle: Bundle, chosen: Choice | None = None) -> None:
+        """Start (or swap to) the worker of this proven bundle without dropping a request. What another process has proven is proven again: by
+        `chosen`, its choice, alone if that is right still; else by whatever is. Raises Reject or Retry."""
 
     def examine(self) -> None:
         """Ask the worker that serves its bundle's known answers once more. Raises Reject with the codes of `prove`, or Retry with those of `infer`."""

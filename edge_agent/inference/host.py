@@ -17,7 +17,7 @@ from edge_agent.inference.conduct import ConductBook
 from edge_agent.inference.expectation import expect
 from edge_agent.inference.opening import Opened, open_bundle, read_model
 from edge_agent.inference.pool import Pool, Served
-from edge_agent.ports import ActiveModel, Clock, Conduct, Inference, Measurement, Proof, Tensors
+from edge_agent.ports import ActiveModel, Choice, Clock, Conduct, Inference, Measurement, Proof, Tensors
 from firmware_profiles.catalog import Backend, Profile
 from fleet_contract.bundle import Bundle
 from fleet_contract.manifest import Manifest, Variant
@@ -68,12 +68,12 @@ class InferenceHost:
     def prove(self, bundle: Bundle) -> Proof:
         return self._prove(open_bundle(bundle))
 
-    def activate(self, bundle: Bundle) -> None:
+    def activate(self, bundle: Bundle, chosen: Choice | None = None) -> None:
         """A bundle that this process has not proven yet (after a restart) is proven first, so prove's Rejects may come from here."""
         if self._is_active(bundle):
             return
         opened = open_bundle(bundle)
-        proof = self._proofs.get(opened.sha256) or self._prove(opened)
+        proof = self._proofs.get(opened.sha256) or self._prove(opened, chosen)
         served = self._plan(opened, proof)
         workers = self._profile.worker.count
         with self._room(bundle, served.variant, workers):
@@ -137,9 +137,10 @@ class InferenceHost:
                     break
         raise Retry("there is no model just now", code="no-model")
 
-    def _prove(self, opened: Opened) -> Proof:
+    def _prove(self, opened: Opened, chosen: Choice | None = None) -> Proof:
         candidates = proving.candidates(opened.manifest, self._profile)
-        found = selection.select(candidates, partial(self._try, opened), self._lacks, self._clock)
+        attempt = partial(self._try, opened)
+        found = selection.reselect(candidates, chosen, attempt, self._lacks, self._clock)
         proof = Proof(opened.sha256, found.chosen.measurement, found.measurements, found.chosen.walls)
         self._proofs[opened.sha256] = proof
         return proof

@@ -10,7 +10,7 @@ from pathlib import Path
 from edge_agent.errors import Reject, Unproven
 from edge_agent.inference.child import ChildLost
 from edge_agent.inference.proving import Candidate
-from edge_agent.ports import Clock, Measurement
+from edge_agent.ports import Choice, Clock, Measurement
 from firmware_profiles.availability import missing
 from firmware_profiles.catalog import Backend
 
@@ -63,6 +63,20 @@ def select(
     if best is None:
         raise _telling(trials, measurements)
     return Selection(next(trial for trial in trials if trial.measurement is best), measurements)
+
+
+def reselect(
+    candidates: Sequence[Candidate], before: Choice | None, attempt: Attempt, lacks: Callable[[Backend], str | None], clock: Clock
+) -> Selection:
+    """`before` alone, if it is among them and right still: a start need not wait for backends that were slower, or hung, when they were measured.
+    Else as `select`."""
+    again = [one for one in candidates if before == Choice(one.variant.name, one.backend.id)]
+    if again:
+        try:
+            return select(again, attempt, lacks, clock)
+        except Unproven as error:
+            log.warning("what was chosen before is not right any more: %s", error)
+    return select(candidates, attempt, lacks, clock)
 
 
 def choose(measurements: Sequence[Measurement]) -> Measurement | None:

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from edge_agent.errors import Reject, Retry
-from edge_agent.ports import Conduct, Target, Wish
+from edge_agent.ports import Choice, Conduct, Target, Wish
 from edge_agent.update import probation, reports
 from edge_agent.update.parts import Parts
 from edge_agent.update.phases import Step
@@ -69,10 +69,16 @@ def prove(parts: Parts, state: State) -> Outcome:
 
 def switch(parts: Parts, state: State) -> Outcome:
     candidate, before = _candidate(state), state.active
-    parts.host.activate(parts.slots.open(candidate))
+    bring_up(parts, candidate)
     seen = parts.host.conduct(before.sha256) if before else Conduct()
     rival = Reliability(seen.requests + seen.errors, seen.errors)
     return Outcome(Step.SWITCHED, {"active": candidate, "previous": before, "rival": rival})
+
+
+def bring_up(parts: Parts, installed: Installed) -> None:
+    """Raises Reject or Retry."""
+    chosen = Choice(installed.variant, installed.backend) if installed.variant else None
+    parts.host.activate(parts.slots.open(installed), chosen)
 
 
 def watch(parts: Parts, state: State, since: Conduct, elapsed_s: float) -> Outcome | None:
@@ -91,7 +97,7 @@ def revert(parts: Parts, state: State) -> Outcome:
     back = state.previous
     try:
         if back is not None:
-            parts.host.activate(parts.slots.open(back))
+            bring_up(parts, back)
     except Reject as error:
         if error.code not in DAMAGED:
             raise

@@ -87,7 +87,7 @@ class Executor:
         if self._up or active is None or self._state.phase is Phase.REVERTING:
             return None
         try:
-            self._parts.host.activate(self._parts.slots.open(active))
+            acts.bring_up(self._parts, active)
         except Reject as error:
             return self._weigh(error)
         self._up = True

@@ -11,8 +11,8 @@ from edge_agent.inference import selection
 from edge_agent.inference.child import ChildLost
 from edge_agent.inference.host import InferenceHost
 from edge_agent.inference.proving import Candidate, candidates
-from edge_agent.inference.selection import Selection, select
-from edge_agent.ports import Measurement
+from edge_agent.inference.selection import Selection, reselect, select
+from edge_agent.ports import Choice, Measurement
 from firmware_profiles import catalog
 from firmware_profiles.catalog import Backend, Profile
 from fleet_contract.bundle import Bundle
@@ -142,6 +142,22 @@ def test_a_workers_words_are_made_printable() -> None:
     trials = Trials(clock, npu=Reject("bad\0model\x1b[2J" + "x" * 1_000, code="bundle"), cpu=1.0)
     message = select(board(npu("npu"), CPU), trials, nothing, clock).measurements[0].message
     assert message.startswith("bad model [2J") and len(message) <= 300
+
+
+@pytest.mark.parametrize(
+    ("before", "shown", "tried", "chosen"),
+    [
+        pytest.param(Choice("fp32", "onnxruntime:cpu"), {"npu": HANG, "cpu": 1.0}, ["cpu"], "cpu", id="right still: nothing else is tried"),
+        pytest.param(Choice("fp32", "onnxruntime:npu"), {"npu": CRASH, "cpu": 1.0}, ["npu", "npu", "cpu"], "cpu", id="not any more"),
+        pytest.param(Choice("int4", "onnxruntime:gone"), {"npu": 2.0, "cpu": 1.0}, ["npu", "cpu"], "cpu", id="not there any more"),
+        pytest.param(None, {"npu": 1.0, "cpu": 2.0}, ["npu", "cpu"], "npu", id="nothing was chosen before"),
+    ],
+)
+def test_a_start_asks_what_was_chosen_before_first(before: Choice | None, shown: dict, tried: list[str], chosen: str) -> None:
+    clock = FakeClock()
+    trials = Trials(clock, **shown)
+    found = reselect(board(npu("npu"), CPU), before, trials, nothing, clock)
+    assert (trials.tried, found.chosen.candidate.backend.name) == (tried, chosen)
 
 
 def test_what_this_python_or_board_lacks_is_found_without_loading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tuf.api.metadata import TargetFile
 
 from edge_agent.errors import Reject, Retry, Unproven
-from edge_agent.ports import Measurement
+from edge_agent.ports import Choice, Measurement
 from edge_agent.update.phases import Phase
 from edge_agent.update.requests import ROLLBACK
 from edge_agent.update.state import State
@@ -78,6 +78,12 @@ class TestTheWayThrough:
             ("litert:edgetpu", "child-crash", "it ended (exit status -11)", False),
             ("litert:cpu", "wrong-answer", "off by 3", False),
         ]
+
+    def test_a_start_asks_for_what_was_chosen_on_install(self, device: Device) -> None:
+        device.install(ONE)
+        device.restart()
+        device.settle()
+        assert device.host.chosen == Choice("fp32", "onnxruntime:cpu")
 
     def test_the_probation_waits_for_answers_of_the_new_bundle(self, device: Device) -> None:
         device.order(ONE)

@@ -149,7 +149,7 @@ class FakeHost:
     def prove(self, bundle):
         raise NotImplementedError
 
-    def activate(self, bundle) -> None:
+    def activate(self, bundle, chosen=None) -> None:
         raise NotImplementedError
 
     def deactivate(self) -> None:

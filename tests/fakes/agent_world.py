@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 
 from edge_agent.errors import Missing, Reject, Retry
-from edge_agent.ports import Conduct, Measurement, Proof
+from edge_agent.ports import Choice, Conduct, Measurement, Proof
 from fleet_contract.bundle import Bundle
 from fleet_contract.messages import Ack, Batch, FromDevice, Status
 
@@ -51,6 +51,7 @@ class ScriptedHost:
         self.active_sha256: str | None = None
         self.proven: list[str] = []
         self.activated: list[str] = []
+        self.chosen: Choice | None = None
         self.refuse_proof: dict[str, Exception] = {}
         self.refuse_activation: dict[str, Exception] = {}
         self.refuse_examination: Exception | None = None
@@ -64,7 +65,8 @@ class ScriptedHost:
         measured = Measurement("fp32", "onnxruntime:cpu", "right", "", 10.0, 20.0, 50_000_000, 5.0)
         return Proof(bundle.sha256, measured, (measured,))
 
-    def activate(self, bundle: Bundle) -> None:
+    def activate(self, bundle: Bundle, chosen: Choice | None = None) -> None:
+        self.chosen = chosen
         if bundle.manifest.version in self.refuse_activation:
             raise self.refuse_activation[bundle.manifest.version]
         self.activated.append(bundle.manifest.version)
