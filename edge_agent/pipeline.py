@@ -15,22 +15,23 @@ from edge_agent.inference import validation
 from edge_agent.inference.answering import Answered, Answerer
 from edge_agent.inference.validation import Batch
 from edge_agent.monitor.books import Books, Manners
-from edge_agent.ports import Clock, Host, Input, Sink, Source, Store
+from edge_agent.ports import Clock, Inferring, Input, Sink, Source, Store
 from edge_agent.stage import Stage
 from fleet_contract.inputs import InputSpec
 from fleet_contract.order import SamplingCampaign
 
 MODEL_CHANGED = "model-changed"
-_LONGEST_IDLE_S = 0.5
 
 
 @dataclass(frozen=True)
 class Pace:
-    """`micro_batch` inputs at most go to the model at once; fewer when the source has no more just now. Without a model it is looked for after
-    some time that begins with `idle_wait_s`. `manners`: see Books."""
+    """`micro_batch` inputs at most go to the model at once; fewer when the source has no more just now. A source that has nothing is left alone for
+    `idle_wait_s` at first and for `max_idle_s` at last; a model is looked for after `model_wait_s`. `manners`: see Books."""
 
     micro_batch: int = 16
-    idle_wait_s: float = 0.05
+    idle_wait_s: float = 0.02
+    max_idle_s: float = 0.25
+    model_wait_s: float = 0.5
     retry_s: float = 0.2
     max_retry_s: float = 5.0
     manners: Manners = field(default_factory=Manners)
@@ -56,7 +57,7 @@ class Pipeline:
     def __init__(
         self,
         source: Source,
-        host: Host,
+        host: Inferring,
         store: Store,
         clock: Clock,
         pace: Pace = Pace(),
@@ -76,7 +77,7 @@ class Pipeline:
         self._exhausted = False
         self._under_way: deque[Batch] = deque()
         self._is_broken = False
-        self._rested_s: float | None = None
+        self._idle = _Idle(pace.idle_wait_s, pace.max_idle_s)
 
     def set_campaign(self, campaign: SamplingCampaign | None) -> None:
         """What the newest order asks to sample. A campaign that this store has finished is not begun again."""
@@ -100,14 +101,12 @@ class Pipeline:
 
     def _wait_for_model(self) -> InputSpec:
         """What it is fed with. Raises _Stopped."""
-        wait_s = self._pace.idle_wait_s
         while True:
             model = self._host.active()
             if model is not None and validation.fed_by_source(model.manifest.input) is not None:
                 return model.manifest.input
-            if self._stop.wait(wait_s):
+            if self._stop.wait(self._pace.model_wait_s):
                 raise _Stopped
-            wait_s = min(2 * wait_s, _LONGEST_IDLE_S)
 
     def _follow(self, spec: InputSpec, inference: Stage, recording: Stage) -> None:
         """Feed inputs of this shape until the model wants another; what was read for the old shape is then read again for the new."""
@@ -130,7 +129,7 @@ class Pipeline:
             self._give_up()
 
     def _dispatch(self, inputs: Sequence[Input], spec: InputSpec, inference: Stage) -> None:
-        self._rested_s = None
+        self._idle.reset()
         batch = validation.check(inputs, spec, after_break=self._is_broken)
         self._is_broken = batch.is_broken
         self._under_way.append(batch)
@@ -152,10 +151,7 @@ class Pipeline:
     def _rest(self, inference: Stage, recording: Stage) -> None:
         """The source has nothing just now. One that waited itself is not waited for, so that an input is answered when it comes."""
         _finish(inference, recording)
-        now_s = self._clock.monotonic_s()
-        if self._rested_s is not None and now_s - self._rested_s < self._pace.idle_wait_s:
-            self._stop.wait(self._pace.idle_wait_s)
-        self._rested_s = now_s
+        self._stop.wait(self._idle.wait_s(self._clock.monotonic_s()))
         self._books.rest(self._source.losses())
         self._books.sample(self._campaign, exhausted=self._exhausted)
 
@@ -172,6 +168,25 @@ class Pipeline:
     def _pause(self, repeated: int) -> None:
         if self._stop.wait(min(self._pace.retry_s * 2 ** min(repeated, 10), self._pace.max_retry_s)):
             raise _Stopped
+
+
+class _Idle:
+    """How long to leave a source alone that has nothing: not at all at first, since it may wait itself; longer each time that it did not."""
+
+    def __init__(self, first_s: float, longest_s: float) -> None:
+        self._first_s, self._longest_s = first_s, longest_s
+        self.reset()
+
+    def reset(self) -> None:
+        self._next_s = self._first_s
+        self._asked_s: float | None = None
+
+    def wait_s(self, now_s: float) -> float:
+        before_s, self._asked_s = self._asked_s, now_s
+        if before_s is None or now_s - before_s >= 2 * self._next_s:
+            return 0.0
+        wait_s, self._next_s = self._next_s, min(2 * self._next_s, self._longest_s)
+        return wait_s
 
 
 def _finish(inference: Stage, recording: Stage) -> None:

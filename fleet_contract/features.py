@@ -5,14 +5,11 @@ from math import prod
 
 import numpy as np
 
-from fleet_contract.answers.classes import softmax
 from fleet_contract.inputs import ImageInput, InputSpec, TensorsInput, VectorInput, WindowInput
 from fleet_contract.outputs import Anomaly, Classification, Detection, OutputSpec, Raw, Regression, Threshold
 from fleet_contract.tensors import STRING
 
 IMAGE = ("brightness", "contrast", "sharpness", "light-x", "light-y")
-OUTPUT = ("output.confidence", "output.entropy")
-"""Prefixed, because real tables have columns of these names."""
 SHARES = ("output.confidence", "output.entropy", "output.area")
 """Output features that lie in 0..1, whatever the model. The range of any other shows in its reference's evidence."""
 _WINDOW = ("mean", "deviation", "step")
@@ -36,7 +33,7 @@ def output_names(output: OutputSpec) -> tuple[str, ...]:
     """Prefixed, because real tables have columns of these names."""
     match output:
         case Classification() | Threshold():
-            return OUTPUT
+            return ("output.confidence", "output.entropy")
         case Regression():
             return tuple(f"output.{target}" for target in output.targets)
         case Anomaly():
@@ -61,13 +58,6 @@ def of_inputs(batch: np.ndarray, spec: InputSpec) -> np.ndarray:
             return _of_tensor(batch) if input_names(spec) else np.empty((len(batch), 0), np.float32)
 
 
-def of_outputs(probabilities: np.ndarray) -> np.ndarray:
-    """float32 (rows, 2) of class probabilities (rows, classes): the largest, and the entropy as a share of its maximum."""
-    p = np.clip(probabilities, 1e-12, 1)
-    entropy = -(p * np.log(p)).sum(axis=1) / np.log(p.shape[1])
-    return np.stack([probabilities.max(axis=1), entropy], axis=1).astype(np.float32)
-
-
 def _of_images(batch: np.ndarray, spec: ImageInput) -> np.ndarray:
     grey = batch.mean(axis=1 if spec.layout == "nchw" else 3, dtype=np.float32)
     mean = grey.mean(axis=(1, 2))
@@ -89,6 +79,3 @@ def _of_windows(windows: np.ndarray) -> np.ndarray:
 def _of_tensor(batch: np.ndarray) -> np.ndarray:
     flat = batch.reshape(len(batch), prod(batch.shape[1:])).astype(np.float64)
     return np.stack([flat.mean(axis=1), flat.std(axis=1)], axis=1).astype(np.float32)
-
-
-__all__ = ["IMAGE", "OUTPUT", "SHARES", "input_names", "of_inputs", "of_outputs", "output_names", "softmax"]

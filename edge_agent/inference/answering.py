@@ -7,7 +7,7 @@ import numpy as np
 
 from edge_agent.errors import Reject, Retry
 from edge_agent.inference.stream_state import StreamState
-from edge_agent.ports import Host, Inference
+from edge_agent.ports import Inference, Inferring
 
 _LOST = ("worker-crashed", "worker-timeout")
 _ATTEMPTS = 2
@@ -29,7 +29,7 @@ class Answerer:
     takes its place."""
 
     def __init__(
-        self, host: Host, pause: Callable[[int], None], on_failure: Callable[[str], None], appeal: Callable[[], None] = lambda: None
+        self, host: Inferring, pause: Callable[[int], None], on_failure: Callable[[str], None], appeal: Callable[[], None] = lambda: None
     ) -> None:
         """`pause(n)` waits before the n-th repetition in a row and may raise to give up; `on_failure` hears the code of every failure; `appeal`
         returns once a bundle on trial has been judged by its failures, at once if none is."""

@@ -23,7 +23,7 @@ from fleet_contract.order import SamplingCampaign
 from tests.fakes import agent_run_models as models
 from tests.fakes.agent_run_world import FakeClock, FakeHost, FakeSource, FakeStore, vector_input
 
-PACE = Pace(idle_wait_s=0.001, retry_s=0.001, max_retry_s=0.002, manners=Manners(sampling_idle_s=0.0))
+PACE = Pace(idle_wait_s=0.001, max_idle_s=0.002, model_wait_s=0.001, retry_s=0.001, max_retry_s=0.002, manners=Manners(sampling_idle_s=0.0))
 CAMPAIGN = SamplingCampaign(id="drift-1", max_items=10, max_bytes=10_000)
 
 

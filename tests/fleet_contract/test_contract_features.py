@@ -69,23 +69,6 @@ def test_a_vector_is_its_own_features() -> None:
 
 
 @pytest.mark.parametrize(
-    ("probabilities", "confidence", "entropy"),
-    [
-        pytest.param([0.25, 0.25, 0.25, 0.25], 0.25, 1, id="no idea"),
-        pytest.param([1, 0, 0, 0], 1, 0, id="certain"),
-        pytest.param([0.5, 0.5, 0, 0], 0.5, 0.5, id="one of two"),
-    ],
-)
-def test_output_features(probabilities: list[float], confidence: float, entropy: float) -> None:
-    assert features.of_outputs(np.array([probabilities]))[0] == pytest.approx([confidence, entropy], abs=1e-6)
-
-
-def test_softmax_of_huge_logits_does_not_overflow() -> None:
-    made = features.softmax(np.array([[1e30, -1e30], [0, 0]], np.float32))
-    assert made.tolist() == [[1, 0], [0.5, 0.5]]
-
-
-@pytest.mark.parametrize(
     ("spec", "names"),
     [
         pytest.param(WINDOW, ("v.mean", "v.deviation", "v.step", "w.mean", "w.deviation", "w.step"), id="a window, column by column"),
