@@ -11,6 +11,7 @@ from edge_agent.idle import Idle
 from edge_agent.link.ignored import Ignored
 from edge_agent.link.mqtt import Handlers, MqttLink
 from edge_agent.link.uplink import Uplink
+from edge_agent.monitor.thermal import Thermometer
 from edge_agent.pipeline import Pipeline
 from edge_agent.update.inbox import Inbox
 from edge_agent.update.loop import UpdateLoop
@@ -33,6 +34,7 @@ class Agent:
     pipeline: Pipeline | Idle
     inbox: Inbox
     ignored: Ignored
+    thermometer: Thermometer
     campaign: Callable[[], SamplingCampaign | None]
     start_local: Callable[[], None]
     report: Callable[[], None]
@@ -74,9 +76,10 @@ class Agent:
         self.updates.wake()
 
     def _watch(self, ended: threading.Event) -> None:
-        """Passes on what is level-triggered: the newest campaign, what was ignored, and the state for a person."""
+        """Passes on what is level-triggered: the newest campaign, what was ignored, the heat of the board, and the state for a person."""
         while not ended.is_set():
             self.pipeline.set_campaign(self.campaign())
             self.ignored.tell()
+            self.thermometer.look()
             self.report()
             ended.wait(_WATCH_S)

@@ -33,6 +33,7 @@ from edge_agent.link.outbox import Outbox
 from edge_agent.link.uplink import Pace as UplinkPace
 from edge_agent.link.uplink import Uplink
 from edge_agent.local import Board, Server
+from edge_agent.monitor.thermal import Thermometer
 from edge_agent.observation import Observer, Report, StatusFile, downloading
 from edge_agent.pipeline import Pace, Pipeline
 from edge_agent.ports import Inferring, Source
@@ -127,6 +128,7 @@ def build(me: Identity, state: StateFolder, source: str | None, settings: Settin
         pipeline=pipeline,
         inbox=inbox,
         ignored=ground.ignored,
+        thermometer=Thermometer(ground.profile.thermal, Path("/"), ground.store, clock),
         campaign=lambda: executor.state.order.sampling if executor.state.order else None,
         start_local=lambda: _start([*servers, *found.shadows, residents]),
         report=_reporter(StatusFile(state.status), ground.link, downloads, updates, me.device.broker_url, source or "none", addresses),
