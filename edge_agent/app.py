@@ -38,6 +38,8 @@ from edge_agent.observation import Observer, Report, StatusFile, downloading
 from edge_agent.pipeline import Pace, Pipeline
 from edge_agent.ports import Inferring, Source
 from edge_agent.serving import figures
+from edge_agent.sinks.factory import open_sink
+from edge_agent.sources.backlog import Rules
 from edge_agent.sources.factory import open_source
 from edge_agent.storage.journal import Journal
 from edge_agent.trust.client import Trust
@@ -102,7 +104,7 @@ def build(me: Identity, state: StateFolder, source: str | None, settings: Settin
     updates = UpdateLoop(executor)
     board = Board(ground.profile, clock, lambda event: ground.store.append([event]))
     found = local.assemble(settings.device, board, (me.device.task, ground.host), closing)
-    pipeline = _pipeline(ground, found.seen[me.device.task], settings, clock, updates.appeal)
+    pipeline = _pipeline(ground, found.seen[me.device.task], settings, clock, updates.appeal, closing)
     observer = Observer(
         ground.profile.name,
         ground.store,
@@ -114,9 +116,8 @@ def build(me: Identity, state: StateFolder, source: str | None, settings: Settin
     )
     uplink = Uplink(ground.store, ground.link, clock, observer.observe, UplinkPace(heartbeat_s=settings.heartbeat_s))
     ground.store.listen(uplink.on_append)
-    metrics = [figures.of_store(ground.store), figures.of_inputs(pipeline.observe, lambda: ground.link.connected)]
-    servers = local.open_servers(settings.device.serving, found, clock, metrics, closing)
-    addresses = tuple(str(server.address) for server in servers)
+    told = [figures.of_store(ground.store), figures.of_inputs(pipeline.observe, lambda: ground.link.connected)]
+    servers = local.open_servers(settings.device.serving, found, clock, told, closing)
     residents = Residents(found.residents, board.record, clock)
     closing.callback(residents.close)
     return Agent(
@@ -131,7 +132,7 @@ def build(me: Identity, state: StateFolder, source: str | None, settings: Settin
         thermometer=Thermometer(ground.profile.thermal, Path("/"), ground.store, clock),
         campaign=lambda: executor.state.order.sampling if executor.state.order else None,
         start_local=lambda: _start([*servers, *found.shadows, residents]),
-        report=_reporter(StatusFile(state.status), ground.link, downloads, updates, me.device.broker_url, source or "none", addresses),
+        report=_reporter(StatusFile(state.status), ground.link, downloads, updates, me.device.broker_url, source or "none", servers),
         record_end=lambda error: _record_end(parts, error),
     )
 
@@ -139,7 +140,8 @@ def build(me: Identity, state: StateFolder, source: str | None, settings: Settin
 def _open(me: Identity, state: StateFolder, source: str | None, settings: Settings, clock: TrustedTime, closing: ExitStack) -> _Ground:
     tls = dataclasses.replace(me.tls, floor=clock.floor)
     profile = _profile(me)
-    inputs = None if source is None else open_source(source, clock)
+    queue = settings.device.queue
+    inputs = None if source is None else open_source(source, clock, queue and Rules(queue.policy, queue.max_inputs))
     if inputs is not None:
         closing.callback(inputs.close)
     store = Outbox(state.outbox, new_epoch=lambda: secrets.token_hex(_ID_BYTES), max_bytes=settings.outbox_max_bytes)
@@ -152,10 +154,16 @@ def _open(me: Identity, state: StateFolder, source: str | None, settings: Settin
     return _Ground(profile, inputs, store, host, ignored, link, tls, exchange)
 
 
-def _pipeline(ground: _Ground, host: Inferring, settings: Settings, clock: TrustedTime, appeal: Callable[[], None]) -> Pipeline | Idle:
+def _pipeline(
+    ground: _Ground, host: Inferring, settings: Settings, clock: TrustedTime, appeal: Callable[[], None], closing: ExitStack
+) -> Pipeline | Idle:
     if ground.inputs is None:
         return Idle(ground.store)
-    return Pipeline(ground.inputs, host, ground.store, clock, Pace(micro_batch=settings.micro_batch), appeal)
+    sinks = []
+    for spec in settings.device.sinks:
+        sinks.append(open_sink(spec))
+        closing.callback(sinks[-1].close)
+    return Pipeline(ground.inputs, host, ground.store, clock, Pace(micro_batch=settings.micro_batch), appeal, sinks)
 
 
 def _parts(
@@ -217,8 +225,10 @@ def _start(works: Sequence[Server | Shadow | Residents]) -> None:
 
 
 def _reporter(
-    file: StatusFile, link: MqttLink, downloads: Downloads, updates: UpdateLoop, broker_url: str, source: str, serving: tuple[str, ...]
+    file: StatusFile, link: MqttLink, downloads: Downloads, updates: UpdateLoop, broker_url: str, source: str, servers: Sequence[Server]
 ) -> Callable[[], None]:
+    serving = tuple(str(server.address) for server in servers)
+
     def show() -> None:
         download = downloading(downloads.download)
         file.show(Report(os.getpid(), link.connected, broker_url, link.protocol, source, updates.trouble, download, serving))

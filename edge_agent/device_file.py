@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 import msgspec
 
 from edge_agent.errors import Fatal
+from edge_agent.sinks.settings import SinkSpec
 from fleet_contract import limits
 
-_Positive = Annotated[int, msgspec.Meta(ge=1)]
 _Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{1,64}\Z")]
 
 
@@ -56,17 +56,17 @@ class Shadow(_Struct):
 
 
 class Queue(_Struct):
-    """Between a source and the model."""
+    """What may wait between a source and the model, and what happens when it is more."""
 
     policy: Literal["drop-oldest", "drop-newest", "block"]
-    inputs: _Positive = 64
+    max_inputs: Annotated[int, msgspec.Meta(ge=1, le=limits.MAX_QUEUED_INPUTS_COUNT)] = 64
 
 
 class DeviceFile(_Struct):
-    """`source` and `sinks` are named as on the command line."""
+    """`source` as on the command line."""
 
     source: str | None = None
-    sinks: list[str] = []
+    sinks: list[SinkSpec] = []
     serving: Serving = Serving()
     models: list[LocalModel] = []
     ensembles: list[Ensemble] = []

@@ -2,6 +2,7 @@
 
 import logging
 import platform
+import struct
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -10,19 +11,20 @@ from pathlib import Path
 
 import msgspec
 
-import firmware_profiles.catalog as profiles
 from edge_agent import device_file, local
 from edge_agent.clock import SystemClock
 from edge_agent.device_file import DeviceFile, LocalModel, Serving
 from edge_agent.errors import Fatal
 from edge_agent.inference.pinned import open_pinned, parse
 from edge_agent.local import Board
+from firmware_profiles import catalog
+from firmware_profiles.catalog import Profile
+from firmware_profiles.detection import architecture_of, detect
 from fleet_contract.messages import Event
 
 log = logging.getLogger(__name__)
 
 _DEFAULT_HTTP = "127.0.0.1:8080"
-_GENERIC = {"x86_64": "generic-x86-64", "aarch64": "generic-arm64"}
 
 
 @dataclass(frozen=True)
@@ -70,13 +72,16 @@ def _model(text: str) -> LocalModel:
     return LocalModel(name=bundle.manifest.task, bundle=str(parse(text).path), sha256=bundle.sha256)
 
 
-def _profile(name: str | None) -> profiles.Profile:
-    name = name or _GENERIC.get(platform.machine())
-    if name is None:
-        raise Fatal(f"no generic profile fits a {platform.machine()}: give --profile, one of {', '.join(profiles.names())}", code="profile")
+def _profile(name: str | None) -> Profile:
+    """The one named, or the one that fits this board. Raises Fatal."""
     try:
-        return profiles.load(name)
-    except profiles.ProfileError as error:
+        if name is not None:
+            return catalog.load(name)
+        architecture = architecture_of(platform.machine(), 8 * struct.calcsize("P"))
+        if architecture is None:
+            raise Fatal(f"no profile is for a {platform.machine()}: give --profile", code="profile")
+        return detect(Path("/"), architecture, catalog.load_all()).profile
+    except catalog.ProfileError as error:
         raise Fatal(str(error), code="profile") from error
 
 

@@ -9,6 +9,7 @@ from edge_agent.config import Settings, StateFolder
 from edge_agent.delivery import pace
 from edge_agent.delivery.pace import Manners
 from edge_agent.device_file import DeviceFile
+from edge_agent.sources.address import GRAMMAR
 
 _EXAMPLES = """examples:
   edge-agent run --state /var/lib/edge-agent --source camera:/dev/video0
@@ -21,7 +22,7 @@ def add(commands) -> None:
     sub = add_parser(commands, "run", _run, "run the ordered model on a source until SIGTERM", _EXAMPLES)
     add_state(sub)
     default = Settings()
-    sub.add_argument("--source", metavar="SOURCE", help="camera:FOLDER, camera:/dev/videoN or csv:FILE (default: the configuration's)")
+    sub.add_argument("--source", metavar="SOURCE", help=f"{GRAMMAR} (default: the configuration's)")
     sub.add_argument("--config", type=Path, metavar="FILE", help="what this device serves, and more (docs/configuration.md)")
     sub.add_argument("--micro-batch", type=int, default=default.micro_batch, metavar="N", help="inputs that go to the model at once")
     sub.add_argument("--heartbeat", type=float, default=default.heartbeat_s, metavar="SECONDS", help="between two status messages")

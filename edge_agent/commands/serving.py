@@ -21,7 +21,7 @@ def add(commands) -> None:
     sub.add_argument("--http", action="append", default=[], metavar="ADDRESS", help="HOST:PORT or unix:PATH (default: 127.0.0.1:8080)")
     sub.add_argument("--grpc", action="append", default=[], metavar="ADDRESS", help="HOST:PORT or unix:PATH (default: none)")
     sub.add_argument("--token-file", type=Path, metavar="FILE", help="SHA-256 digests of tokens; needed beyond this board")
-    sub.add_argument("--profile", metavar="NAME", help="hardware profile (default: the generic one of this processor)")
+    sub.add_argument("--profile", metavar="NAME", help="hardware profile (default: what `edge-agent profile detect` proposes)")
 
 
 def _serve(options: argparse.Namespace) -> int:

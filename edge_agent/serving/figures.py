@@ -21,6 +21,8 @@ def of_hosts(hosts: Mapping[str, InferenceHost]) -> Metrics:
             for field in fields(count)
         ]
         yield Metric("edge_agent_workers_total", "counter", "Worker processes that were started, that ended by themselves or hung.", points)
+        points = [Point({"model": name}, host.waiting) for name, host in hosts.items()]
+        yield Metric("edge_agent_requests_waiting", "gauge", "Requests for which no worker is free.", points)
         points = [
             Point({"model": name, "version": model.manifest.version, "bundle": model.sha256}, 1) for name, model in active.items() if model
         ]
