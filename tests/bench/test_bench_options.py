@@ -13,6 +13,7 @@ from bench.__main__ import main
         pytest.param(["install-kills", "--every", "0"], "--every: 0 must be 1 or more", id="every none"),
         pytest.param(["power-cuts", "--runs", "x"], "--runs: invalid whole number value: 'x'", id="no number"),
         pytest.param(["delivery", "--devices", "0"], "--devices: 0 must be 1 to 200", id="no devices"),
+        pytest.param(["serving", "--rounds", "0"], "--rounds: 0 must be 1 or more", id="no rounds"),
         pytest.param(["delta", "--releases", "/nowhere"], "--releases: there is no folder /nowhere", id="no folder"),
     ],
 )
