@@ -70,10 +70,11 @@ class Local:
 def assemble(file: DeviceFile, board: Board, fleet: tuple[str, InferenceHost] | None, closing: ExitStack) -> Local:
     """`fleet` is the model that the fleet orders. Nothing is opened yet; `closing` ends what runs by then. Raises Fatal."""
     residents = [Resident(wish.name, Pinned(Path(wish.bundle), wish.sha256), _host(board, closing)) for wish in file.models]
-    hosted = [*([fleet] if fleet else []), *((resident.name, resident.host) for resident in residents)]
-    hosts = dict(hosted)
-    if len(hosts) < len(hosted):
-        raise Fatal("two models have one name; give one of them another", code="config")
+    hosts = dict([fleet] if fleet else [])
+    for resident in residents:
+        if resident.name in hosts:
+            raise Fatal(f"two models are called {resident.name!r}; give one of them another name", code="config")
+        hosts[resident.name] = resident.host
     guests, shadows = [], []
     seen: dict[str, Inferring] = {**hosts}
     for wish in file.shadows:
