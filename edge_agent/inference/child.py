@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -56,9 +57,8 @@ class Late(Exception):
     """The caller's patience ended before the worker's deadline; what it answers yet will be thrown away."""
 
 
-@dataclass(frozen=True)
-class _Owed:
-    """An answer that nobody waits for any more."""
+class _Owed(NamedTuple):
+    """An answer that is still to come."""
 
     end_s: float
     deadline_s: float

@@ -1,6 +1,5 @@
 """What one model may be asked, and what a worker, which may be anybody's by then, may answer. Pure."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -21,10 +20,13 @@ _OPEN_BYTES = 4096
 
 @dataclass(frozen=True)
 class _Answered:
-    """`rows`: the first axis counts them. At most `row_bytes` for each, and `fixed_bytes` beside."""
+    """`kind` is None for strings. `by_rows`: the first axis counts them, and `inner` are the others, None where some are open. At most `row_bytes` for
+    each row, and `fixed_bytes` beside."""
 
     spec: TensorSpec
-    rows: bool
+    kind: np.dtype | None
+    by_rows: bool
+    inner: tuple[int, ...] | None
     row_bytes: int
     fixed_bytes: int
 
@@ -39,11 +41,12 @@ class Expectation:
 
     def rows(self, inputs: Tensors) -> int:
         """How many the inputs have. Raises Retry (model-swapped) when they are not those of this model, Reject (bad-input) for several numbers."""
+        counts = set()
         for spec in self.inputs:
             given = inputs.get(spec.name)
             if given is None or not fits(given, spec.shape):
                 raise Retry(f"the batch does not fit the model's input {spec.name!r} {spec.shape}", code="model-swapped")
-        counts = {len(inputs[spec.name]) for spec in self.inputs}
+            counts.add(len(given))
         if len(counts) != 1:
             raise Reject(f"inputs of {' and '.join(map(str, sorted(counts)))} rows", code="bad-input")
         return counts.pop()
@@ -59,10 +62,14 @@ class Expectation:
         """Raises Reject (wrong-answer, non-finite)."""
         for output in self.outputs:
             spec, given = output.spec, outputs.get(output.spec.name)
-            if given is None or tensors.dtype_of(given) != spec.dtype or not _has_shape(given.shape, output, rows):
+            if (
+                given is None
+                or (given.dtype != output.kind if output.kind else given.dtype.kind != "O")
+                or not _fits(given.shape, output, rows)
+            ):
                 told = "missing" if given is None else f"{given.dtype} {given.shape}"
                 raise Reject(f"the answer {spec.name!r} to {rows} rows is {told}, not {spec.dtype} {spec.shape}", code="wrong-answer")
-            if spec.finite and given.dtype.kind == "f" and not np.isfinite(given).all():
+            if spec.finite and given.dtype.kind == "f" and not np.logical_and.reduce(np.isfinite(given), axis=None):
                 raise Reject(f"the answer {spec.name!r} is not finite", code="non-finite")
 
 
@@ -73,17 +80,24 @@ def expect(manifest: Manifest, known: Exam) -> Expectation:
     return Expectation(signature.inputs_of(manifest.input), planning.complete(manifest, {}), tuple(outputs))
 
 
-def _has_shape(shape: Sequence[int], output: _Answered, rows: int) -> bool:
-    wanted = (rows, *output.spec.shape[1:]) if output.rows else output.spec.shape
+def _fits(shape: tuple[int, ...], output: _Answered, rows: int) -> bool:
+    if not output.by_rows:
+        return shape == tuple(output.spec.shape)
+    if output.inner is not None:
+        return shape == (rows, *output.inner)
+    wanted = (rows, *output.spec.shape[1:])
     return len(shape) == len(wanted) and all(axis in (ANY, length) for axis, length in zip(wanted, shape, strict=True))
 
 
 def _whole(spec: TensorSpec) -> _Answered:
-    return _Answered(spec, rows=False, row_bytes=0, fixed_bytes=np.dtype(spec.dtype).itemsize * prod(spec.shape))
+    kind = np.dtype(spec.dtype)
+    return _Answered(spec, kind, by_rows=False, inner=None, row_bytes=0, fixed_bytes=kind.itemsize * prod(spec.shape))
 
 
 def _by_rows(spec: TensorSpec, known: np.ndarray) -> _Answered:
-    if spec.dtype != STRING and ANY not in spec.shape[1:]:
-        return _Answered(spec, rows=True, row_bytes=np.dtype(spec.dtype).itemsize * prod(spec.shape[1:]), fixed_bytes=0)
+    kind = None if spec.dtype == STRING else np.dtype(spec.dtype)
+    inner = None if ANY in spec.shape[1:] else tuple(spec.shape[1:])
+    if kind is not None and inner is not None:
+        return _Answered(spec, kind, by_rows=True, inner=inner, row_bytes=kind.itemsize * prod(inner), fixed_bytes=0)
     known_bytes = len(tensors.encode(known)) // len(known) + 1
-    return _Answered(spec, rows=True, row_bytes=_OPEN_TIMES * known_bytes, fixed_bytes=_OPEN_BYTES)
+    return _Answered(spec, kind, by_rows=True, inner=inner, row_bytes=_OPEN_TIMES * known_bytes, fixed_bytes=_OPEN_BYTES)

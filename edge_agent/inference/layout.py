@@ -37,8 +37,11 @@ class Place:
 
 @dataclass(frozen=True)
 class Layout:
+    """`is_plain`: there are no strings."""
+
     places: tuple[Place, ...]
     length: int
+    is_plain: bool
 
     def write(self, arrays: Mapping[str, np.ndarray], view: memoryview, at: int) -> None:
         """What `describe` gave, into `view` from `at` on."""
@@ -72,7 +75,7 @@ def lay_out(heads: list[Head]) -> Layout:
         places.append(Place(head.name, _kind(head), tuple(head.shape), start, stop))
     if len({head.name for head in heads}) != len(heads) or len(heads) > limits.MAX_TENSORS_COUNT:
         raise ValueError(f"{len(heads)} tensors must be distinct, and at most {limits.MAX_TENSORS_COUNT}")
-    return Layout(tuple(places), stop)
+    return Layout(tuple(places), stop, all(place.kind is not None for place in places))
 
 
 def describe(arrays: Mapping[str, np.ndarray]) -> tuple[list[Head], Mapping[str, np.ndarray]]:

@@ -1,7 +1,6 @@
 """The workers of one bundle, and the requests that they answer: who asks first is served first, and a lost worker costs one request."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from edge_agent.errors import Reject, Retry
@@ -86,18 +85,24 @@ class Pool:
         served = self.served
         rows = served.expected.rows(inputs)
         end_s = None if timeout_s is None else self._clock.monotonic_s() + timeout_s
-        with self._lease(timeout_s) as slot:
+        slot = self._admission.acquire(timeout_s)
+        try:
             began_s = self._clock.monotonic_s()
             outputs = self._ask(slot, served.expected.complete(inputs), rows, end_s)
             latency_us = round(1e6 * (self._clock.monotonic_s() - began_s))
+        finally:
+            self._release(slot)
         model = served.model
         self._conducts.answered(model.sha256, rows, latency_us, 1e6 * served.granted_s(rows))
         return Inference(model.sha256, model.manifest, outputs, latency_us, model.reference, model.priors)
 
     def examine(self) -> None:
         """Raises Reject as proving does, Retry as `infer` does, or Shut."""
-        with self._lease(None) as slot:
+        slot = self._admission.acquire()
+        try:
             answers = proving.answer_all(self.served.known, lambda inputs, rows: self._ask(slot, inputs, rows, None))
+        finally:
+            self._release(slot)
         self.served.known.judge(answers)
 
     def close(self) -> None:
@@ -111,13 +116,8 @@ class Pool:
     def open(self) -> None:
         self._admission.open()
 
-    @contextmanager
-    def _lease(self, timeout_s: float | None) -> Iterator[_Slot]:
-        slot = self._admission.acquire(timeout_s)
-        try:
-            yield slot
-        finally:
-            self._admission.release(slot, last=slot.child is None)
+    def _release(self, slot: _Slot) -> None:
+        self._admission.release(slot, last=slot.child is None)
 
     def _ask(self, slot: _Slot, inputs: Tensors, rows: int, end_s: float | None) -> Tensors:
         served = self.served
