@@ -2,14 +2,20 @@
 
 import ctypes
 import os
+import stat
 import struct
 from collections.abc import Sequence
+from pathlib import Path
 
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _ASK_VERSION = 1
 _PATH_BENEATH = 1
 _READING = 0b1101
 """Execute, read a file, read a folder."""
+_USING = _READING | 1 << 1 | 1 << 14 | 1 << 15
+"""Write, truncate and control a device as well."""
+_OF_FILES = 1 | 1 << 1 | 1 << 2 | 1 << 14 | 1 << 15
+"""What may be said of a file; the rest is of folders."""
 _FS_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
 """How many rights on files the kernel's version knows; the newest stands for later ones."""
 _TCP_VERSION, _SCOPE_VERSION = 4, 6
@@ -22,9 +28,9 @@ def version(libc: ctypes.CDLL) -> int:
     return max(0, libc.syscall(_CREATE_RULESET, None, 0, _ASK_VERSION))
 
 
-def restrict(libc: ctypes.CDLL, readable: Sequence[str]) -> bool:
-    """Nothing may be written, and nothing opened but to read below these folders; no TCP, no signals outward where the kernel knows them.
-    Returns whether the kernel did it. Needs no_new_privs."""
+def restrict(libc: ctypes.CDLL, readable: Sequence[str], usable: Sequence[str] = ()) -> bool:
+    """Nothing may be opened but to read at or below `readable`, and to read, write and control at or below `usable`; no TCP, no signals outward where
+    the kernel knows them. A path that is not there opens nothing. Returns whether the kernel did it. Needs no_new_privs."""
     known = version(libc)
     if not known:
         return False
@@ -34,15 +40,17 @@ def restrict(libc: ctypes.CDLL, readable: Sequence[str]) -> bool:
     if ruleset < 0:
         return False
     try:
-        allowed = all(_allow(libc, ruleset, folder) for folder in readable)
+        rights = [(path, _READING) for path in readable] + [(path, _USING) for path in usable]
+        allowed = all(_allow(libc, ruleset, path, right & handled) for path, right in rights if Path(path).exists())
         return allowed and libc.syscall(_RESTRICT_SELF, ruleset, 0) == 0
     finally:
         os.close(ruleset)
 
 
-def _allow(libc: ctypes.CDLL, ruleset: int, folder: str) -> bool:
-    handle = os.open(folder, os.O_PATH | os.O_CLOEXEC)
+def _allow(libc: ctypes.CDLL, ruleset: int, path: str, rights: int) -> bool:
+    handle = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
-        return libc.syscall(_ADD_RULE, ruleset, _PATH_BENEATH, struct.pack("<Qi", _READING, handle), 0) == 0
+        granted = rights if stat.S_ISDIR(os.fstat(handle).st_mode) else rights & _OF_FILES
+        return libc.syscall(_ADD_RULE, ruleset, _PATH_BENEATH, struct.pack("<Qi", granted, handle), 0) == 0
     finally:
         os.close(handle)

@@ -8,7 +8,10 @@ import os
 import socket
 from collections.abc import Sequence
 
+import msgspec
+
 from edge_agent.inference import sandbox
+from firmware_profiles.catalog import Backend
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,9 +25,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--backend", required=True)
     given = parser.parse_args(arguments)
     _take_place({int(core) for core in given.cores.split(",") if core}, given.nice)
-    walls = sandbox.isolate(given.parent)
+    backend = msgspec.json.decode(given.backend, type=Backend)
+    walls = sandbox.isolate(given.parent, backend.devices)
     with socket.socket(fileno=given.fd) as sock:
-        return _serve(sock, given.arena_fd, given.backend, given.memory_mb, walls)
+        return _serve(sock, given.arena_fd, backend, given.memory_mb, walls)
 
 
 def _take_place(cores: set[int], nice: int) -> None:
@@ -35,23 +39,20 @@ def _take_place(cores: set[int], nice: int) -> None:
         os.sched_setaffinity(0, usable)
 
 
-def _serve(sock: socket.socket, arena_fd: int, backend: str, memory_mb: int, walls: list[str]) -> int:
-    import msgspec
-
+def _serve(sock: socket.socket, arena_fd: int, backend: Backend, memory_mb: int, walls: list[str]) -> int:
     from edge_agent.errors import Reject  # numpy and the engine start threads, so not before the sandbox
     from edge_agent.inference import conversation, protocol
     from edge_agent.inference.arena import Arena
     from edge_agent.inference.channel import Channel
     from edge_agent.inference.runtimes.port import open_runtime
-    from firmware_profiles.catalog import Backend
 
     channel = Channel(sock, Arena(arena_fd), protocol.requests)
     try:
-        runtime = open_runtime(msgspec.json.decode(backend, type=Backend))
+        runtime = open_runtime(backend)
     except Reject as error:
         channel.send(protocol.Failed(code=error.code, message=str(error)))
         return 1
-    walls += sandbox.limit(memory_mb)
+    walls += sandbox.limit(memory_mb, backend.devices)
     conversation.hold(channel, runtime, walls)
     return 0
 

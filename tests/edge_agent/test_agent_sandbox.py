@@ -16,7 +16,7 @@ from edge_agent.clock import SystemClock
 from edge_agent.errors import Reject
 from edge_agent.inference.child import Child, ChildLost, Deadlines, Wanted
 from edge_agent.inference.plan import Bound, Plan
-from edge_agent.inference.sandbox import CALLS, FILES, NETWORK, WRITING
+from edge_agent.inference.sandbox import CALLS, DEVICES, FILES, NETWORK, WRITING
 from firmware_profiles.catalog import Backend
 from fleet_contract import graph
 from tests.fakes import agent_run_models as models
@@ -25,8 +25,8 @@ from tests.fakes import bad_models
 BACKEND = Backend(name="cpu", runtime="onnxruntime", provider="CPUExecutionProvider")
 PLAN = Plan([Bound("input", "input", "float32")], [Bound("logits", "logits", "float32")], BACKEND.provider, {}, "fp32", threads=1)
 WANTED = Wanted(BACKEND, PLAN, memory_mb=256)
-TRIES = """
-import json, os, socket, sys, threading, resource, signal, tempfile
+START = """
+import json, mmap, os, socket, sys, threading, resource, signal, tempfile
 from edge_agent.inference import sandbox
 
 def outcome(act):
@@ -35,7 +35,22 @@ def outcome(act):
     except BaseException as error:
         return type(error).__name__
     return "done"
-
+"""
+DEVICE_TRIES = """
+devices = ["/dev/null", "/dev/absent", sys.argv[1]]
+walls = sandbox.isolate(os.getppid(), devices) + sandbox.limit(512, devices)
+inside = {
+    "use its device": outcome(lambda: open("/dev/null", "r+b", buffering=0).close()),
+    "use another's": outcome(lambda: open("/dev/full", "r+b", buffering=0)),
+    "read what it needs": outcome(lambda: open(sys.argv[1]).close()),
+    "write that": outcome(lambda: open(sys.argv[1], "w")),
+    "read beside that": outcome(lambda: open("/etc/hostname")),
+    "take more memory": outcome(lambda: bytearray(2**30)),
+    "reserve addresses": outcome(lambda: mmap.mmap(-1, 2**33, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=0)),
+}
+sys.stdout.write(json.dumps([walls, inside]))
+"""
+TRIES = """
 parent, inside = os.getppid(), {}
 walls = sandbox.isolate(parent)
 inside["read before the model"] = outcome(lambda: open("/etc/hostname").close())
@@ -63,7 +78,11 @@ def tried(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], dict[str
     """The walls that this kernel grants, and how each try ended."""
     file = tmp_path_factory.mktemp("walls") / "file"
     file.touch()
-    done = subprocess.run([sys.executable, "-c", TRIES, str(file)], capture_output=True, text=True, timeout=60)
+    return try_all(TRIES, file)
+
+
+def try_all(tries: str, file: Path) -> tuple[list[str], dict[str, str]]:
+    done = subprocess.run([sys.executable, "-c", START + tries, str(file)], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert file.exists()
     return tuple(json.loads(done.stdout))
@@ -96,6 +115,16 @@ def test_what_a_worker_cannot_do(tried: tuple[list[str], dict[str, str]], act: s
 def test_what_it_needs_it_can_do(tried: tuple[list[str], dict[str, str]]) -> None:
     _, inside = tried
     assert {act for act, how in inside.items() if how == "done"} == {"read before the model", "a thread"}
+
+
+def test_a_backend_with_devices_may_open_those_and_is_said_to_have_a_weaker_wall(tmp_path: Path) -> None:
+    needed = tmp_path / "firmware"
+    needed.touch()
+    walls, inside = try_all(DEVICE_TRIES, needed)
+    assert FILES not in walls
+    if DEVICES not in walls:
+        pytest.skip(f"this kernel does not grant the wall {DEVICES!r}")
+    assert {act for act, how in inside.items() if how == "done"} == {"use its device", "read what it needs", "reserve addresses"}
 
 
 @pytest.fixture

@@ -86,11 +86,9 @@ def _entering(bound: Bound, tensor: GraphTensor, *, text: bool) -> _Convert | No
 
 
 def _leaving(bound: Bound, tensor: GraphTensor) -> _Convert | None:
-    _check_pair(bound, tensor, "float32" if tensor.scale else tensor.dtype, bound.dtype, rounded=False)
-    if bound.dtype == STRING:
-        return _bytes
     if bound.dtype == tensor.dtype:
-        return None
+        return _bytes if bound.dtype == STRING else None
+    _check_pair(bound, tensor, "float32" if tensor.scale else tensor.dtype, bound.dtype, rounded=False)
     if tensor.scale:
         return partial(_real, dtype=np.dtype(bound.dtype), scale=tensor.scale, zero_point=tensor.zero_point)
     return partial(np.ndarray.astype, dtype=np.dtype(bound.dtype))
@@ -148,14 +146,14 @@ def _scaled(values: np.ndarray, scaling: tuple[float, float]) -> np.ndarray:
 
 
 def _whole(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Raises Reject (non-finite) for NaN, which no whole number stands for."""
+    """Floats are rounded already, and used up. Raises Reject (non-finite) for NaN, which no whole number stands for."""
     least, most = np.iinfo(dtype).min, np.iinfo(dtype).max
     if values.dtype.kind != "f":
         own = np.iinfo(values.dtype)
         return np.clip(values, max(least, own.min), min(most, own.max)).astype(dtype, "C")
-    if np.isnan(values).any():
+    if values.size and np.isnan(values.min()):  # which is NaN where any is
         raise Reject(f"an input is NaN, and the graph takes {dtype}", code="non-finite")
-    return np.clip(values, least, _float_below(most, values.dtype)).astype(dtype, "C")
+    return np.clip(values, least, _float_below(most, values.dtype), out=values).astype(dtype, "C")
 
 
 def _float_below(most: int, dtype: np.dtype) -> np.floating:

@@ -1,5 +1,6 @@
 """LiteRT's interpreter: on the CPU, or through an external delegate. tflite_runtime takes its place on boards that the newer package is not made for."""
 
+import ctypes
 from collections.abc import Mapping
 
 import numpy as np
@@ -15,6 +16,9 @@ try:
     from ai_edge_litert import interpreter as engine
 except ImportError:
     from tflite_runtime import interpreter as engine
+
+_ENTRY = "tflite_plugin_create_delegate"
+"""Of an external delegate (tensorflow/lite/delegates/external)."""
 
 
 class LiteRtRuntime:
@@ -37,9 +41,10 @@ class LiteRtRuntime:
         inputs, outputs = named(interpreter)
         signature = signature_of(inputs, outputs)
         self._binding = Binding(plan, signature)
+        interpreter.allocate_tensors()  # operators and memory that are not there are told now
         self._inputs = {name: told["index"] for name, told in inputs.items()}
         self._outputs = [outputs[bound.graph]["index"] for bound in plan.outputs]
-        self._shapes = {}
+        self._shapes = {name: tuple(told["shape"].tolist()) for name, told in inputs.items()}
         self._interpreter = interpreter
         return signature
 
@@ -100,8 +105,10 @@ def _tensor(name: str, told: dict) -> GraphTensor:
 
 def _delegate(library: str, options: Mapping[str, str]) -> engine.Delegate:
     try:
+        if not hasattr(ctypes.CDLL(library), _ENTRY):
+            raise Reject(f"{library} is no delegate: it has no {_ENTRY}", code="no-variant")
         return engine.load_delegate(library, dict(options))
-    except (OSError, ValueError, AttributeError) as error:  # no library, refused, no delegate in it
+    except (OSError, ValueError) as error:  # there is none; it refused
         raise Reject(f"the delegate {library} does not load: {error}", code="no-variant") from error
 
 
