@@ -169,6 +169,32 @@ def pack(
 
 
 @app.command()
+def adopt(
+    description: Annotated[
+        Path, typer.Argument(help="Says what the models are (TOML; docs/adopting-models.md).", exists=True, dir_okay=False)
+    ],
+    out: Out,
+    version: Version,
+    memory_mb: Annotated[int, typer.Option("--memory-mb", min=256, help="Address space that a model may take here.")] = 8_192,
+    time_s: Annotated[float, typer.Option("--time-s", min=1, help="What one variant may take for all samples.")] = 600,
+    as_json: Json = False,
+) -> None:
+    """Pack ONNX or TFLite models that were made elsewhere: known answers from samples, reference, model card.
+
+    \b
+    Examples:
+      model-tools adopt keywords.toml --out keywords.bundle --version 1.0
+      model-tools adopt faces.toml --out faces.bundle --version 2.1 --json
+    """
+    from model_tools.adopt.adoption import adopt as make
+    from model_tools.adopt.description import load_description
+    from model_tools.adopt.isolation import Bounds
+
+    write_whole(out, make(load_description(description), version, Bounds(memory_mb, time_s)))
+    answer({**summary(Bundle(out)), "file": str(out)}, as_json)
+
+
+@app.command()
 def inspect(bundle: BundleFile, as_json: Json = False) -> None:
     """Check a bundle whole and show what it says of itself; without --json its model card.
 

@@ -2,18 +2,10 @@
 structs are in model_tools/sections.py, policy and limits in fleet_contract/bundle.py.
 """
 
-import hashlib
-import math
 import operator
-import re
-import tomllib
-import types
-import typing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
-
-import msgspec
+from typing import Protocol
 
 from firmware_profiles import catalog as firmware_profiles
 from fleet_contract import limits, names
@@ -34,6 +26,7 @@ from model_tools.sections import (
     Training,
     VectorShape,
 )
+from model_tools.toml_file import read_toml
 
 
 @dataclass(frozen=True)
@@ -67,110 +60,40 @@ class Task:
 
 def load_task(path: Path) -> Task:
     """Read and check a task file. Raises BadTask naming the key (as `section.key`) and what is allowed."""
-    data = _read(path)
-    try:
-        table = tomllib.loads(data.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadTask(f"{path.name} is not TOML: {error}", field=path.name) from error
-    _check_keys(table, TaskFile, "")
-    try:
-        file = msgspec.convert(table, TaskFile)
-    except msgspec.ValidationError as error:
-        raise _as_bad_task(str(error)) from error
-    except ContractError as error:
-        raise BadTask(str(error), field=error.field, limit=error.limit) from error
+    file, sha256 = read_toml(path, TaskFile)
     _check(file)
     head = file.task
     sections = {f: getattr(file, f) for f in TaskFile.__struct_fields__ if f != "task"}
-    return Task(path.resolve().parent, hashlib.sha256(data).hexdigest(), head.name, head.description, head.profiles, **sections)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            data = file.read(limits.MAX_TASK_FILE_BYTES + 1)
-    except OSError as error:
-        raise BadTask(f"cannot read the task file {path}: {error.strerror}", field=path.name) from error
-    if len(data) > limits.MAX_TASK_FILE_BYTES:
-        raise BadTask(f"{path.name} is too large", field=path.name, limit=limits.MAX_TASK_FILE_BYTES)
-    return data
-
-
-def _check_keys(table: object, kind: object, where: str) -> None:
-    """What msgspec's messages leave out: which keys and words are allowed. And its bounds let NaN pass."""
-    struct = _struct_of(table, kind, where)
-    if struct is None or not isinstance(table, dict):
-        return
-    fields = {f.encode_name: f.type for f in msgspec.structs.fields(struct)}
-    tag = struct.__struct_config__.tag_field if struct.__struct_config__.tag is not None else None
-    allowed = [*([tag] if tag else []), *fields]
-    for key, value in table.items():
-        field = where + key
-        if key not in allowed:
-            raise BadTask(f"unknown key {field!r}; allowed here: {', '.join(allowed)}", field=field, limit=", ".join(allowed))
-        if any(isinstance(number, float) and not math.isfinite(number) for number in (value if isinstance(value, list) else [value])):
-            raise BadTask(f"{field} must be finite", field=field)
-        if key != tag:
-            _check_word(value, fields[key], field)
-            _check_keys(value, fields[key], f"{field}.")
-
-
-def _check_word(value: object, kind: object, field: str) -> None:
-    options = [word for part in _options(kind) if typing.get_origin(part) is Literal for word in typing.get_args(part)]
-    if options and value not in options:
-        known = ", ".join(map(str, options))
-        raise BadTask(f"{field} is {value!r}; allowed: {known}", field=field, limit=known)
-
-
-def _struct_of(table: object, kind: object, where: str) -> type[msgspec.Struct] | None:
-    """The struct that a table of this declared type is to become; of a tagged union the one that its tag names."""
-    structs = [option for option in _options(kind) if isinstance(option, type) and issubclass(option, msgspec.Struct)]
-    if len(structs) < 2 or not isinstance(table, dict):
-        return structs[0] if structs else None
-    field = structs[0].__struct_config__.tag_field
-    by_tag = {s.__struct_config__.tag: s for s in structs}
-    if field in table and table[field] not in by_tag:
-        known = ", ".join(by_tag)
-        raise BadTask(f"{where}{field} is {table[field]!r}; allowed: {known}", field=where + field, limit=known)
-    return by_tag.get(table.get(field))
-
-
-def _options(kind: object) -> tuple[object, ...]:
-    return typing.get_args(kind) if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union else (kind,)
-
-
-_AT = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<where>.*)`)?$", re.DOTALL)
-_MISSING = re.compile(r"missing required field `(\w+)`")
-_BOUND = re.compile(r"(?:>=|<=|>|<) (-?[\d.e+]+)")
-
-
-def _as_bad_task(message: str) -> BadTask:
-    found = _AT.match(message)
-    what, where = found["what"], found["where"] or ""
-    if missing := _MISSING.search(what):
-        where = f"{where}.{missing[1]}".lstrip(".")
-        return BadTask(f"the task file lacks {where!r}", field=where)
-    bound = _BOUND.search(what)
-    return BadTask(f"{where or 'task file'}: {what}", field=where or None, limit=float(bound[1]) if bound else None)
+    return Task(path.resolve().parent, sha256, head.name, head.description, head.profiles, **sections)
 
 
 def _check(file: TaskFile) -> None:
     """What one key alone cannot show, and the bounds of the contract's own structs."""
-    try:
-        names.name(file.task.name, "task.name")
-    except ContractError as error:
-        raise BadTask(str(error), field="task.name", limit=error.limit) from error
-    known = ["any", *firmware_profiles.names()]
-    if unknown := [profile for profile in file.task.profiles if profile not in known]:
-        raise BadTask(f"unknown hardware profile {unknown[0]!r}; known: {', '.join(known)}", field="task.profiles", limit=", ".join(known))
+    check_name(file.task.name, "task.name")
+    check_profiles(file.task.profiles, "task.profiles")
     _check_kinds(file)
-    _check_bounds(file)
+    check_bounds(file)
     _check_ranges(file.input)
     _check_distinct(file.output.classes, "output.classes", limits.MAX_CLASSES)
     if file.split.group and file.split.time:
         raise BadTask("split by group or by time, not both", field="split.group")
     if len(file.output.classes) == 1:
         raise BadTask("a classification needs at least two classes", field="output.classes", limit=2)
+
+
+def check_name(name: str, field: str) -> None:
+    """Raises BadTask."""
+    try:
+        names.name(name, field)
+    except ContractError as error:
+        raise BadTask(str(error), field=field, limit=error.limit) from error
+
+
+def check_profiles(profiles: list[str], field: str) -> None:
+    """Raises BadTask naming those that there are."""
+    known = ["any", *firmware_profiles.names()]
+    if unknown := [profile for profile in profiles if profile not in known]:
+        raise BadTask(f"unknown hardware profile {unknown[0]!r}; known: {', '.join(known)}", field=field, limit=", ".join(known))
 
 
 def _check_kinds(file: TaskFile) -> None:
@@ -199,7 +122,16 @@ _BOUNDS = {
 }
 
 
-def _check_bounds(file: TaskFile) -> None:
+class Bounded(Protocol):
+    @property
+    def policy(self) -> Policy: ...
+
+    @property
+    def limits(self) -> Limits: ...
+
+
+def check_bounds(file: Bounded) -> None:
+    """Of a file's policy and limits. Raises BadTask."""
     for field, (least, most) in _BOUNDS.items():
         value = operator.attrgetter(field)(file)
         if not least <= value <= most:

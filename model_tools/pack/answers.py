@@ -30,15 +30,20 @@ class Answered:
     plain: Tensors
 
 
-def choose(inputs: Tensors, said: Answers) -> np.ndarray:
-    """Row numbers (sorted, distinct) of the inputs to keep: of each answer the surest and the least sure, then the least sure of all.
+def choose(inputs: Tensors, said: Sequence[Answers]) -> np.ndarray:
+    """Row numbers (sorted, distinct) of the inputs to keep: of each answer the surest and the least sure, then the least sure of all, as the
+    first variant gives them. Where variants differ, a right board may answer either way: such rows are left out while enough remain.
 
     At most 32 rows and 256 KiB of them, but at least 4 where there are as many. Raises BadInput on no rows.
     """
     most = room(inputs)
-    by_margin = np.argsort(np.array(said.margins), kind="stable")
-    numbers = {label: number for number, label in enumerate(dict.fromkeys(said.labels))}
-    answers = np.array([numbers[label] for label in said.labels])[by_margin]
+    first = said[0]
+    by_margin = np.argsort(np.array(first.margins), kind="stable")
+    agreed = np.array([len({*labels}) == 1 for labels in zip(*(s.labels for s in said), strict=True)])
+    if agreed.sum() >= _FEWEST_ROWS:
+        by_margin = by_margin[agreed[by_margin]]
+    numbers = {label: number for number, label in enumerate(dict.fromkeys(first.labels))}
+    answers = np.array([numbers[label] for label in first.labels])[by_margin]
     least = [int(by_margin[answers == number][0]) for number in np.unique(answers)]
     surest = [int(by_margin[answers == number][-1]) for number in np.unique(answers)]
     wanted = dict.fromkeys([*surest, *least, *by_margin.tolist()])

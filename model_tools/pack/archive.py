@@ -92,12 +92,11 @@ def make_bundle(
     device would open), BadSketch (a condition on another grid) and BadBundle.
     """
     draft = _draft(contents)
-    whole = _answered(draft, contents.models[0], evidence.held_out, run)
-    said = answer(draft, evidence.held_out, whole, contents.priors)
+    said = [answer(draft, evidence.held_out, _answered(draft, model, evidence.held_out, run), contents.priors) for model in contents.models]
     rows = np.arange(answers.room(evidence.held_out)) if contents.states else answers.choose(evidence.held_out, said)
     kept = {name: values[rows] for name, values in evidence.held_out.items()}
     answered = [_both_ways(draft, model, kept, run) for model in contents.models]
-    made = _refer(contents, evidence, said.features, parent, condition)
+    made = _refer(contents, evidence, said[0].features, parent, condition)
     manifest = msgspec.structs.replace(draft, variants=_tolerant(contents.models, answered))
     files = {model.variant.entry: model.data for model in contents.models}
     sizes = {model.variant.name: len(model.data) for model in contents.models}

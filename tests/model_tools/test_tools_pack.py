@@ -187,15 +187,21 @@ class TestKnownAnswers:
 
     def test_cover_every_predicted_class_and_the_smallest_margin(self):
         said = logits(linear(WEIGHTS), HELD_OUT)
-        chosen = answers.choose({"input": HELD_OUT}, answered(said))
+        chosen = answers.choose({"input": HELD_OUT}, [answered(said)])
         ordered = np.sort(said, axis=1)
         assert {*said[chosen].argmax(axis=1)} == {*said.argmax(axis=1)}
         assert (ordered[:, -1] - ordered[:, -2]).argmin() in chosen
         assert len(chosen) == 32
 
+    def test_leave_out_what_the_variants_answer_differently(self):
+        one = np.float32([[3, 0], [0, 3], [2, 0], [0, 2], [1, 0], [0, 1]])
+        other = one[[0, 1, 2, 3, 5, 4]]
+        assert answers.choose({"input": HELD_OUT[:6]}, [answered(one), answered(other)]).tolist() == [0, 1, 2, 3]
+        assert len(answers.choose({"input": HELD_OUT[:6]}, [answered(one), answered(-one)])) == 6, "too few would remain"
+
     def test_many_classes_and_large_inputs_stay_within_the_budget(self):
         inputs = np.full((100, 1, 128, 256), 0.5, np.float32)
-        assert len(answers.choose({"input": inputs}, answered(np.eye(100, dtype=np.float32)))) == 4
+        assert len(answers.choose({"input": inputs}, [answered(np.eye(100, dtype=np.float32))])) == 4
 
     @pytest.mark.parametrize(("pixel", "dtype"), [pytest.param(200.0, "uint8", id="whole"), pytest.param(0.5, "float32", id="fractional")])
     def test_whole_pixels_travel_as_bytes(self, pixel, dtype):

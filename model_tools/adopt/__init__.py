@@ -1,0 +1,1 @@
+"""Bundles around models that were made elsewhere: a description, model files, samples."""
