@@ -14,7 +14,7 @@ from fleet_contract import signature, tensors
 from fleet_contract.bundle import KnownAnswers
 from fleet_contract.manifest import Limits, Manifest, Variant
 
-_MAX_RUNS = 30
+_MAX_RUNS = 200
 _MIN_RUNS = 3
 _BUDGET_S = 2.0
 _WARM_RUNS = 2
