@@ -71,6 +71,7 @@ class Residents:
             return True
         model = resident.host.active()
         if model is not None:
+            log.info("model %s: version %s answers", resident.name, model.manifest.version)
             self._tell("local.serving", model=resident.name, bundle=model.sha256, version=model.manifest.version)
         return True
 
