@@ -34,20 +34,14 @@ class Rules:
             raise Fatal(f"the queue's max_items is {self.max_items}, it must be 1 to {limits.MAX_QUEUED_INPUTS_COUNT}", code="setting")
 
 
-@dataclass(frozen=True)
-class _Waiting:
-    taken: Input
-    size_bytes: int
-    on_taken: Callable[[], None] | None
-
-
 class Backlog:
     """For any threads. What is taken out leaves in the order in which it came in; the first behind something that was dropped does not follow."""
 
-    def __init__(self, rules: Rules, losses: Losses) -> None:
-        self._rules, self._losses = rules, losses
+    def __init__(self, rules: Rules, losses: Losses, on_room: Callable[[], None] = lambda: None) -> None:
+        """`on_room` is called by the one who takes, when half is empty and an `offer` had been left to its caller."""
+        self._rules, self._losses, self._on_room = rules, losses, on_room
         self._changed = threading.Condition()
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting: deque[Input] = deque()
         self._bytes = 0
         self._broken = False
         self._blocked = False
@@ -58,10 +52,9 @@ class Backlog:
     def blocks(self) -> bool:
         return self._rules.policy == "block"
 
-    def offer(self, taken: Input, on_taken: Callable[[], None] | None = None) -> bool:
-        """Whether it waits now. Without room `drop-oldest` makes some, `drop-newest` loses it, `block` leaves it to the caller.
-        `on_taken` is called by the one who takes it out."""
-        size_bytes = len(taken.data) + (taken.values.nbytes if taken.values is not None else 0)
+    def offer(self, taken: Input) -> bool:
+        """Whether it waits now. Without room `drop-oldest` makes some, `drop-newest` loses it, `block` leaves it to the caller."""
+        size_bytes = _size_of(taken)
         with self._changed:
             while self._waiting and self._is_full(size_bytes):
                 if self._rules.policy != "drop-oldest":
@@ -70,7 +63,7 @@ class Backlog:
                 self._drop_oldest()
             if self._broken:
                 taken, self._broken = replace(taken, follows=False), False
-            self._waiting.append(_Waiting(taken, size_bytes, on_taken))
+            self._waiting.append(taken)
             self._bytes += size_bytes
             self._changed.notify_all()
         return True
@@ -81,13 +74,14 @@ class Backlog:
             if not self._waiting:
                 return None
             oldest = self._waiting.popleft()
-            self._bytes -= oldest.size_bytes
-            if self._blocked and len(self._waiting) <= self._rules.max_items // 2:
+            self._bytes -= _size_of(oldest)
+            has_room = self._blocked and len(self._waiting) <= self._rules.max_items // 2
+            if has_room:
                 self._blocked = False
                 self._changed.notify_all()
-        if oldest.on_taken:
-            oldest.on_taken()
-        return oldest.taken
+        if has_room:
+            self._on_room()
+        return oldest
 
     def read(self) -> Iterator[Input | None]:
         """What comes, as Source.read gives it, until `finish`; raises the error that it got."""
@@ -122,15 +116,12 @@ class Backlog:
     def forget(self) -> None:
         """Empty and open again, for another model. What its source can give again is not lost."""
         with self._changed:
-            left = list(self._waiting)
+            lost = sum(taken.cursor is None for taken in self._waiting)
             self._waiting.clear()
             self._bytes, self._over, self._error, self._broken, self._blocked = 0, False, None, False, False
             self._changed.notify_all()
-        for waiting in left:
-            if waiting.taken.cursor is None:
-                self._losses.add(MODEL_CHANGED)
-            if waiting.on_taken:
-                waiting.on_taken()
+        if lost:
+            self._losses.add(MODEL_CHANGED, lost)
 
     def _wait(self, holds: Callable[[], bool]) -> None:
         with self._changed:
@@ -147,13 +138,13 @@ class Backlog:
             self._broken = True
 
     def _drop_oldest(self) -> None:
-        dropped = self._waiting.popleft()
-        self._bytes -= dropped.size_bytes
+        self._bytes -= _size_of(self._waiting.popleft())
         self._losses.add(QUEUE_FULL)
         if self._waiting:
-            heir = self._waiting[0]
-            self._waiting[0] = replace(heir, taken=replace(heir.taken, follows=False))
+            self._waiting[0] = replace(self._waiting[0], follows=False)
         else:
             self._broken = True
-        if dropped.on_taken:
-            dropped.on_taken()
+
+
+def _size_of(taken: Input) -> int:
+    return len(taken.data) + (taken.values.nbytes if taken.values is not None else 0)

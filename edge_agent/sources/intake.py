@@ -41,13 +41,13 @@ class Intake:
         while self._is_running():  # as long as the source takes to give its thread back
             yield None
         self._backlog.forget()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._fill, args=(spec, after, self._stop), name="intake", daemon=True)
+        stop = self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._fill, args=(spec, after, stop), name="intake", daemon=True)
         self._thread.start()
         try:
             yield from self._backlog.read()
         finally:
-            self._stop.set()
+            stop.set()
 
     def losses(self) -> dict[str, int]:
         found = self._losses.take()

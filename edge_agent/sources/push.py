@@ -61,6 +61,10 @@ class Push:
         self._guard.check(head.field("authorization"), head.field("host"))
         if head.method != HTTPMethod.POST:
             raise Refused(f"inputs are posted, not fetched by {head.method[:20]}", code="wrong-method")
+        if head.field("origin") is not None:
+            raise Refused(
+                "a web page does not post inputs", code="forbidden"
+            )  # any page can post to a loopback address (WHATWG Fetch, 3.2)
 
     def answer(self, request: Request) -> Response:
         payloads = self._payloads

@@ -72,13 +72,16 @@ class TestBacklog:
         backlog = Backlog(Rules("drop-newest", 9, max_bytes=1), Losses())
         assert [backlog.offer(taken) for taken in numbered(2)] == [True, False]
 
-    def test_who_took_one_out_is_told(self) -> None:
-        backlog, told = Backlog(Rules("drop-oldest", 1), Losses()), []
-        for number, taken in enumerate(numbered(2), 1):
-            backlog.offer(taken, lambda number=number: told.append(number))
-        assert told == [1]
+    def test_who_was_sent_away_is_told_when_half_is_empty(self) -> None:
+        told: list[str] = []
+        backlog = Backlog(Rules("block", 4), Losses(), on_room=lambda: told.append("room"))
+        for taken in numbered(5):
+            backlog.offer(taken)
         backlog.take()
-        assert told == [1, 2]
+        assert told == []
+        backlog.take()
+        backlog.take()
+        assert told == ["room"]
 
     def test_what_waits_comes_before_the_end(self) -> None:
         backlog = Backlog(Rules("block"), Losses())
