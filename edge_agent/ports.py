@@ -255,7 +255,8 @@ class Host(Inferring, Protocol):
 
     def prove(self, bundle: Bundle) -> Proof:
         """Open the bundle in a new sandboxed child and hold it to its known answers and limits; the active model serves on.
-        Raises Reject with codes bundle, bad-model, no-variant, child-crash, child-timeout, memory, wrong-answer, non-finite, too-slow."""
+        Raises Reject with codes bundle, bad-model, no-variant, child-crash, child-timeout, memory, wrong-answer, non-finite, too-slow; Unproven,
+        which holds what was measured, where something was tried."""
 
     def activate(self, bundle: Bundle, chosen: Choice | None = None) -> None:
         """Start (or swap to) the worker of this proven bundle without dropping a request. What another process has proven is proven again: by

@@ -71,8 +71,18 @@ def test_the_loop_closes_with_a_task_file_alone(tmp_path, fleet, tissue, broker)
     fleet.wait(lambda: watch.rolled_out(fleet.api, _mute, challenger), "the rollout's end", WAIT_S)
 
     assert {item["device"] for item in fleet.api.items("/drift")} == {SHIFTED}
+    _assert_measured(fleet, champion, challenger)
     _assert_repaired(fleet, bench, champion, challenger)
     _assert_every_number_adds_up(fleet, bench)
+
+
+def _assert_measured(fleet: FleetRig, *bundles: str) -> None:
+    """Both devices have told what each variant showed, and which of them they chose."""
+    for bundle in bundles:
+        shown = list(fleet.api.items(f"/bundles/{bundle}/measurements"))
+        assert {item["profile"] for item in shown} == {"generic-x86-64"}
+        assert sum(item["chosen"] for item in shown) == len(BOTH)
+        assert all(item["verdicts"] == {"right": len(BOTH)} and 0 < item["p50_us"] <= item["p99_us"] for item in shown)
 
 
 def _release(fleet: FleetRig, bench: Bench, tissue, broker: str) -> str:
