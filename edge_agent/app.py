@@ -36,8 +36,9 @@ from edge_agent.local import Board, Server
 from edge_agent.monitor.thermal import Thermometer
 from edge_agent.observation import Observer, Report, StatusFile, downloading
 from edge_agent.pipeline import Pace, Pipeline
-from edge_agent.ports import Inferring, Source
+from edge_agent.ports import Inferring, Sink, Source
 from edge_agent.serving import figures
+from edge_agent.serving.metrics import Metrics
 from edge_agent.sinks.factory import open_sink
 from edge_agent.sources.backlog import Rules
 from edge_agent.sources.factory import open_source
@@ -83,6 +84,7 @@ class _Ground:
 
     profile: profiles.Profile
     inputs: Source | None
+    sinks: list[Sink]
     store: Outbox
     host: InferenceHost
     ignored: Ignored
@@ -104,7 +106,7 @@ def build(me: Identity, state: StateFolder, source: str | None, settings: Settin
     updates = UpdateLoop(executor)
     board = Board(ground.profile, clock, lambda event: ground.store.append([event]))
     found = local.assemble(settings.device, board, (me.device.task, ground.host), closing)
-    pipeline = _pipeline(ground, found.seen[me.device.task], settings, clock, updates.appeal, closing)
+    pipeline = _pipeline(ground, found.seen[me.device.task], settings, clock, updates.appeal)
     observer = Observer(
         ground.profile.name,
         ground.store,
@@ -116,8 +118,7 @@ def build(me: Identity, state: StateFolder, source: str | None, settings: Settin
     )
     uplink = Uplink(ground.store, ground.link, clock, observer.observe, UplinkPace(heartbeat_s=settings.heartbeat_s))
     ground.store.listen(uplink.on_append)
-    told = [figures.of_store(ground.store), figures.of_inputs(pipeline.observe, lambda: ground.link.connected)]
-    servers = local.open_servers(settings.device.serving, found, clock, told, closing)
+    servers = local.open_servers(settings.device.serving, found, clock, _figures(ground, pipeline), closing)
     residents = Residents(found.residents, board.record, clock)
     closing.callback(residents.close)
     return Agent(
@@ -144,6 +145,10 @@ def _open(me: Identity, state: StateFolder, source: str | None, settings: Settin
     inputs = None if source is None else open_source(source, clock, queue and Rules(queue.policy, queue.max_inputs))
     if inputs is not None:
         closing.callback(inputs.close)
+    sinks: list[Sink] = []
+    for spec in settings.device.sinks:
+        sinks.append(open_sink(spec))
+        closing.callback(sinks[-1].close)
     store = Outbox(state.outbox, new_epoch=lambda: secrets.token_hex(_ID_BYTES), max_bytes=settings.outbox_max_bytes)
     closing.callback(store.close)
     host = InferenceHost(profile, clock, available_bytes=lambda: memory.available_bytes(Path("/")))
@@ -151,19 +156,18 @@ def _open(me: Identity, state: StateFolder, source: str | None, settings: Settin
     ignored = Ignored(store, clock)
     link = MqttLink(me.device.broker_url, me.device.device_id, tls, epoch=store.epoch, at=clock.now(), on_ignored=ignored.note)
     exchange = Exchange(link, clock, new_id=lambda: secrets.token_hex(_ID_BYTES))
-    return _Ground(profile, inputs, store, host, ignored, link, tls, exchange)
+    return _Ground(profile, inputs, sinks, store, host, ignored, link, tls, exchange)
 
 
-def _pipeline(
-    ground: _Ground, host: Inferring, settings: Settings, clock: TrustedTime, appeal: Callable[[], None], closing: ExitStack
-) -> Pipeline | Idle:
+def _pipeline(ground: _Ground, host: Inferring, settings: Settings, clock: TrustedTime, appeal: Callable[[], None]) -> Pipeline | Idle:
     if ground.inputs is None:
         return Idle(ground.store)
-    sinks = []
-    for spec in settings.device.sinks:
-        sinks.append(open_sink(spec))
-        closing.callback(sinks[-1].close)
-    return Pipeline(ground.inputs, host, ground.store, clock, Pace(micro_batch=settings.micro_batch), appeal, sinks)
+    return Pipeline(ground.inputs, host, ground.store, clock, Pace(micro_batch=settings.micro_batch), appeal, ground.sinks)
+
+
+def _figures(ground: _Ground, pipeline: Pipeline | Idle) -> list[Metrics]:
+    link = ground.link
+    return [figures.of_store(ground.store), figures.of_inputs(pipeline.observe, lambda: link.connected), figures.of_sinks(ground.sinks)]
 
 
 def _parts(

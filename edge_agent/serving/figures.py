@@ -1,11 +1,11 @@
 """The agent's own figures for /metrics."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 
 from edge_agent.inference.host import InferenceHost
 from edge_agent.pipeline import Observation
-from edge_agent.ports import Store
+from edge_agent.ports import Sink, Store
 from edge_agent.serving.metrics import Metric, Metrics, Point
 
 
@@ -55,5 +55,15 @@ def of_inputs(observe: Callable[[], Observation], connected: Callable[[], bool])
         points = [Point({"reason": reason}, count) for reason, count in sorted(seen.refused.items())]
         yield Metric("edge_agent_inputs_refused_total", "counter", "Inputs without an answer, by reason.", points)
         yield Metric("edge_agent_connected", "gauge", "Whether the fleet's broker is connected.", [Point({}, connected())])
+
+    return metrics
+
+
+def of_sinks(sinks: Sequence[Sink]) -> Metrics:
+    """By their place in the configuration."""
+
+    def metrics() -> Iterator[Metric]:
+        points = [Point({"sink": str(number)}, sink.dropped()) for number, sink in enumerate(sinks)]
+        yield Metric("edge_agent_results_dropped_total", "counter", "Results that a sink was too slow for, or refused.", points)
 
     return metrics

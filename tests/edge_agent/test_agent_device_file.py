@@ -1,5 +1,6 @@
 """The device's own configuration: what it may say, and what is told of what it may not."""
 
+import re
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from fleet_contract import limits
 from fleet_contract.bundle import Bundle
 from tests.fakes.agent_run_models import bundle
 
+DOCUMENT = Path(__file__).parents[2] / "docs/configuration.md"
 DIGEST = "0" * 64
 WHOLE = f"""
 source = "csv:readings.csv"
@@ -56,6 +58,14 @@ def test_all_of_it() -> None:
     assert found.shadows == [Shadow(bundle="/var/lib/models/next.bundle", sha256=DIGEST, every_inputs=1_000)]
     assert (found.queue.policy, found.queue.max_inputs, found.source) == ("block", 64, "csv:readings.csv")
     assert found.sinks == [JsonLines(path="/var/log/results.jsonl")]
+
+
+def test_the_document_shows_every_field_and_is_right() -> None:
+    text = DOCUMENT.read_text()
+    (shown,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    found = device_file.parse(shown.encode(), "docs/configuration.md")
+    parts = [found, found.serving, found.queue, found.models[0], found.ensembles[0], found.ensembles[0].members[1], found.shadows[0]]
+    assert [field for part in parts for field in part.__struct_fields__ if not re.search(rf"\b{field}\b", shown)] == []
 
 
 def test_nothing_is_enough() -> None:

@@ -1,6 +1,8 @@
 """Local applications and a real agent process: served without a fleet, and beside one's own models, shadows and ensembles."""
 
+import json
 import signal
+import socket
 from collections import defaultdict
 from contextlib import closing
 from pathlib import Path
@@ -107,6 +109,46 @@ def test_a_device_serves_the_fleets_model_and_its_own_without_a_source(tmp_path:
     assert [(detail["model"], detail["code"]) for detail in told["local.refused"]] == [("broken", "bundle")]
     compared = told["shadow.compared"][0]
     assert (compared["model"], compared["candidate"], compared["inputs"], compared["agreed"]) == ("toy", digest, 3, 3)
+
+
+WITH_A_SOURCE = """
+source = "csv:{folder}/rows.csv"
+
+[serving]
+http = ["unix:{folder}/http"]
+
+[queue]
+policy = "block"
+max_inputs = 4
+
+[[sinks]]
+kind = "jsonl"
+path = "{folder}/results.jsonl"
+"""
+
+
+def test_source_queue_and_sink_come_from_the_configuration_and_are_counted(tmp_path: Path) -> None:
+    state = installed(tmp_path, models.bundle())
+    (tmp_path / "rows.csv").write_text("a,b\n" + "1,2\n" * 30)
+    (tmp_path / "agent.toml").write_text(WITH_A_SOURCE.format(folder=tmp_path))
+    results = tmp_path / "results.jsonl"
+    with agent(["run", "--state", str(state.root), "--config", f"{tmp_path}/agent.toml"], tmp_path / "log") as process:
+        process.until(lambda: results.exists() and len(results.read_text().splitlines()) == 30)
+        told = metrics(tmp_path / "http")
+        assert process.end() == 0
+    assert {json.loads(line)["label"] for line in results.read_text().splitlines()} == {"yes"}
+    assert "edge_agent_inputs_total 30" in told
+    assert 'edge_agent_records_total{lane="telemetry"} 30' in told
+    assert 'edge_agent_results_dropped_total{sink="0"} 0' in told
+    assert 'edge_agent_workers_total{model="toy",event="started"} 2' in told
+    assert "edge_agent_connected 0" in told
+
+
+def metrics(path: Path) -> list[str]:
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(str(path))
+        connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        return b"".join(iter(lambda: connection.recv(65_536), b"")).decode().splitlines()
 
 
 def events(state: StateFolder) -> dict[str, list[dict]]:
