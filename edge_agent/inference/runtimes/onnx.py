@@ -16,6 +16,8 @@ from firmware_profiles.catalog import Backend
 _SETTINGS = ("session.", "ep.", "optimization.")
 """Options of a backend that begin so are the session's; the others are its provider's."""
 _NUMBERS = {"float": "float32", "double": "float64"}
+_CPU = "CPUExecutionProvider"
+_ASSIGNMENT = "session.record_ep_graph_assignment_info"
 _QUIET = 4
 _FAILURES = (
     engine.Fail,
@@ -38,7 +40,7 @@ class OnnxRuntime:
         self._binding: Binding | None = None
         self._outputs: list[str] = []
         onnxruntime.set_default_logger_severity(_QUIET)
-        self._devices = [] if backend.library is None else _registered(backend.provider, backend.library)
+        self._devices = [] if backend.library is None else _registered(backend, backend.library)
         if not self._devices and backend.provider not in onnxruntime.get_available_providers():
             raise Reject(f"this onnxruntime has no {backend.provider}", code="no-variant")
         with suppress(*_FAILURES):  # what a provider makes of the real model is for `load` to say
@@ -46,8 +48,8 @@ class OnnxRuntime:
 
     def load(self, model: bytes, plan: Plan) -> GraphSignature:
         session = self._opened(model, plan.provider, plan.options, plan.threads)
-        if plan.provider not in session.get_providers():  # it would go on with the CPU, and be measured as what it is not
-            raise Reject(f"{plan.provider} does not take the model", code="no-variant")
+        if plan.provider != _CPU and plan.provider not in {part.ep_name for part in session.get_provider_graph_assignment_info()}:
+            raise Reject(f"{plan.provider} takes none of the graph's operators", code="no-variant")
         session._model_bytes = None  # else it keeps the file too, for a change of providers that nobody asks for
         signature = GraphSignature(_told(session.get_inputs()), _told(session.get_outputs()))
         self._binding = Binding(plan, signature, text=True)
@@ -69,7 +71,7 @@ class OnnxRuntime:
     def _opened(self, model: bytes, provider: str, said: Mapping[str, str], threads: int) -> onnxruntime.InferenceSession:
         settings = {name: value for name, value in said.items() if name.startswith(_SETTINGS)}
         given = {name: value for name, value in said.items() if name not in settings}
-        options = _options(threads, settings)
+        options = _options(threads, settings if provider == _CPU else {_ASSIGNMENT: "1", **settings})
         if self._devices:
             options.add_provider_for_devices(self._devices, given)
             return onnxruntime.InferenceSession(model, options)
@@ -87,16 +89,16 @@ def _options(threads: int, settings: Mapping[str, str]) -> onnxruntime.SessionOp
     return options
 
 
-def _registered(provider: str, library: str) -> list[onnxruntime.OrtEpDevice]:
-    """The devices of a plugin provider. Raises Reject (no-variant)."""
+def _registered(backend: Backend, library: str) -> list[onnxruntime.OrtEpDevice]:
+    """The devices of a plugin provider, those of the backend's kind where it tells any. Raises Reject (no-variant)."""
     try:
-        onnxruntime.register_execution_provider_library(provider, library)
+        onnxruntime.register_execution_provider_library(library, library)
     except _FAILURES as error:
         raise Reject(f"{library} is no plugin provider: {error}", code="no-variant") from error
-    devices = [device for device in onnxruntime.get_ep_devices() if device.ep_name == provider]
+    devices = [device for device in onnxruntime.get_ep_devices() if device.ep_name == backend.provider]
     if not devices:
-        raise Reject(f"{provider} finds no device here", code="no-variant")
-    return devices
+        raise Reject(f"{backend.provider} finds no device here", code="no-variant")
+    return [device for device in devices if device.device.type.name.lower() == backend.kind] or devices
 
 
 def _told(nodes) -> list[GraphTensor]:
