@@ -47,15 +47,15 @@ def select(
     candidates: Sequence[Candidate], attempt: Attempt, lacks: Callable[[Backend], str | None], clock: Clock, budget_s: float = BUDGET_S
 ) -> Selection:
     """`lacks` says what a backend misses on this board, None for nothing; such a one is not tried. Once `budget_s` is used up only CPU backends
-    still are, and these only until one is right: accelerators that hang cannot hold up a board for longer than that and one trial more.
+    still are, and these only until one is right or the same time has gone by again: whatever hangs, it ends, one trial later at most.
     Raises Unproven with the most telling refusal, or what `attempt` raises of Retry."""
-    end_s = clock.monotonic_s() + budget_s
+    began_s = clock.monotonic_s()
     trials: list[Trial] = []
     for candidate in candidates:
         has_right = any(trial.measurement.is_right for trial in trials)
-        needed = not has_right and candidate.backend.kind == "cpu"
-        late = clock.monotonic_s() >= end_s and not needed
-        trial = _refused(candidate, Reject(f"{budget_s:g} s were used up", code=NOT_TRIED)) if late else _try(candidate, attempt, lacks)
+        granted_s = budget_s if has_right or candidate.backend.kind != "cpu" else 2 * budget_s
+        late = clock.monotonic_s() - began_s >= granted_s
+        trial = _refused(candidate, Reject(f"{granted_s:g} s were used up", code=NOT_TRIED)) if late else _try(candidate, attempt, lacks)
         log.info("%s on %s: %s", candidate.variant.name, candidate.backend.id, trial.measurement.verdict)
         trials.append(trial)
     measurements = tuple(trial.measurement for trial in trials)

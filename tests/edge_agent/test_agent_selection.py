@@ -115,6 +115,16 @@ def test_backends_that_hang_cannot_hold_up_a_board_for_long(order: list[str], sh
     }
 
 
+def test_not_even_cpu_backends_are_tried_for_ever() -> None:
+    clock = FakeClock()
+    cpus = [msgspec.structs.replace(CPU, name=name) for name in ("one", "two", "three")]
+    trials = Trials(clock, each_s=100.0, one=HANG, two=HANG)
+    with pytest.raises(Unproven) as refused:
+        select(board(*cpus), trials, nothing, clock, budget_s=60.0)
+    assert (trials.tried, refused.value.code) == (["one", "two"], "child-timeout")
+    assert verdicts(refused.value) == {"one": "child-timeout", "two": "child-timeout", "three": "not-tried"}
+
+
 @pytest.mark.parametrize(
     ("shown", "code", "said"),
     [

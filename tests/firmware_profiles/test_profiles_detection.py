@@ -1,34 +1,17 @@
 """Which profile is proposed for which board: folders made up to look like the `/` of each."""
 
-import json
 from pathlib import Path
 
 import pytest
 
-from edge_agent import cli
 from firmware_profiles import catalog
 from firmware_profiles.availability import has_library
 from firmware_profiles.detection import Detection, architecture_of, detect
+from tests.fakes.board_root import board, put
 
 PROFILES = catalog.load_all()
 INTEL = "processor\t: 0\nmodel name\t: Intel(R) Core(TM) Ultra 7 155H\n" + "".join(f"\nprocessor\t: {core}\n" for core in range(1, 22))
 XEON = "processor\t: 0\nmodel name\t: Intel(R) Xeon(R) CPU\n\nprocessor\t: 1\n"
-
-
-def put(root: Path, path: str, text: str = "") -> None:
-    file = root / path.lstrip("/")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(text)
-
-
-def board(root: Path, *compatible: str, cpuinfo: str = "", memory_mb: int = 16_000, files: tuple[str, ...] = ()) -> Path:
-    if compatible:
-        put(root, "proc/device-tree/compatible", "".join(f"{name}\0" for name in compatible))
-    put(root, "proc/cpuinfo", cpuinfo)
-    put(root, "proc/meminfo", f"MemTotal:       {1024 * memory_mb} kB\nMemFree: 1 kB\n")
-    for file in files:
-        put(root, file)
-    return root
 
 
 def usable(found: Detection) -> list[str]:
@@ -153,38 +136,3 @@ def test_a_32_bit_system_on_a_64_bit_board_is_a_warning(tmp_path: Path) -> None:
 )
 def test_the_architecture_is_that_of_the_python(machine: str, bits: int, architecture: str | None) -> None:
     assert architecture_of(machine, bits) == architecture
-
-
-def test_the_command_proposes_and_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    root = str(board(tmp_path, "fsl,imx93-11x11-evk", "fsl,imx93"))
-    assert cli.main(["profile", "detect", "--root", root, "--architecture", "aarch64"]) == 0
-    text = capsys.readouterr().out
-    assert text.startswith("imx93: NXP i.MX 93")
-    assert "because the device tree says fsl,imx93-11x11-evk" in text
-    assert "backend litert:ethosu: there is no /dev/ethosu0, libethosu_delegate.so" in text
-    assert cli.main(["profile", "detect", "--root", root, "--architecture", "aarch64", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert (told["profile"], told["backends"][1]) == ("imx93", {"backend": "onnxruntime:cpu", "usable": True, "why_not": ""})
-
-
-def test_the_command_lists_and_shows(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["profile", "list"]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == len(PROFILES)
-    assert cli.main(["profile", "list", "--json"]) == 0
-    assert [one["name"] for one in json.loads(capsys.readouterr().out)["profiles"]] == catalog.names()
-    assert cli.main(["profile", "show", "rk3588"]) == 0
-    assert "RKNPU provider is for the RK1808 alone" in capsys.readouterr().out
-    assert cli.main(["profile", "show", "rk3588", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["worker"]["affinity"] == [4, 5, 6, 7]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        pytest.param(["show", "toaster"], "generic-arm64", id="no such profile"),
-        pytest.param(["detect", "--root", "/no/such/folder"], "/no/such/folder", id="no such root"),
-    ],
-)
-def test_a_wrong_question_ends_with_code_2(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["profile", *arguments]) == 2
-    assert said in capsys.readouterr().err
