@@ -27,6 +27,7 @@ _STATUSES: dict[str, tuple[HTTPStatus, str]] = {
     # the request
     "bad-request": (HTTPStatus.BAD_REQUEST, "INVALID_ARGUMENT"),
     "bad-tensor": (HTTPStatus.BAD_REQUEST, "INVALID_ARGUMENT"),
+    "bad-input": (HTTPStatus.BAD_REQUEST, "INVALID_ARGUMENT"),
     "not-finite": (HTTPStatus.BAD_REQUEST, "INVALID_ARGUMENT"),
     "out-of-range": (HTTPStatus.BAD_REQUEST, "OUT_OF_RANGE"),
     "unsupported": (HTTPStatus.BAD_REQUEST, "UNIMPLEMENTED"),
@@ -36,7 +37,6 @@ _STATUSES: dict[str, tuple[HTTPStatus, str]] = {
     "unauthenticated": (HTTPStatus.UNAUTHORIZED, "UNAUTHENTICATED"),
     "forbidden": (HTTPStatus.FORBIDDEN, "PERMISSION_DENIED"),
     "too-slow": (HTTPStatus.REQUEST_TIMEOUT, "DEADLINE_EXCEEDED"),
-    "no-length": (HTTPStatus.LENGTH_REQUIRED, "INVALID_ARGUMENT"),
     "too-large": (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "RESOURCE_EXHAUSTED"),
     "unknown-encoding": (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "UNIMPLEMENTED"),
     "unknown-transfer": (HTTPStatus.NOT_IMPLEMENTED, "UNIMPLEMENTED"),
@@ -47,7 +47,6 @@ _STATUSES: dict[str, tuple[HTTPStatus, str]] = {
     "no-model": (HTTPStatus.SERVICE_UNAVAILABLE, "UNAVAILABLE"),
     "model-swapped": (HTTPStatus.SERVICE_UNAVAILABLE, "UNAVAILABLE"),
     "overloaded": (HTTPStatus.SERVICE_UNAVAILABLE, "RESOURCE_EXHAUSTED"),
-    "closing": (HTTPStatus.SERVICE_UNAVAILABLE, "UNAVAILABLE"),
     "deadline": (HTTPStatus.GATEWAY_TIMEOUT, "DEADLINE_EXCEEDED"),
     "worker-crashed": (HTTPStatus.SERVICE_UNAVAILABLE, "UNAVAILABLE"),
     "worker-timeout": (HTTPStatus.GATEWAY_TIMEOUT, "DEADLINE_EXCEEDED"),
