@@ -8,6 +8,8 @@ from fleet_contract import limits
 from fleet_contract.errors import BadBundle
 from fleet_contract.tensors import TensorSpec
 
+NORMAL, ANOMALY = "normal", "anomaly"
+
 _Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 _Positive = Annotated[int, msgspec.Meta(ge=1)]
 
@@ -115,6 +117,19 @@ class Raw(_Struct, tag="raw"):
 
 
 OutputSpec = Classification | Threshold | Regression | Anomaly | Detection | Raw
+
+
+def labels_of(output: OutputSpec) -> list[str]:
+    """The words that an input as a whole is answered with, and that a person may correct the answer to; none where answers are no words."""
+    match output:
+        case Classification():
+            return output.classes
+        case Threshold():
+            return [*output.labels]
+        case Anomaly():
+            return [NORMAL, ANOMALY]
+        case _:
+            return []
 
 
 def _check_classes(names: list[str], least: int) -> None:

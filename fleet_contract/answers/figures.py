@@ -8,11 +8,9 @@ import numpy as np
 from fleet_contract.answers.detail import Targets
 from fleet_contract.answers.rows import Answers
 from fleet_contract.inputs import ImageInput, InputSpec
-from fleet_contract.outputs import Anomaly, Raw, Regression
+from fleet_contract.outputs import ANOMALY, NORMAL, Anomaly, Raw, Regression
 from fleet_contract.signature import inputs_of
 from fleet_contract.tensors import STRING
-
-ANOMALY, NORMAL = "anomaly", "normal"
 
 
 def scale(output: Regression, raw: np.ndarray) -> Answers:

@@ -13,6 +13,9 @@ router = APIRouter(tags=["telemetry"])
 
 
 class Result(Answer):
+    """`detail` is a ranking of classes, the value of each target, or boxes, as its `type` says; None where label and value say all.
+    `abstained`: the model was not sure enough, and `label` is its fallback."""
+
     device: str
     epoch: str
     seq: int
@@ -22,6 +25,8 @@ class Result(Answer):
     label: str | None
     value: float
     latency_us: int
+    abstained: bool
+    detail: dict[str, Any] | None
 
 
 class Tally(Answer):
@@ -55,8 +60,10 @@ class Event(Answer):
 
 
 @router.get("/telemetry", summary="List inferences in the order they were stored")
-def list_results(fleet: InFleet, _who: Viewer, paged: Paged, device: Word | None = None, bundle: Word | None = None) -> Page[Result]:
-    rows = telemetry.results(fleet.engine, device=device, bundle=bundle, after=paged.after, limit=paged.limit)
+def list_results(
+    fleet: InFleet, _who: Viewer, paged: Paged, device: Word | None = None, bundle: Word | None = None, abstained: bool | None = None
+) -> Page[Result]:
+    rows = telemetry.results(fleet.engine, device=device, bundle=bundle, abstained=abstained, after=paged.after, limit=paged.limit)
     return Page(items=rows, next=following(rows, paged.limit))
 
 

@@ -12,6 +12,7 @@ import msgspec
 from sqlalchemy import Connection, Engine, Row, insert, select, update
 
 from fleet_contract import names
+from fleet_contract.answers.detail import Detail
 from fleet_contract.errors import BadName
 from fleet_contract.messages import Ack, Batch, Event, Lane, Record, Result, Sample, SketchWindow
 from fleet_server import storage
@@ -196,7 +197,14 @@ def _result_row(result: Result, device: str, received_at: datetime) -> dict[str,
         "label": result.label,
         "value": result.value,
         "latency_us": result.latency_us,
+        "abstained": result.abstained is True,
+        "detail": _json(result.detail),
     }
+
+
+def _json(detail: Detail | msgspec.UnsetType) -> dict[str, Any] | None:
+    """NaN and infinity become null: PostgreSQL takes no others."""
+    return None if detail is msgspec.UNSET else msgspec.json.decode(msgspec.json.encode(detail))
 
 
 def _sample_row(sample: Sample, device: str, received_at: datetime) -> dict[str, Any]:

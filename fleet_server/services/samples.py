@@ -8,6 +8,7 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine, Row, Select, insert, select, update
 
 from fleet_contract import limits
+from fleet_contract.outputs import labels_of
 from fleet_server.errors import BadRequest, NotFound
 from fleet_server.fleet import Fleet
 from fleet_server.services import audit, bundles
@@ -87,13 +88,15 @@ def _known(connection: Connection, ids: set[int]) -> dict[int, Row]:
 
 def _classes(connection: Connection, wanted: set[str]) -> dict[str, list[str]]:
     found = connection.execute(select(Bundle.sha256, Bundle.manifest).where(Bundle.sha256.in_(sorted(wanted))))
-    return {row.sha256: bundles.manifest_of(row).output.classes for row in found}
+    return {row.sha256: labels_of(bundles.manifest_of(row).output) for row in found}
 
 
 def _check(at: int, sample: int, word: str, known: Mapping[int, Row], classes: Mapping[str, list[str]]) -> None:
     if sample not in known:
         raise NotFound(f"there is no sample {sample}", field=f"labels[{at}].sample")
     allowed = classes.get(known[sample].bundle, [])
+    if not allowed:
+        raise BadRequest(f"the model of sample {sample} does not answer with words: it cannot be labelled", field=f"labels[{at}].sample")
     if word not in allowed:
         shown = ", ".join(allowed[:20]) + (", ..." if len(allowed) > 20 else "")
         raise BadRequest(f"{word!r} is no class of sample {sample}; its classes are {shown}", field=f"labels[{at}].label")

@@ -8,11 +8,12 @@ from fleet_server.tables.result import Result, Tally
 from fleet_server.tables.stream import Stream
 
 
-def results(engine: Engine, *, device: str | None, bundle: str | None, after: int, limit: int) -> list[Row]:
+def results(engine: Engine, *, device: str | None, bundle: str | None, abstained: bool | None = None, after: int, limit: int) -> list[Row]:
     """Inferences in the order they were stored."""
     columns = [column for column in Result.__table__.columns if column.name != "stream"]
     wanted = select(*columns, Stream.device, Stream.epoch).join(Stream, Stream.id == Result.stream)
-    return read_page(engine, wanted, Result.id, after=after, limit=limit, equal={Stream.device: device, Result.bundle: bundle})
+    equal = {Stream.device: device, Result.bundle: bundle, Result.abstained: abstained}
+    return read_page(engine, wanted, Result.id, after=after, limit=limit, equal=equal)
 
 
 def tallies(engine: Engine) -> list[Row]:

@@ -1,14 +1,17 @@
 """Inferences, and their running counts."""
 
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import BigInteger, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
 from fleet_server.tables.columns import BigId, Instant
 
 
 class Result(SQLModel, table=True):
+    """`detail` is what fleet_contract.answers.detail says beyond label and value, as JSON; `abstained`: the model was not sure enough to answer."""
+
     __tablename__ = "results"
     __table_args__ = (UniqueConstraint("stream", "seq"),)
 
@@ -21,6 +24,8 @@ class Result(SQLModel, table=True):
     label: str | None
     value: float
     latency_us: int = Field(sa_type=BigInteger)
+    abstained: bool = False
+    detail: dict[str, Any] | None = Field(default=None, sa_type=JSON(none_as_null=True))
 
 
 class Tally(SQLModel, table=True):

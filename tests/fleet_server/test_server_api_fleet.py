@@ -156,6 +156,8 @@ def test_telemetry_is_read_page_by_page(api: Api, bundle: str) -> None:
         after = page["next"]
     assert seen == ["0", "1", "2", "3", "4"]
     assert api.get("/v1/telemetry?device=ghost").json()["items"] == []
+    assert api.get("/v1/telemetry?abstained=true").json()["items"] == []
+    assert {(item["abstained"], item["detail"]) for item in api.get("/v1/telemetry").json()["items"]} == {(False, None)}
 
 
 def test_the_summary_counts(api: Api, bundle: str) -> None:

@@ -6,6 +6,7 @@ import threading
 import pytest
 from sqlalchemy import func, select
 
+from fleet_contract.answers.detail import Box, Boxes, Detail, Ranking, Targets
 from fleet_contract.messages import Ack, Batch, Lane, LaneLedger, Result, Sample, encode_record
 from fleet_server.errors import BadRequest, NotFound
 from fleet_server.services import devices, records, streams, telemetry
@@ -64,6 +65,31 @@ def test_what_comes_twice_is_stored_once(enrolled: World, again: list[tuple[int,
     line = streams.lines(enrolled.engine)[0]
     assert line.stored == len(wanted)
     assert sum(row.count for row in telemetry.tallies(enrolled.engine)) == len(wanted)
+
+
+@pytest.mark.parametrize(
+    ("detail", "stored"),
+    [
+        pytest.param(
+            Ranking(["yes", "no"], [0.75, 0.25]),
+            {"type": "ranking", "labels": ["yes", "no"], "values": [0.75, 0.25]},
+            id="the likeliest classes",
+        ),
+        pytest.param(Targets({"wear": float("nan")}), {"type": "targets", "values": {"wear": None}}, id="a target's value that is none"),
+        pytest.param(
+            Boxes(7, [Box("face", 0.5, 0, 0.25, 1, 0.75)]),
+            {"type": "boxes", "found": 7, "boxes": [{"label": "face", "score": 0.5, "x1": 0.0, "y1": 0.25, "x2": 1.0, "y2": 0.75}]},
+            id="boxes",
+        ),
+    ],
+)
+def test_what_an_answer_says_in_detail_is_stored(enrolled: World, detail: Detail, stored: dict) -> None:
+    told = [Result(START, SHA, "1", "yes", 0.5, 10, detail=detail), Result(START, SHA, "2", None, 0.5, 10, abstained=True)]
+    store(enrolled, Batch(epoch="e1", lane=Lane.TELEMETRY, first=0, records=[encode_record(each) for each in told]))
+    rows = telemetry.results(enrolled.engine, device=None, bundle=None, after=0, limit=10)
+    assert [(row.abstained, row.detail) for row in rows] == [(False, stored), (True, None)]
+    unsure = telemetry.results(enrolled.engine, device=None, bundle=None, abstained=True, after=0, limit=10)
+    assert [row.input_id for row in unsure] == ["2"]
 
 
 def test_devices_epochs_and_lanes_do_not_share_numbers(enrolled: World) -> None:
