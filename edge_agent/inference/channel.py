@@ -27,6 +27,9 @@ INLINE = 2**64 - 1
 _PREFIX = struct.Struct("<QQQ")
 _BUFFER_BYTES = layout.align(_PREFIX.size + MAX_HEADER_BYTES) + INLINE_BYTES
 _TIME = struct.Struct("@ll")
+_PREEMPTED_S = 5e-4
+_ABSTINENT_FRAMES = 1000
+"""Who was off the processor for so long while waiting awake, does not do so for so many frames."""
 _KEPT = 64
 """Headers that are remembered each way: one a batch size."""
 
@@ -104,6 +107,7 @@ class Channel:
         self._timeout_ms: int | None = None
         self._usual: _Usual | None = None
         self._is_busy = False
+        self._abstaining = 0
 
     def close(self) -> None:
         self._sock.close()
@@ -153,11 +157,17 @@ class Channel:
 
     def await_frame(self, max_payload_bytes: int, spin_s: float) -> Frame:
         """For as long as it takes. If the frame before came within `spin_s`, this one is waited for awake for so long: a processor takes longer to
-        wake up than a small model to answer. Raises ChannelClosed."""
-        began_s = time.perf_counter()
-        got = self._poll(began_s + spin_s) if self._is_busy else None
+        wake up than a small model to answer. Where others want the processor, nobody waits awake for a while. Raises ChannelClosed."""
+        if self._is_busy:
+            got = self._poll(spin_s)
+        elif self._abstaining:
+            self._abstaining -= 1
+            got = None
+        else:
+            began_s = time.perf_counter()
+            got = self._recv(0)
+            self._is_busy = time.perf_counter() - began_s < spin_s
         got = self._recv(0) if got is None else got
-        self._is_busy = time.perf_counter() - began_s < spin_s
         return self._parse(got or 0, max_payload_bytes, lambda: 1.0)
 
     def _learn(self, kind, arrays: Mapping[str, np.ndarray], key: tuple) -> tuple[_Known, Mapping[str, np.ndarray]]:
@@ -192,11 +202,19 @@ class Channel:
                 self._sock.setsockopt(socket.SOL_SOCKET, option, value)
             self._timeout_ms = timeout_ms
 
-    def _poll(self, end_s: float) -> int | None:
-        while time.perf_counter() < end_s:
+    def _poll(self, spin_s: float) -> int | None:
+        last_s = time.perf_counter()
+        end_s = last_s + spin_s
+        while last_s < end_s:
             got = self._recv(0, socket.MSG_DONTWAIT)
             if got is not None:
                 return got
+            now_s = time.perf_counter()
+            if now_s - last_s > _PREEMPTED_S:
+                self._abstaining = _ABSTINENT_FRAMES
+                break
+            last_s = now_s
+        self._is_busy = False
         return None
 
     def _recv(self, at: int, flags: int = 0) -> int | None:
