@@ -13,6 +13,7 @@ from pathlib import Path
 import firmware_profiles.catalog as profiles
 from edge_agent import __version__, identity, local
 from edge_agent.agent import Agent
+from edge_agent.board import architecture_here, proposed
 from edge_agent.clock import BUILT_AT, SystemClock
 from edge_agent.config import Settings, StateFolder
 from edge_agent.delivery.downloads import Downloads, Ways
@@ -198,7 +199,8 @@ def _profile(me: Identity) -> profiles.Profile:
 
 def _first_state(parts: Parts, *, was_damaged: bool) -> State:
     """What the journal says; a damaged one is set aside, and the device waits for its order anew."""
-    started = [_event(parts, "agent.started", version=__version__, profile=parts.profile)]
+    board = proposed(Path("/"), architecture_here())
+    started = [_event(parts, "agent.started", version=__version__, profile=parts.profile, board=board)]
     if was_damaged:
         started.append(_event(parts, "outbox.reset", message="the outbox was damaged; a new epoch began"))
     try:

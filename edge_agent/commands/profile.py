@@ -3,7 +3,6 @@
 import argparse
 import json
 import platform
-import struct
 from pathlib import Path
 
 import msgspec
@@ -62,12 +61,12 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _detect(options: argparse.Namespace) -> int:
+    from edge_agent.board import architecture_here
     from firmware_profiles import catalog, detection
 
     if not options.root.is_dir():
         raise Fatal(f"there is no folder {options.root}", code="root")
-    here = detection.architecture_of(platform.machine(), 8 * struct.calcsize("P"))
-    architecture = options.architecture or here
+    architecture = options.architecture or architecture_here()
     if architecture is None:
         raise Fatal(f"no hardware profile is for {platform.machine()}: name one with --architecture", code="architecture")
     found = detection.detect(options.root, architecture, catalog.load_all())

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from edge_agent import cli
+from edge_agent.board import proposed
 from firmware_profiles import catalog
 from tests.fakes.board_root import board
 
@@ -20,6 +21,18 @@ def test_the_command_proposes_and_says_why(tmp_path: Path, capsys: pytest.Captur
     assert cli.main(["profile", "detect", "--root", root, "--architecture", "aarch64", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["profile"], told["backends"][1]) == ("imx93", {"backend": "onnxruntime:cpu", "usable": True, "why_not": ""})
+
+
+@pytest.mark.parametrize(
+    ("compatible", "architecture", "name"),
+    [
+        pytest.param("raspberrypi,5-model-b", "aarch64", "raspberry-pi-5", id="known"),
+        pytest.param("acme,rocket", "aarch64", "generic-arm64", id="unknown"),
+        pytest.param("acme,rocket", None, "", id="an architecture that no profile is for"),
+    ],
+)
+def test_the_agent_tells_which_board_it_recognised(tmp_path: Path, compatible: str, architecture, name: str) -> None:
+    assert proposed(board(tmp_path, compatible), architecture) == name
 
 
 def test_the_command_lists_and_shows(capsys: pytest.CaptureFixture[str]) -> None:
