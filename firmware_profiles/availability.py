@@ -17,10 +17,13 @@ def missing(backend: Backend, root: Path) -> list[str]:
 
 
 def has_library(name: str, root: Path) -> bool:
+    return find_library(name, root) is not None
+
+
+def find_library(name: str, root: Path) -> Path | None:
     """A path must be there; a bare name is looked for where the dynamic linker would (ld.so(8)), LD_LIBRARY_PATH aside."""
-    if "/" in name:
-        return (root / name.lstrip("/")).exists()
-    return any((folder / name).exists() for folder in _searched(root))
+    places = [root / name.lstrip("/")] if "/" in name else [folder / name for folder in _searched(root)]
+    return next((place for place in places if place.exists()), None)
 
 
 def _searched(root: Path) -> Iterator[Path]:

@@ -25,7 +25,7 @@ _CLONE_NEWUSER = 0x10000000
 _CLONE_NEWNET = 0x40000000
 _MIB = 1024 * 1024
 _DEV = "/dev/"
-_DEVICE_FILES = 64
+_DEVICE_FILES = 256
 """That a driver may have open at once."""
 _SIZE, _DATA = 0, 5
 """Columns of /proc/self/statm (proc(5)), in pages."""

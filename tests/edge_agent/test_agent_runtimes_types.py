@@ -245,13 +245,20 @@ def test_rows_that_leave_a_state_behind_go_one_step_at_a_time() -> None:
 
 BACKENDS_THAT_ARE_NOT_HERE = [
     pytest.param(Backend(name="cuda", runtime="onnxruntime", provider="CUDAExecutionProvider"), id="a provider that this build lacks"),
-    pytest.param(Backend(name="x", runtime="onnxruntime", provider="XExecutionProvider", library="/nowhere/libx.so"), id="a plugin that is not there"),
-    pytest.param(Backend(name="x", runtime="onnxruntime", provider="XExecutionProvider", library="libm.so.6"), id="a library that is no plugin"),
+    pytest.param(
+        Backend(name="x", runtime="onnxruntime", provider="XExecutionProvider", library="/nowhere/libx.so"), id="a plugin that is not there"
+    ),
+    pytest.param(
+        Backend(name="x", runtime="onnxruntime", provider="XExecutionProvider", library="libm.so.6"), id="a library that is no plugin"
+    ),
     pytest.param(
         Backend(name="x", runtime="litert", provider="interpreter", library="/nowhere/libx.so"), id="a delegate that is not there"
     ),
     pytest.param(Backend(name="x", runtime="litert", provider="interpreter", library="libm.so.6"), id="a library that is no delegate"),
     pytest.param(Backend(name="x", runtime="litert", provider="magic", supported=False, reason="told"), id="an unknown provider of LiteRT"),
+    pytest.param(
+        Backend(name="x", runtime="litert", provider="compiled", library="libnowhere.so"), id="a dispatch library that is not there"
+    ),
     pytest.param(Backend(name="x", runtime="litert", provider="compiled", options={"accelerator": "warp"}), id="an unknown accelerator"),
 ]
 

@@ -35,7 +35,10 @@ class Binding:
         return {bound.name: self._joined(bound, steps, rows) for bound, _ in self._outputs}
 
     def _once(self, inputs: Mapping[str, np.ndarray], run: Run) -> dict[str, np.ndarray]:
-        fed = {bound.graph: _plain(inputs[bound.name]) if enter is None else enter(inputs[bound.name]) for bound, enter in self._inputs}
+        fed = {
+            bound.graph: _plain(inputs[bound.name], bound.dtype) if enter is None else enter(inputs[bound.name])
+            for bound, enter in self._inputs
+        }
         answers = {}
         for (bound, leave), answer in zip(self._outputs, run(fed), strict=True):
             if not isinstance(answer, np.ndarray):
@@ -108,8 +111,10 @@ def _fits(given: np.dtype, taken: np.dtype, *, rounded: bool) -> bool:
     return np.can_cast(given, taken, "same_kind" if taken.kind == "f" else "safe")
 
 
-def _plain(values: np.ndarray) -> np.ndarray:
-    """Engines read at addresses that fit the type, in C order."""
+def _plain(values: np.ndarray, dtype: DType) -> np.ndarray:
+    """Engines read at addresses that fit the type, in C order. Pixels come as bytes."""
+    if dtype != STRING and values.dtype != dtype:
+        return values.astype(dtype, "C")
     return values if values.flags.c_contiguous and values.flags.aligned else values.copy("C")
 
 

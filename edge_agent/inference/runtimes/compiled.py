@@ -18,6 +18,7 @@ from edge_agent.inference.plan import GraphSignature, Plan
 from edge_agent.inference.runtimes import warming
 from edge_agent.inference.runtimes.binding import Binding
 from edge_agent.inference.runtimes.litert import named, signature_of
+from firmware_profiles.availability import find_library
 from firmware_profiles.catalog import Backend
 
 _ACCELERATORS = {
@@ -101,8 +102,11 @@ class CompiledRuntime:
 
 
 def _environment(backend: Backend) -> Environment:
-    """Environment.create would look for vendors' libraries in the package, and again, in vain, behind the walls."""
-    dispatch = "" if backend.library is None else str(Path(backend.library).parent)
+    """Environment.create would look for vendors' libraries in the package, and again, in vain, behind the walls. Raises Reject (no-variant)."""
+    library = None if backend.library is None else find_library(backend.library, Path("/"))
+    if backend.library is not None and library is None:
+        raise Reject(f"there is no {backend.library}", code="no-variant")
+    dispatch = "" if library is None else str(library.parent)
     options = EnvironmentOptions(str(Path(native.__file__).parent), backend.options.get("compiler", ""), dispatch)
     capsule = native.CreateEnvironment(
         runtime_path=options.runtime_path,
