@@ -110,7 +110,7 @@ def open_servers(wish: Serving, local: Local, clock: Clock, metrics: Sequence[Me
 
 def _grpc_server(address: Address, service: Service, token_file: Path | None) -> Server:
     try:
-        from edge_agent.serving.grpc_server import GrpcServer  # a library of its own extra, and 15 MB
+        from edge_agent.serving.grpc_server import GrpcServer  # a library of its own extra, and 12 MB
     except ImportError as error:
         raise Fatal(f"gRPC needs the extra `grpc` (pip install 'edgefleet[grpc]'): {error}", code="config") from error
     return GrpcServer(address, service, guard_of(address, token_file))

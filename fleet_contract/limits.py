@@ -126,4 +126,6 @@ MAX_HTTP_LINE_BYTES = 1 * KIB
 MAX_HTTP_BODY_BYTES = 64 * MIB
 MAX_HTTP_JSON_BYTES = 4 * MIB
 """Of tensors as JSON, which grow sixteenfold when they are read; binary ones may fill the body."""
+MAX_GRPC_MESSAGE_BYTES = 16 * MIB
+"""Eight are read at once; larger tensors go over HTTP."""
 MAX_DEVICE_FILE_BYTES = 256 * KIB

@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import NoReturn
 
 import grpc
@@ -24,29 +25,43 @@ _NAME = "edge-agent"
 _EXTENSIONS = ("classification",)
 _UNIX_UMASK = 0o117
 _CLOSE_S = 2.0
-_THREADS = 8
-_WAITING = 64
-_OPTIONS = (
-    ("grpc.so_reuseport", 0),
-    ("grpc.max_receive_message_length", limits.MAX_HTTP_BODY_BYTES),
-    ("grpc.max_metadata_size", limits.MAX_HTTP_HEAD_BYTES),
-    ("grpc.max_concurrent_streams", _THREADS + _WAITING),
-    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-    ("grpc.max_connection_idle_ms", 600_000),
-)
+_PINGS_MS = 10_000
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """`threads` requests are read and answered at once, each of at most `message_bytes`, and `waiting` more wait: what is beyond is refused. After
+    `age_s` a connection is told to go, and clients make another by themselves; after `grace_s` it is cut. So ends a request that never comes whole,
+    for the library has no deadline for reading."""
+
+    threads: int = 8
+    waiting: int = 64
+    message_bytes: int = limits.MAX_GRPC_MESSAGE_BYTES
+    age_s: float = 120.0
+    grace_s: float = 30.0
+
+    def options(self) -> list[tuple[str, int]]:
+        return [
+            ("grpc.so_reuseport", 0),
+            ("grpc.max_receive_message_length", self.message_bytes),
+            ("grpc.max_metadata_size", limits.MAX_HTTP_HEAD_BYTES),
+            ("grpc.max_concurrent_streams", self.threads + self.waiting),
+            ("grpc.max_connection_age_ms", round(1_000 * self.age_s)),
+            ("grpc.max_connection_age_grace_ms", round(1_000 * self.grace_s)),
+            ("grpc.http2.min_ping_interval_without_data_ms", _PINGS_MS),
+        ]
 
 
 class GrpcServer:
     """Answers from `start` to `close`. What is too much at once is told RESOURCE_EXHAUSTED by the library."""
 
-    def __init__(self, address: Address, service: Service, guard: Guard) -> None:
+    def __init__(self, address: Address, service: Service, guard: Guard, bounds: Bounds = Bounds()) -> None:
         """Raises Fatal where it cannot listen."""
         self._service = service
         self._guard = guard
         self._messages = Messages()
-        self._server = grpc.server(
-            ThreadPoolExecutor(_THREADS, thread_name_prefix="grpc"), options=_OPTIONS, maximum_concurrent_rpcs=_THREADS + _WAITING
-        )
+        threads = ThreadPoolExecutor(bounds.threads, thread_name_prefix="grpc")
+        self._server = grpc.server(threads, options=bounds.options(), maximum_concurrent_rpcs=bounds.threads + bounds.waiting)
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE, self._handlers()),))
         self.address = _bind(self._server, address)
 

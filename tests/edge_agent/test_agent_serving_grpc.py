@@ -3,10 +3,12 @@
 import hashlib
 import json
 import os
+import queue
+import socket
 import stat
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +34,7 @@ from tritonclient.grpc import service_pb2 as foreign  # noqa: E402 - of a packag
 from tritonclient.grpc import service_pb2_grpc  # noqa: E402
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype  # noqa: E402
 
-from edge_agent.serving.grpc_server import GrpcServer  # noqa: E402
+from edge_agent.serving.grpc_server import Bounds, GrpcServer  # noqa: E402
 
 VALUES = {dtype: np.array([[0, 1, 1], [1, 0, 1]]).astype(dtype) for dtype in DTYPES if dtype != "string"}
 VALUES |= {"string": np.array([[b"", b"a", "ä".encode()], [b"longer", b" ", b"\xff"]], object)}
@@ -42,8 +44,10 @@ STEP = State("h", "h_next", "float32", [1, 2])
 
 
 @contextmanager
-def grpc_server(catalogue: EchoCatalogue, address: Address = LOOPBACK, *, token_file: Path | None = None) -> Iterator[GrpcServer]:
-    server = GrpcServer(address, Service(catalogue, SystemClock(), Tally()), guard_of(address, token_file))
+def grpc_server(
+    catalogue: EchoCatalogue, address: Address = LOOPBACK, *, token_file: Path | None = None, bounds: Bounds = Bounds()
+) -> Iterator[GrpcServer]:
+    server = GrpcServer(address, Service(catalogue, SystemClock(), Tally()), guard_of(address, token_file), bounds)
     server.start()
     try:
         yield server
@@ -234,7 +238,7 @@ def test_bytes_that_are_no_message(server: GrpcServer) -> None:
 
 def test_a_message_larger_than_a_body_may_be(stub) -> None:
     wrong = request()
-    wrong.raw_input_contents[0] = bytes(limits.MAX_HTTP_BODY_BYTES + 1)
+    wrong.raw_input_contents[0] = bytes(limits.MAX_GRPC_MESSAGE_BYTES + 1)
     assert refusal(stub, wrong)[0] == "RESOURCE_EXHAUSTED"
 
 
@@ -283,6 +287,51 @@ def test_a_request_under_way_is_answered_when_the_server_closes() -> None:
         asking.join()
         closing.join()
     np.testing.assert_array_equal(answers[0].as_numpy("x"), ONE)
+
+
+def test_more_requests_than_may_wait_are_refused() -> None:
+    """Over a connection each: one alone would let the client wait for itself."""
+    model = EchoPredictor("toy", manifest_of(VECTOR, CLASSES))
+    model.open.clear()
+    ended = queue.Queue()
+    with grpc_server(EchoCatalogue(model), bounds=Bounds(threads=1, waiting=1)) as server, ExitStack() as closing:
+        for _ in range(4):
+            channel = closing.enter_context(grpc.insecure_channel(str(server.address), [("grpc.use_local_subchannel_pool", 1)]))
+            service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer.future(request()).add_done_callback(ended.put)
+        refused = [ended.get(timeout=30).code().name for _ in range(2)]
+        model.open.set()
+        answered = [ended.get(timeout=30).code().name for _ in range(2)]
+    assert (refused, answered) == (["RESOURCE_EXHAUSTED"] * 2, ["OK"] * 2)
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+    """Of HTTP/2, RFC 9113."""
+    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+
+
+def literal(name: bytes, value: str) -> bytes:
+    """A header field that is not indexed, RFC 7541; `name` as it is on the wire."""
+    return name + bytes([len(value)]) + value.encode()
+
+
+def half_a_request() -> bytes:
+    """The head of ModelInfer and ten bytes of a message of a thousand."""
+    path, length = literal(b"\x04", "/inference.GRPCInferenceService/ModelInfer"), (1_000).to_bytes(4, "big")
+    head = (
+        b"\x83\x86" + path + literal(b"\x01", "localhost") + literal(b"\x0f\x10", "application/grpc") + literal(b"\x00\x02te", "trailers")
+    )
+    return b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0) + frame(1, 4, 1, head) + frame(0, 0, 1, b"\0" + length + bytes(10))
+
+
+def test_half_a_request_does_not_hold_a_thread_for_ever() -> None:
+    bounds = Bounds(threads=1, age_s=1.0, grace_s=0.5)
+    with grpc_server(every_dtype(), bounds=bounds) as server:
+        with socket.create_connection((server.address.host, server.address.port), timeout=30) as slow:
+            slow.sendall(half_a_request())
+            while slow.recv(65_536):
+                pass
+        with client_of(server) as client:
+            np.testing.assert_array_equal(client.infer("toy", [given(ONE)]).as_numpy("x"), ONE)
 
 
 class TestWhoMayCall:
