@@ -57,10 +57,6 @@ class Subscription:
         finally:
             session.close()
 
-    def wait_connected(self, timeout_s: float) -> bool:
-        """Whether the broker knows of the subscription now. False unless it is being read."""
-        return self._session is not None and self._session.wait_connected(timeout_s)
-
     def losses(self) -> dict[str, int]:
         return self._losses.take()
 

@@ -41,11 +41,11 @@ def subscription(broker: LocalBroker, rules: Rules = Rules("drop-oldest"), topic
     return Subscription(Topic(broker.url, topic), "agent", SystemClock(), rules, AT_ONCE)
 
 
-def listening(source: Subscription, spec: VectorInput | ImageInput = ROWS) -> Iterator[Input | None]:
+def listening(broker: LocalBroker, source: Subscription, spec: VectorInput | ImageInput = ROWS) -> Iterator[Input | None]:
     """The stream, once the broker knows of it."""
     stream = source.read(spec, None)
     assert next(stream) is None
-    assert source.wait_connected(local_broker.PATIENCE_S)
+    broker.wait_subscribed()
     return stream
 
 
@@ -58,7 +58,7 @@ def taken_from(stream: Iterator[Input | None], count: int) -> list[Input]:
 
 def test_rows_of_every_topic_of_the_filter(broker: LocalBroker) -> None:
     with closing(subscription(broker)) as source:
-        stream = listening(source)
+        stream = listening(broker, source)
         broker.publish("sensors/1", b'{"t": 1, "p": 2}', b"[[3, 4], [5, 6]]")
         broker.publish("elsewhere/1", b"[7, 8]")
         broker.publish("sensors/2", b"[0, 9]")
@@ -69,7 +69,7 @@ def test_rows_of_every_topic_of_the_filter(broker: LocalBroker) -> None:
 
 def test_a_message_that_is_no_input_comes_out_refused(broker: LocalBroker) -> None:
     with closing(subscription(broker)) as source:
-        stream = listening(source)
+        stream = listening(broker, source)
         broker.publish("sensors/1", b"warm", b"[1, 2]")
         bad, good = taken_from(stream, 2)
     assert (bad.refusal, bad.values, good.refusal) == ("bad-row", None, None)
@@ -77,7 +77,7 @@ def test_a_message_that_is_no_input_comes_out_refused(broker: LocalBroker) -> No
 
 def test_pictures(broker: LocalBroker) -> None:
     with closing(subscription(broker)) as source:
-        stream = listening(source, GREY)
+        stream = listening(broker, source, GREY)
         broker.publish("sensors/1", PICTURE, PICTURE[:-8])
         good, bad = taken_from(stream, 2)
     assert (good.values.max(), good.data, bad.refusal) == (7, PICTURE, "corrupt-image")
@@ -85,7 +85,7 @@ def test_pictures(broker: LocalBroker) -> None:
 
 def test_a_full_queue_that_blocks_leaves_the_rest_to_the_broker(broker: LocalBroker) -> None:
     with closing(subscription(broker, Rules("block", 2))) as source:
-        stream = listening(source)
+        stream = listening(broker, source)
         broker.publish("sensors/1", *(f"[[{number}, 0], [{number}, 1], [{number}, 2]]".encode() for number in range(30)))
         found = taken_from(stream, 90)
         assert source.losses() == {}
@@ -125,12 +125,12 @@ class ScriptedSession:
 
 def test_a_broker_that_goes_and_comes_back_is_counted(broker: LocalBroker) -> None:
     with closing(subscription(broker)) as source:
-        stream = listening(source)
+        stream = listening(broker, source)
         broker.publish("sensors/1", b"[1, 0]")
         first = taken_from(stream, 1)
         broker.stop()
         broker.start()
-        assert source.wait_connected(local_broker.PATIENCE_S)
+        broker.wait_subscribed()
         broker.publish("sensors/1", b"[2, 0]", b"[3, 0]")
         rest = taken_from(stream, 2)
         assert source.losses() == {"source-lost": 1}
@@ -139,8 +139,8 @@ def test_a_broker_that_goes_and_comes_back_is_counted(broker: LocalBroker) -> No
 
 def test_another_model_listens_anew(broker: LocalBroker) -> None:
     with closing(subscription(broker)) as source:
-        listening(source)
-        stream = listening(source, GREY)
+        listening(broker, source)
+        stream = listening(broker, source, GREY)
         broker.publish("sensors/1", PICTURE)
         assert taken_from(stream, 1)[0].values.shape == (1, 8, 8)
 
@@ -155,11 +155,8 @@ def test_a_user_with_a_password_from_a_file(tmp_path: Path) -> None:
         source = open_source(f"mqtt:{broker_host}/a?user=camera&password-file={tmp_path}/password", SystemClock())
         with closing(source):
             stream = source.read(ROWS, None)
-            found = None
-            for _ in range(MAX_LOOKS):
-                broker.publish("a", b"[1, 2]", user="camera", password="secret")
-                found = found or next(stream)
-                if found:
-                    break
-    assert found is not None
+            next(stream)
+            broker.wait_subscribed()
+            broker.publish("a", b"[1, 2]", user="camera", password="secret")
+            (found,) = taken_from(stream, 1)
     assert found.values.tolist() == [1, 2]

@@ -3,9 +3,10 @@
 import os
 import socket
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import paho.mqtt.client as paho
@@ -26,7 +27,10 @@ class LocalBroker:
     folder: Path
     port: int
     more: tuple[str, ...] = ()
+    subscriptions: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    """One for each that was answered."""
     _child: subprocess.Popen[bytes] | None = None
+    _log: threading.Thread | None = None
 
     @property
     def url(self) -> str:
@@ -37,17 +41,31 @@ class LocalBroker:
         lines = (f"listener {self.port} 127.0.0.1", "log_dest stderr", "user root", *(self.more or ("allow_anonymous true",)), "")
         configuration.write_text("\n".join(lines))
         program = mosquitto.find(os.environ.get("PATH", os.defpath)) or ""
-        self._child = subprocess.Popen([program, "-v", "-c", str(configuration)], stderr=subprocess.PIPE)
-        for line in self._child.stderr or ():
-            if b"running" in line:
-                return
-        raise RuntimeError("mosquitto did not start")
+        ready = threading.Event()
+        child = self._child = subprocess.Popen([program, "-v", "-c", str(configuration)], stderr=subprocess.PIPE)
+        self._log = threading.Thread(target=self._follow, args=(child, ready))
+        self._log.start()
+        assert ready.wait(PATIENCE_S), "mosquitto did not start"
 
     def stop(self) -> None:
-        if self._child is not None:
+        if self._child is not None and self._log is not None:
             self._child.terminate()
-            self._child.communicate(timeout=PATIENCE_S)
+            self._child.wait(PATIENCE_S)
+            self._log.join()
             self._child = None
+
+    def wait_subscribed(self) -> None:
+        """Until one more subscription was answered."""
+        assert self.subscriptions.acquire(timeout=PATIENCE_S), "nobody subscribed"
+
+    def _follow(self, child: subprocess.Popen[bytes], ready: threading.Event) -> None:
+        assert child.stderr is not None
+        with child.stderr:
+            for line in child.stderr:
+                if b"running" in line:
+                    ready.set()
+                if b"Sending SUBACK" in line:
+                    self.subscriptions.release()
 
     def publish(self, topic: str, *payloads: bytes, user: str | None = None, password: str | None = None) -> None:
         """At QoS 1; back when the broker has taken all."""
