@@ -242,6 +242,20 @@ def test_an_idle_connection_ends() -> None:
         assert is_closed(connection)
 
 
+def test_a_caller_that_does_not_take_its_answer_is_given_up() -> None:
+    rows = 1_000_000
+    tensor = {"name": "x", "shape": [rows, 2], "datatype": "FP32", "parameters": {"binary_data_size": 8 * rows}}
+    head = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
+    length = b"Inference-Header-Content-Length: %d" % len(head)
+    bounds = Bounds(write_s=0.2, linger_s=0.2, closing_s=5.0)
+    with rest_server(EchoCatalogue(toy()), bounds=bounds) as server, connected(server) as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        connection.sendall(sized(head + bytes(8 * rows), length))
+        assert connection.recv(15) == b"HTTP/1.1 200 OK"
+        while next(iter(server.metrics())).points[0].value:
+            threading.Event().wait(0.01)
+
+
 def test_more_connections_than_there_may_be_are_turned_away() -> None:
     bounds = Bounds(connections=1, linger_s=0.2, closing_s=5.0)
     with rest_server(EchoCatalogue(toy()), bounds=bounds) as server, connected(server) as first:

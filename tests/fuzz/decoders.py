@@ -50,6 +50,7 @@ from tests.fakes import bad_models
 from tests.fakes.agent_repository import MemoryRepository
 from tests.fakes.agent_world import MemoryFiles
 from tests.fakes.small_bundle import small_bundle
+from tests.fuzz import callers
 from tests.golden import specimens
 
 GOLDEN = Path(__file__).parents[1] / "golden/v1"
@@ -86,6 +87,8 @@ def _wire() -> dict[str, Decoder]:
         "enrolment-answer": Decoder(enrol.read_answer, (Reject,), (_enrol_answer(),)),
         "online-keys": Decoder(online_keys.decode, (contract.BadOnlineKeys,), (_online_keys(),)),
         "picture": Decoder(lambda data: images.decode(data, PICTURE), (images.Unreadable,), _pictures()),
+        "http-connection": Decoder(callers.converse, (), callers.connections()),
+        "inference-request": Decoder(callers.ask, (), callers.bodies()),
         "worker-reply": Decoder(_read_reply, (ChannelClosed,), _replies()),
     }
 
