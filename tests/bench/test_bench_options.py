@@ -14,6 +14,7 @@ from bench.__main__ import main
         pytest.param(["power-cuts", "--runs", "x"], "--runs: invalid whole number value: 'x'", id="no number"),
         pytest.param(["delivery", "--devices", "0"], "--devices: 0 must be 1 to 200", id="no devices"),
         pytest.param(["serving", "--rounds", "0"], "--rounds: 0 must be 1 or more", id="no rounds"),
+        pytest.param(["footprint", "--swaps", "1"], "--swaps: 1 must be 10 or more", id="too few swaps"),
         pytest.param(["delta", "--releases", "/nowhere"], "--releases: there is no folder /nowhere", id="no folder"),
     ],
 )
