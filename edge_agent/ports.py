@@ -16,7 +16,7 @@ from fleet_contract.messages import Batch, FromDevice, Lane, LaneLedger, Record,
 from fleet_contract.sketch import Reference
 
 Tensors = Mapping[str, np.ndarray]
-"""By the manifest's names, rows first, in the manifest's types."""
+"""By the manifest's names, rows first, in the manifest's types; pixels may be uint8 instead."""
 
 
 class Clock(Protocol):

@@ -1,6 +1,7 @@
 """The scalars that sketches follow: the same code where the reference is made and where the stream is watched. Those of outputs are made with the
 answers (fleet_contract.answers)."""
 
+import math
 from math import prod
 
 import numpy as np
@@ -59,14 +60,34 @@ def of_inputs(batch: np.ndarray, spec: InputSpec) -> np.ndarray:
 
 
 def _of_images(batch: np.ndarray, spec: ImageInput) -> np.ndarray:
-    grey = batch.mean(axis=1 if spec.layout == "nchw" else 3, dtype=np.float32)
-    mean = grey.mean(axis=(1, 2))
-    _, height, width = grey.shape
-    x = np.linspace(-1, 1, width, dtype=np.float32)
-    y = np.linspace(-1, 1, height, dtype=np.float32)
-    steps = np.abs(np.diff(grey, axis=1)).mean(axis=(1, 2)) + np.abs(np.diff(grey, axis=2)).mean(axis=(1, 2))
-    columns = (mean, grey.std(axis=(1, 2)), steps, (grey * x).mean(axis=(1, 2)), (grey * y[:, None]).mean(axis=(1, 2)))
-    return np.stack(columns, axis=1).astype(np.float32)
+    rows = np.empty((len(batch), len(IMAGE)), np.float32)
+    x = np.linspace(-1, 1, spec.width, dtype=np.float32)
+    y = np.linspace(-1, 1, spec.height, dtype=np.float32)
+    for row, picture in zip(rows, batch, strict=True):  # one by one it stays in a core's cache, which is twice as fast
+        row[:] = _of_grey(_grey(picture, spec), x, y)
+    return rows
+
+
+def _grey(picture: np.ndarray, spec: ImageInput) -> np.ndarray:
+    """float32 (height, width): the mean of the channels."""
+    planes = picture if spec.layout == "nchw" else np.moveaxis(picture, 2, 0)
+    grey = planes[0].astype(np.float32)
+    for plane in planes[1:]:
+        grey += plane
+    if spec.channels > 1:
+        grey *= np.float32(1 / spec.channels)
+    return grey
+
+
+def _of_grey(grey: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[float, ...]:
+    columns, lines = np.add.reduce(grey, axis=0), np.add.reduce(grey, axis=1)
+    mean = columns.sum() / grey.size
+    light = (columns @ x / grey.size, lines @ y / grey.size)
+    down, across = np.subtract(grey[1:], grey[:-1]), np.subtract(grey[:, 1:], grey[:, :-1])
+    steps = [np.abs(step, out=step).sum() / max(1, step.size) for step in (down, across)]
+    grey -= mean
+    flat = grey.ravel()
+    return mean, math.sqrt(np.vdot(flat, flat) / flat.size), steps[0] + steps[1], *light
 
 
 def _of_windows(windows: np.ndarray) -> np.ndarray:

@@ -31,7 +31,7 @@ class Unreadable(ValueError):
 
 
 def decode(data: bytes, spec: ImageInput) -> np.ndarray:
-    """float32 of the specification's layout, 0..255: decoded to grey or RGB, resized as uint8 by area. Raises Unreadable."""
+    """uint8 of the specification's layout, which holds a graph's input exactly: decoded to grey or RGB, resized by area. Raises Unreadable."""
     check(data)
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE if spec.channels == 1 else cv2.IMREAD_COLOR)
@@ -43,14 +43,14 @@ def decode(data: bytes, spec: ImageInput) -> np.ndarray:
 
 
 def fit(pixels: np.ndarray, spec: ImageInput) -> np.ndarray:
-    """float32 (channels, height, width), or the layout's other order, of OpenCV's uint8 grey or BGR picture."""
+    """uint8 (channels, height, width), or the layout's other order, of OpenCV's uint8 grey or BGR picture."""
     if pixels.shape[:2] != (spec.height, spec.width):
         pixels = cv2.resize(pixels, (spec.width, spec.height), interpolation=cv2.INTER_AREA)
     if spec.channels == 1:
         grey = pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY)
-        return (grey[None] if spec.layout == "nchw" else grey[:, :, None]).astype(np.float32)
+        return np.ascontiguousarray(grey[None] if spec.layout == "nchw" else grey[:, :, None])
     rgb = cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB if pixels.ndim == 2 else cv2.COLOR_BGR2RGB)
-    return np.ascontiguousarray(rgb.transpose(2, 0, 1) if spec.layout == "nchw" else rgb, np.float32)
+    return np.ascontiguousarray(rgb.transpose(2, 0, 1) if spec.layout == "nchw" else rgb)
 
 
 def check(data: bytes) -> None:

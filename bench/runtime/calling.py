@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime
 
 from bench.measure import Aim
-from bench.runtime.models import COLUMNS, bundle_of, perceptron
+from bench.runtime.models import COLUMNS, perceptron, perceptron_bundle
 from edge_agent.clock import SystemClock
 from edge_agent.inference.host import InferenceHost
 from firmware_profiles import catalog
@@ -28,7 +28,7 @@ def measure() -> tuple[list[tuple[str, ...]], list[Aim]]:
     session, host = _session(model), InferenceHost(catalog.load(_PROFILE), SystemClock())
     byte = _Echo()
     try:
-        host.activate(Bundle(bundle_of(model)))
+        host.activate(Bundle(perceptron_bundle(model)))
         times = _interleave(
             {
                 "bare run": lambda: session.run(None, {"input": row}),

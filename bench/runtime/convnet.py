@@ -32,15 +32,16 @@ def int8_net() -> bytes:
 
 
 def pictures(count: int) -> np.ndarray:
-    """float32 (count, 3, 96, 96), 0..255: blurred noise, with light that differs from picture to picture."""
+    """uint8 (count, 3, 96, 96): blocks of noise, with light that differs from picture to picture."""
     rng = np.random.default_rng(5)
     coarse = rng.uniform(0, 255, (count, SPEC.channels, 12, 12)).astype(np.float32)
-    return coarse.repeat(8, axis=2).repeat(8, axis=3) * rng.uniform(0.5, 1, (count, 1, 1, 1)).astype(np.float32)
+    light = rng.uniform(0.5, 1, (count, 1, 1, 1)).astype(np.float32)
+    return (coarse * light).astype(np.uint8).repeat(8, axis=2).repeat(8, axis=3)
 
 
 class _Noise(CalibrationDataReader):
     def __init__(self) -> None:
-        self._left = iter([{"input": batch[None]} for batch in pictures(16)])
+        self._left = iter([{"input": batch[None].astype(np.float32)} for batch in pictures(16)])
 
     def get_next(self) -> dict | None:
         return next(self._left, None)

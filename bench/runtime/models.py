@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from fleet_contract import features, tensors
 from fleet_contract.bundle import KnownAnswers, pack
-from fleet_contract.inputs import VectorInput
+from fleet_contract.inputs import InputSpec, VectorInput
 from fleet_contract.manifest import Limits, Lineage, Manifest, Variant
 from fleet_contract.outputs import Classification
 from fleet_contract.sketch import Condition, Feature, Grid, Reference, Sketcher, encode_reference
@@ -41,13 +41,16 @@ def perceptron() -> bytes:
     return helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
 
 
-def bundle_of(model: bytes) -> bytes:
-    """Around a `perceptron`; its known answers are its own."""
+def perceptron_bundle(model: bytes) -> bytes:
     columns = [f"c{number}" for number in range(COLUMNS)]
     spec = VectorInput("input", columns, [-100.0] * COLUMNS, [100.0] * COLUMNS)
-    output = Classification("logits", [str(number) for number in range(_CLASSES)])
-    inputs = np.random.default_rng(2).normal(size=(_ROWS, COLUMNS)).astype(np.float32)
+    return bundle_of(model, spec, np.random.default_rng(2).normal(size=(_ROWS, COLUMNS)).astype(np.float32))
+
+
+def bundle_of(model: bytes, spec: InputSpec, inputs: np.ndarray) -> bytes:
+    """Around a model from "input" to "logits"; its known answers to these inputs are its own."""
     (answers,) = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"]).run(None, {"input": inputs})
+    output = Classification("logits", [str(number) for number in range(answers.shape[1])])
     known = KnownAnswers({"input": tensors.of_array(inputs)}, {"fp32": {"logits": tensors.of_array(answers)}})
     manifest = Manifest(
         task="bench",
@@ -68,7 +71,7 @@ def bundle_of(model: bytes) -> bytes:
     return pack(manifest, files)
 
 
-def _reference(spec: VectorInput, output: Classification) -> Reference:
+def _reference(spec: InputSpec, output: Classification) -> Reference:
     found = [Feature(name=name, role="input", low=-5, high=5) for name in features.input_names(spec)]
     found += [Feature(name=name, role="output", low=0, high=1) for name in features.output_names(output)]
     grid = Grid(features=found, bins=8)

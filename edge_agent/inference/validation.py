@@ -62,7 +62,8 @@ def check(inputs: Sequence[Input], spec: InputSpec, *, after_break: bool) -> Bat
 
 
 def split(values: Sequence[np.ndarray], spec: InputSpec) -> tuple[np.ndarray, list[str | None]]:
-    """The batch (rows, *shape) of the inputs that may pass, in order, and for each given input the reason of its refusal or None."""
+    """The batch (rows, *shape) of the inputs that may pass, in order, and for each given input the reason of its refusal or None.
+    Pictures of bytes stay bytes."""
     tensor = inputs_of(spec)[0]
     shape, kinds = tensor.shape[1:], "fiub" if tensor.dtype.startswith("float") else np.dtype(tensor.dtype).kind
     reasons: list[str | None] = [None if _fits(v.shape, shape) and v.dtype.kind in kinds else WRONG_SHAPE for v in values]
@@ -70,33 +71,45 @@ def split(values: Sequence[np.ndarray], spec: InputSpec) -> tuple[np.ndarray, li
     if not fitting:
         return np.empty((0, *(max(axis, 0) for axis in shape)), tensor.dtype), reasons
     with np.errstate(over="ignore"):  # becomes infinite, which is refused
-        batch = np.stack([values[at] for at in fitting]).astype(tensor.dtype, copy=False)
-    finite, inside = _is_finite(batch, tensor), _is_inside(batch, spec)
-    for row in np.flatnonzero(~(finite & inside)):
+        batch = np.stack([values[at] for at in fitting])
+        if not (isinstance(spec, ImageInput) and batch.dtype == np.uint8):
+            batch = batch.astype(tensor.dtype, copy=False)
+    passed = _is_inside(batch, spec, tensor)
+    if passed.all():
+        return batch, reasons
+    finite = _is_finite(batch)
+    for row in np.flatnonzero(~passed):
         reasons[fitting[row]] = OUT_OF_RANGE if finite[row] else NOT_FINITE
-    passed = finite & inside
-    return (batch if passed.all() else batch[passed]), reasons
+    return batch[passed], reasons
 
 
 def _fits(given: Sequence[int], shape: Sequence[int]) -> bool:
     return len(given) == len(shape) and all(axis in (ANY, length) for axis, length in zip(shape, given, strict=True))
 
 
-def _is_finite(batch: np.ndarray, tensor: TensorSpec) -> np.ndarray:
-    if batch.dtype.kind != "f" or not tensor.finite:
-        return np.ones(len(batch), bool)
+def _is_finite(batch: np.ndarray) -> np.ndarray:
     return np.isfinite(batch.reshape(len(batch), prod(batch.shape[1:]))).all(axis=1)
 
 
-def _is_inside(batch: np.ndarray, spec: InputSpec) -> np.ndarray:
-    """A row with a NaN is not."""
+def _is_inside(batch: np.ndarray, spec: InputSpec, tensor: TensorSpec) -> np.ndarray:
+    """Finite, too, as far as that is asked: nothing compares with a NaN."""
     axes = tuple(range(1, batch.ndim))
     match spec:
-        case TensorsInput():
-            return np.ones(len(batch), bool)
         case ImageInput():
-            return (batch.min(axis=axes) >= 0) & (batch.max(axis=axes) <= MAX_PIXEL)
+            return (batch.min(axis=axes) >= 0) & (batch.max(axis=axes) <= MAX_PIXEL) if batch.dtype.kind == "f" else _all(batch)
         case VectorInput() | WindowInput():
             samples = batch.reshape(len(batch), -1, len(spec.columns))
-            low, high = np.asarray(spec.low, np.float32), np.asarray(spec.high, np.float32)
+            low, high = _bounds(spec.low), _bounds(spec.high)
             return ((samples.min(axis=1) >= low) & (samples.max(axis=1) <= high)).all(axis=1)
+        case TensorsInput():
+            return _is_finite(batch) if batch.dtype.kind == "f" and tensor.finite else _all(batch)
+
+
+def _bounds(values: Sequence[float]) -> np.ndarray:
+    """None is beyond float32, where infinity would be inside."""
+    largest = float(np.finfo(np.float32).max)
+    return np.clip(np.asarray(values, np.float64), -largest, largest).astype(np.float32)
+
+
+def _all(batch: np.ndarray) -> np.ndarray:
+    return np.ones(len(batch), bool)

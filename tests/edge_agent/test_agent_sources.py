@@ -47,7 +47,7 @@ class TestPictures:
     @pytest.mark.parametrize("suffix", [".jpg", ".png"])
     def test_grey_is_resized_by_area(self, suffix: str) -> None:
         values = images.decode(_encode(_scene(), suffix), GREY)
-        assert (values.shape, values.dtype) == ((1, 8, 8), np.float32)
+        assert (values.shape, values.dtype) == ((1, 8, 8), np.uint8)
         expected = cv2.resize(_scene(), (8, 8), interpolation=cv2.INTER_AREA)
         np.testing.assert_allclose(values[0], expected, atol=3)
 
