@@ -152,6 +152,28 @@ def test_values_become_the_graphs_own(case: Case) -> None:
     np.testing.assert_array_equal(given, np.array(case.given).astype(case.taken.dtype))  # the caller's stay as they were
 
 
+@pytest.mark.parametrize(
+    "graph",
+    [
+        pytest.param(GraphTensor("g", "int8", [-1], 1.0, -128), id="quantized"),
+        pytest.param(GraphTensor("g", "uint8", [-1], 1 / 255, 0), id="quantized without a sign"),
+        pytest.param(GraphTensor("g", "int16", [-1], 0.01, 0), id="quantized to 16 bits"),
+        pytest.param(GraphTensor("g", "uint8", [-1]), id="whole"),
+        pytest.param(GraphTensor("g", "float32", [-1]), id="real"),
+        pytest.param(GraphTensor("g", "float16", [-1]), id="half"),
+    ],
+)
+@pytest.mark.parametrize("scaling", [(1.0, 0.0), (1 / 255, 0.0), (2 / 255, -1.0)], ids=str)
+def test_pixels_as_bytes_become_what_pixels_as_floats_become(graph: GraphTensor, scaling: tuple[float, float]) -> None:
+    fed: list[np.ndarray] = []
+    binding = binding_of([Bound("x", "g", "float32", *scaling)], [graph], [], [])
+    pixels = np.arange(256, dtype=np.uint8).reshape(2, 128)
+    for given in (pixels, pixels.astype(np.float32)):
+        binding.infer({"x": given}, lambda inputs: fed.append(inputs["g"]) or [])
+    assert fed[0].dtype == fed[1].dtype == graph.dtype
+    np.testing.assert_array_equal(*fed)
+
+
 LEAVING = [
     pytest.param(GraphTensor("g", "int8", [-1], 0.5, -128), [-128, 127], "float32", [0, 127.5], id="real values again"),
     pytest.param(GraphTensor("g", "uint8", [-1], 1 / 256, 0), [255], "float64", [255 / 256], id="in double precision"),
