@@ -33,7 +33,7 @@ class Admission(Generic[T]):
         self._free = [*reversed(slots)]
         self._waiting: deque[_Waiter[T]] = deque()
         self._max_waiting = max_waiting
-        self._is_open = True
+        self.is_open = True
 
     @property
     def waiting(self) -> int:
@@ -42,7 +42,7 @@ class Admission(Generic[T]):
     def acquire(self, timeout_s: float | None = None) -> T:
         """The slot that was released last, for it is warm. Raises Shut, or Retry: `overloaded` at once, `deadline` after `timeout_s`."""
         with self._lock:
-            if not self._is_open:
+            if not self.is_open:
                 raise Shut
             if self._free:
                 return self._free.pop()
@@ -62,18 +62,18 @@ class Admission(Generic[T]):
                 waiter.called.release()
                 return
             self._free.insert(0 if last else len(self._free), slot)
-            if not self._is_open:
+            if not self.is_open:
                 self._at_rest.notify_all()
 
     def shut(self) -> None:
         """Let nobody in any more, and wait until those who were are done: each has a deadline."""
         with self._lock:
-            self._is_open = False
+            self.is_open = False
             self._at_rest.wait_for(lambda: len(self._free) == self._count)
 
     def open(self) -> None:
         with self._lock:
-            self._is_open = True
+            self.is_open = True
 
     def _wait(self, waiter: _Waiter[T], timeout_s: float | None) -> T:
         if not waiter.called.acquire(timeout=-1 if timeout_s is None else max(0.0, timeout_s)):
