@@ -6,12 +6,12 @@ import msgspec
 import numpy as np
 
 from edge_agent.catalogue import ModelView, Prediction
+from edge_agent.serving.answers import told
 from edge_agent.serving.classification import best_classes
 from edge_agent.serving.datatypes import datatype_of
 from edge_agent.serving.grpc_messages import Messages
 from edge_agent.serving.refusals import Refused
 from edge_agent.serving.requests import GivenTensor, Reader, flat_reader
-from edge_agent.serving.rest.answers import told
 from edge_agent.serving.service import Answered, Call
 from fleet_contract import limits, tensors
 from fleet_contract.tensors import TensorSpec

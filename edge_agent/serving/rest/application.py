@@ -10,13 +10,13 @@ import msgspec
 from edge_agent import __version__
 from edge_agent.errors import AgentError
 from edge_agent.serving import metrics
+from edge_agent.serving.answers import told
 from edge_agent.serving.datatypes import datatype_of
 from edge_agent.serving.guard import Guard
 from edge_agent.serving.http.head import Head, parse_length
 from edge_agent.serving.http.message import Request, Response
 from edge_agent.serving.refusals import Refusal, Refused
 from edge_agent.serving.rest import reading, writing
-from edge_agent.serving.rest.answers import told
 from edge_agent.serving.service import Call, Service
 from fleet_contract.tensors import TensorSpec
 
