@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from edge_agent.catalogue import Catalogue, ModelView, Prediction, Predictor
-from edge_agent.errors import AgentError
+from edge_agent.errors import AgentError, Retry
 from edge_agent.ports import Clock, Tensors
 from edge_agent.serving.refusals import Refusal, Refused, refusal_of
 from edge_agent.serving.requests import Checkers, GivenTensor
@@ -63,6 +63,7 @@ class Service:
         outputs = checker.outputs(call.outputs)
         inputs = checker.read(call.inputs)
         prediction = predictor.predict(inputs, timeout_s=call.timeout_s)
+        outputs = _still(call, prediction, outputs)
         self._tally.answered(call.model, self._clock.monotonic_s() - began_s)
         return Answered(prediction, inputs, outputs)
 
@@ -86,3 +87,14 @@ def _view(predictor: Predictor, version: str | None) -> ModelView:
     if version not in (None, view.version):
         raise Refused(f"model {view.name!r} has version {view.version!r}, not {version[:80]!r}", code="unknown-model")
     return view
+
+
+def _still(call: Call, prediction: Prediction, outputs: tuple[str, ...]) -> tuple[str, ...]:
+    """Another bundle may have come between the look at the model and its answer. Raises Retry (model-swapped) where it is not what was asked for."""
+    if call.version not in (None, prediction.version):
+        raise Retry(f"model {call.model!r} has version {prediction.version!r} now", code="model-swapped")
+    if {*outputs} <= prediction.outputs.keys():
+        return outputs
+    if call.outputs:
+        raise Retry(f"model {call.model!r} gives {', '.join(prediction.outputs)} now", code="model-swapped")
+    return tuple(prediction.outputs)
