@@ -24,17 +24,19 @@ _OTHERS_MAY_WRITE = 0o022
 
 @dataclass(frozen=True)
 class Guard:
-    """`digests` None: no token is asked for. `names_host`: the Host header must then name this board by address or as localhost, because a web
-    page that rebinds its own name to a loopback address would otherwise reach the models through the user's browser."""
+    """`digests` None: no token is asked for. `shuns_browsers`: then web pages are turned away, which reach a loopback address through the browser
+    of somebody at the board: those of another origin, and those that rebind their own name to the address, so that Host is that name."""
 
     digests: tuple[bytes, ...] | None
-    names_host: bool = False
+    shuns_browsers: bool = False
 
-    def check(self, authorization: str | None, host: str | None) -> None:
+    def check(self, authorization: str | None, host: str | None, origin: str | None = None) -> None:
         """Raises Refused (unauthenticated, forbidden)."""
         if self.digests is not None:
             self._check_token(authorization)
-        elif self.names_host and host is not None and not _is_own(host):
+        elif self.shuns_browsers and origin is not None:
+            raise Refused("web pages are not answered", code="forbidden")
+        elif self.shuns_browsers and host is not None and not _is_own(host):
             raise Refused(f"this server answers on its address or localhost, not as {host[:80]!r}", code="forbidden")
 
     def _check_token(self, authorization: str | None) -> None:
@@ -52,7 +54,7 @@ def guard_of(address: Address, token_file: Path | None) -> Guard:
         return Guard(_read(token_file))
     if isinstance(address, TcpAddress) and not address.is_loopback:
         raise Fatal(f"{address} can be reached from elsewhere: a token file is needed", code="token")
-    return Guard(None, names_host=not isinstance(address, UnixAddress))
+    return Guard(None, shuns_browsers=not isinstance(address, UnixAddress))
 
 
 def _read(path: Path) -> tuple[bytes, ...]:

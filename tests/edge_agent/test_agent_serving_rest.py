@@ -329,11 +329,22 @@ def test_with_a_token_file_a_token_is_needed(token_file: Path, field: str | None
     assert TOKEN not in str(told)
 
 
+@pytest.mark.parametrize("host", ["localhost:1", "127.0.0.1", "[::1]:9", "192.168.0.2"])
+def test_the_board_may_be_called_by_its_addresses(server: HttpServer, host: str) -> None:
+    assert ask(server, "GET", "/v2/health/live", Host=host)[0] == 200
+
+
 @pytest.mark.parametrize(
-    ("host", "status"), [("localhost:1", 200), ("127.0.0.1", 200), ("[::1]:9", 200), ("192.168.0.2", 200), ("evil.example", 403)]
+    "fields",
+    [
+        pytest.param({"Host": "evil.example"}, id="rebinds-its-name"),
+        pytest.param({"Origin": "https://evil.example"}, id="of-another-origin"),
+        pytest.param({"Origin": "null"}, id="of-no-origin"),
+    ],
 )
-def test_a_web_page_that_rebinds_its_name_is_turned_away(server: HttpServer, host: str, status: int) -> None:
-    assert ask(server, "GET", "/v2/health/live", Host=host)[0] == status
+def test_a_web_page_is_turned_away(server: HttpServer, fields: dict[str, str]) -> None:
+    status, _, told = ask(server, "POST", "/v2/models/toy/infer", tensor([1, 2]), **fields)
+    assert (status, told["code"]) == (403, "forbidden")
 
 
 def test_beyond_the_board_a_token_file_is_needed(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ class RestApplication:
         }
 
     def admit(self, head: Head) -> None:
-        self._guard.check(head.field("authorization"), head.field("host"))
+        self._guard.check(head.field("authorization"), head.field("host"), head.field("origin"))
 
     def answer(self, request: Request) -> Response:
         path = request.head.path.rstrip("/")
