@@ -107,7 +107,7 @@ def build(me: Identity, state: StateFolder, source: str | None, settings: Settin
     updates = UpdateLoop(executor)
     board = Board(ground.profile, clock, lambda event: ground.store.append([event]))
     found = local.assemble(settings.device, board, (me.device.task, ground.host), closing)
-    pipeline = _pipeline(ground, found.seen[me.device.task], settings, clock, updates.appeal)
+    pipeline = _pipeline(ground, found.asked or ground.host, settings, clock, updates.appeal)
     observer = Observer(
         ground.profile.name,
         ground.store,

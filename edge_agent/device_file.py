@@ -63,9 +63,10 @@ class Queue(_Struct):
 
 
 class DeviceFile(_Struct):
-    """`source` as on the command line."""
+    """`source` as on the command line; its inputs go to the fleet's model, or to the ensemble `ask`, whose first member that is."""
 
     source: str | None = None
+    ask: _Name | None = None
     sinks: list[SinkSpec] = []
     serving: Serving = Serving()
     models: list[LocalModel] = []

@@ -1,7 +1,7 @@
 """What local applications call, put together from the device's configuration: beside a fleet's agent, or alone. Names concrete classes, like app.py."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain
@@ -15,7 +15,7 @@ from edge_agent.device_file import DeviceFile, Serving
 from edge_agent.device_file import Shadow as ShadowWish
 from edge_agent.errors import Fatal
 from edge_agent.inference import memory
-from edge_agent.inference.ensemble import Ensemble, Member
+from edge_agent.inference.ensemble import Ensemble, EnsembleHost, Member
 from edge_agent.inference.host import InferenceHost
 from edge_agent.inference.models import HostedModel, Models
 from edge_agent.inference.pinned import Pinned
@@ -58,13 +58,13 @@ class Board:
 
 @dataclass(frozen=True)
 class Local:
-    """`hosts` by the names of their models; `seen` the same with their shadows before them: what a pipeline shall ask."""
+    """`hosts` by the names of their models. `asked` is what a source's inputs go to: the fleet's model with its shadows, or an ensemble around it."""
 
     models: Models
     residents: list[Resident]
     shadows: list[Shadow]
     hosts: dict[str, InferenceHost]
-    seen: dict[str, Inferring]
+    asked: Inferring | None
 
 
 def assemble(file: DeviceFile, board: Board, fleet: tuple[str, InferenceHost] | None, closing: ExitStack) -> Local:
@@ -86,7 +86,9 @@ def assemble(file: DeviceFile, board: Board, fleet: tuple[str, InferenceHost] | 
         shadows.append(_shadow(name, wish, guest, board, closing))
         seen[name] = ShadowedHost(seen[name], shadows[-1])
     models = [HostedModel(name, host) for name, host in seen.items()]
-    return Local(Models([*models, *_ensembles(file, models, closing)]), [*residents, *guests], shadows, hosts, seen)
+    ensembles = _ensembles(file, models, closing)
+    asked = _asked(file, fleet[0], seen, ensembles) if fleet else None
+    return Local(Models([*models, *ensembles]), [*residents, *guests], shadows, hosts, asked)
 
 
 def open_servers(wish: Serving, local: Local, clock: Clock, metrics: Sequence[Metrics], closing: ExitStack) -> list[Server]:
@@ -131,6 +133,15 @@ def _shadow(name: str, wish: ShadowWish, guest: Resident, board: Board, closing:
     shadow = Shadow(name, guest.host, board.record, board.clock, every_inputs=wish.every_inputs)
     closing.callback(shadow.close)
     return shadow
+
+
+def _asked(file: DeviceFile, fleet: str, seen: Mapping[str, Inferring], ensembles: Sequence[Ensemble]) -> Inferring:
+    if file.ask in (None, fleet):
+        return seen[fleet]
+    for wish, ensemble in zip(file.ensembles, ensembles, strict=True):
+        if wish.name == file.ask and wish.members[0].model == fleet:
+            return EnsembleHost(seen[fleet], ensemble)
+    raise Fatal(f"ask: {file.ask!r} must be an ensemble whose first member is the fleet's model, {fleet!r}", code="config")
 
 
 def _ensembles(file: DeviceFile, hosted: Sequence[Predictor], closing: ExitStack) -> list[Ensemble]:

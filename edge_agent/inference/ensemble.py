@@ -1,15 +1,22 @@
 """Several models of this device that answer as one."""
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
+
+import numpy as np
 
 from edge_agent.catalogue import ModelView, Prediction, Predictor
 from edge_agent.errors import Reject
 from edge_agent.inference.voting import Combine, Said
-from edge_agent.ports import Tensors
+from edge_agent.ports import ActiveModel, Inference, Inferring, Tensors
 
 PLATFORM = "ensemble"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -44,15 +51,44 @@ class Ensemble:
 
     def predict(self, inputs: Tensors, *, timeout_s: float | None = None) -> Prediction:
         """All members at once; what the slowest takes is the latency. Raises what a member raises, or Reject (no-ensemble)."""
-        first, *others = self._members
-        asked = [self._others.submit(member.model.predict, inputs, timeout_s=timeout_s) for member in others]
-        found = [first.model.predict(inputs, timeout_s=timeout_s), *(waited.result() for waited in asked)]
-        said = [Said(one.manifest, one.outputs, member.weight) for member, one in zip(self._members, found, strict=True)]
-        version = _version([one.version for one in found])
-        return Prediction(self._name, version, found[0].manifest, self._combine(said), max(one.latency_us for one in found))
+        first, others = self._ask(inputs, timeout_s, partial(self._members[0].model.predict, inputs, timeout_s=timeout_s))
+        version = _version([first.version, *(other.version for other in others)])
+        return Prediction(self._name, version, first.manifest, self._join(first, others), _slowest(first, others))
+
+    def infer_with(self, host: Inferring, inputs: Tensors, timeout_s: float | None) -> Inference:
+        """As `predict`, with `host` for the first member: the inference is that of its bundle, but for outputs and latency."""
+        first, others = self._ask(inputs, timeout_s, partial(host.infer, inputs, timeout_s=timeout_s))
+        return replace(first, outputs=self._join(first, others), latency_us=_slowest(first, others))
+
+    def _ask(self, inputs: Tensors, timeout_s: float | None, first: Callable[[], T]) -> tuple[T, list[Prediction]]:
+        asked = [self._others.submit(member.model.predict, inputs, timeout_s=timeout_s) for member in self._members[1:]]
+        return first(), [waited.result() for waited in asked]
+
+    def _join(self, first: Prediction | Inference, others: Sequence[Prediction]) -> dict[str, np.ndarray]:
+        told = zip(self._members, (first, *others), strict=True)
+        return self._combine([Said(one.manifest, one.outputs, member.weight) for member, one in told])
 
     def close(self) -> None:
         self._others.shutdown()
+
+
+class EnsembleHost:
+    """Implements ports.Inferring: what a source's inputs go to when an ensemble shall answer them. `host` runs the first member, and what is recorded
+    is recorded of its bundle."""
+
+    def __init__(self, host: Inferring, ensemble: Ensemble) -> None:
+        self._host = host
+        self._ensemble = ensemble
+
+    def active(self) -> ActiveModel | None:
+        return self._host.active()
+
+    def infer(self, inputs: Tensors, *, timeout_s: float | None = None) -> Inference:
+        return self._ensemble.infer_with(self._host, inputs, timeout_s)
+
+
+def _slowest(first: Prediction | Inference, others: Sequence[Prediction]) -> int:
+    return max(one.latency_us for one in (first, *others))
 
 
 def _view(name: str, members: Sequence[ModelView]) -> ModelView:

@@ -10,6 +10,7 @@ from edge_agent import device_file, local
 from edge_agent.clock import SystemClock
 from edge_agent.device_file import DeviceFile, Member, Shadow
 from edge_agent.errors import Fatal
+from edge_agent.inference.host import InferenceHost
 from edge_agent.inference.pinned import Pinned, open_pinned, parse
 from edge_agent.local import Board
 from edge_agent.sinks.settings import JsonLines
@@ -124,13 +125,23 @@ LOCAL = '[[models]]\nname = "{}"\nbundle = "b"\nsha256 = "' + DIGEST + '"\n'
             id="an-ensemble-named-as-a-model",
         ),
         pytest.param(LOCAL.format("a") + f'[[shadows]]\nmodel = "b"\nbundle = "x"\nsha256 = "{DIGEST}"', "'b'", id="no-model-to-shadow"),
+        pytest.param('ask = "a"\n' + LOCAL.format("a"), "an ensemble whose first member is the fleet's model, 'fleet'", id="asked-alone"),
+        pytest.param(
+            'ask = "e"\n'
+            + LOCAL.format("a")
+            + '[[ensembles]]\nname = "e"\nrule = "vote"\nmembers = [{ model = "a" }, { model = "fleet" }]',
+            "first member",
+            id="asked-in-another-order",
+        ),
         pytest.param(LOCAL.format("a").replace(DIGEST, "abc"), "64 hexadecimal", id="digest"),
     ],
 )
 def test_what_does_not_go_together(text: str, told: str) -> None:
     board = Board(catalog.load("generic-x86-64"), SystemClock(), lambda event: None)
     with ExitStack() as closing, pytest.raises(Fatal) as refused:
-        local.assemble(device_file.parse(text.encode(), "agent.toml"), board, None, closing)
+        host = InferenceHost(board.profile, board.clock)
+        closing.callback(host.close)
+        local.assemble(device_file.parse(text.encode(), "agent.toml"), board, ("fleet", host), closing)
     assert told in str(refused.value)
 
 

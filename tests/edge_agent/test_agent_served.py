@@ -113,6 +113,17 @@ def test_a_device_serves_the_fleets_model_and_its_own_without_a_source(tmp_path:
 
 WITH_A_SOURCE = """
 source = "csv:{folder}/rows.csv"
+ask = "both"
+
+[[models]]
+name = "opposite"
+bundle = "{folder}/opposite.bundle"
+sha256 = "{digest}"
+
+[[ensembles]]
+name = "both"
+rule = "vote"
+members = [{{ model = "toy" }}, {{ model = "opposite", weight = 3 }}]
 
 [serving]
 http = ["unix:{folder}/http"]
@@ -127,16 +138,18 @@ path = "{folder}/results.jsonl"
 """
 
 
-def test_source_queue_and_sink_come_from_the_configuration_and_are_counted(tmp_path: Path) -> None:
+def test_source_ensemble_queue_and_sink_come_from_the_configuration_and_are_counted(tmp_path: Path) -> None:
     state = installed(tmp_path, models.bundle())
+    digest = put(tmp_path / "opposite.bundle", models.bundle({"fp32": models.linear(-models.WEIGHT)}, answers=-models.KNOWN_LOGITS))
     (tmp_path / "rows.csv").write_text("a,b\n" + "1,2\n" * 30)
-    (tmp_path / "agent.toml").write_text(WITH_A_SOURCE.format(folder=tmp_path))
+    (tmp_path / "agent.toml").write_text(WITH_A_SOURCE.format(folder=tmp_path, digest=digest))
     results = tmp_path / "results.jsonl"
     with agent(["run", "--state", str(state.root), "--config", f"{tmp_path}/agent.toml"], tmp_path / "log") as process:
         process.until(lambda: results.exists() and len(results.read_text().splitlines()) == 30)
         told = metrics(tmp_path / "http")
         assert process.end() == 0
-    assert {json.loads(line)["label"] for line in results.read_text().splitlines()} == {"yes"}
+    said = {(found["label"], round(found["value"], 3)) for found in map(json.loads, results.read_text().splitlines())}
+    assert said == {("no", 0.75)}, "the model alone says yes"
     assert "edge_agent_inputs_total 30" in told
     assert 'edge_agent_records_total{lane="telemetry"} 30' in told
     assert 'edge_agent_results_dropped_total{sink="0"} 0' in told
