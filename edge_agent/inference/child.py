@@ -113,7 +113,7 @@ class Child:
         try:
             self._channel.send_tensors(protocol.Infer, inputs, room_bytes=max_bytes)
         except ValueError as error:
-            raise Reject(f"the batch cannot be sent: {error}", code="memory") from error
+            raise Reject(f"the batch cannot be sent: {error}", code="too-large") from error
         except (ChannelClosed, TimeoutError) as error:
             raise self._lost_by(error, deadline_s) from error
         self._owed = _Owed(began_s + deadline_s, deadline_s, max_bytes)

@@ -15,6 +15,7 @@ from fleet_contract.bundle import Bundle
 from fleet_contract.manifest import Variant
 
 MAX_WAITING = 64
+_CALLERS_FAULT = ("bad-input", "too-large")
 _LOST = {"child-crash": "worker-crashed", "child-timeout": "worker-timeout"}
 
 
@@ -133,7 +134,7 @@ class Pool:
             self._conducts.failed(served.model.sha256, error.code)
             raise Retry(str(error), code=_LOST[error.code]) from error
         except Reject as error:
-            if error.code != "bad-input":
+            if error.code not in _CALLERS_FAULT:
                 self._conducts.failed(served.model.sha256, error.code)
             if error.code == "memory":  # what leaks begins anew
                 child.close()
