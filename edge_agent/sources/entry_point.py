@@ -15,7 +15,11 @@ class EntryPoint:
     an object with the methods of ports.Source, which is then as good as one built in. Only arrays of the shape that the model wants pass."""
 
     def __init__(self, make: Callable[[Clock, str], Any], clock: Clock, argument: str) -> None:
-        made = make(clock, argument)
+        """Raises Fatal when `make` raises anything."""
+        try:
+            made = make(clock, argument)
+        except Exception as error:
+            raise Fatal(f"the source {make.__module__}:{make.__qualname__} cannot be made: {error}", code="source") from error
         self._source: Source | None = made if hasattr(made, "read") else None
         self._first: Iterator[Input | None] | None = None if self._source else made
         self._make, self._clock, self._argument = make, clock, argument

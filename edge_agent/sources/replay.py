@@ -29,15 +29,18 @@ class Replay:
             if taken is None:
                 self._wait(PATIENCE_S)
                 yield None
-                continue
-            if first is None:
-                first = taken.at, self._clock.monotonic_s()
-            due_s = first[1] + (taken.at - first[0]).total_seconds() / self._speed
-            while (left_s := due_s - self._clock.monotonic_s()) > 0:
-                self._wait(min(left_s, PATIENCE_S))
-                if left_s > PATIENCE_S:
-                    yield None
-            yield taken
+            else:
+                first = first or (taken.at, self._clock.monotonic_s())
+                yield from self._wait_until(first[1] + (taken.at - first[0]).total_seconds() / self._speed)
+                if self._closed.is_set():
+                    return
+                yield taken
+
+    def _wait_until(self, due_s: float) -> Iterator[None]:
+        while (left_s := due_s - self._clock.monotonic_s()) > 0 and not self._closed.is_set():
+            self._wait(min(left_s, PATIENCE_S))
+            if left_s > PATIENCE_S:
+                yield None
 
     def losses(self) -> dict[str, int]:
         return self._source.losses()
