@@ -1,5 +1,7 @@
 """What local applications may call: the models of this device by name. Implemented in inference/, used by serving/."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import Protocol
 

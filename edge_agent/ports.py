@@ -1,5 +1,7 @@
 """What the agent needs from the world. app.py alone names the classes behind these; tests/fakes hold another set."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,7 +17,7 @@ from fleet_contract.manifest import Manifest
 from fleet_contract.messages import Batch, FromDevice, Lane, LaneLedger, Record, Result
 from fleet_contract.sketch import Reference
 
-Tensors = Mapping[str, np.ndarray]
+Tensors = Mapping[str, "np.ndarray"]
 """By the manifest's names, rows first, in the manifest's types; pixels may be uint8 instead."""
 
 

@@ -5,6 +5,8 @@ hold the operations in the result's order: `<III` kind, length, place in the bas
 that words stay in place for the compressor. One reading makes the result; nothing is held but a piece and the decompressor.
 """
 
+from __future__ import annotations
+
 import hashlib
 import io
 import lzma
@@ -105,7 +107,7 @@ def _read_header(file: BinaryIO) -> Header:
     return Header(base.hex(), result.hex(), length)
 
 
-def _pieces(operations: "_Operations", source: BinaryIO, length: int) -> Iterator[bytes]:
+def _pieces(operations: _Operations, source: BinaryIO, length: int) -> Iterator[bytes]:
     """The result in order, `length` bytes in all."""
     size, left = os.fstat(source.fileno()).st_size, length
     for _ in range(limits.MAX_DELTA_OPERATIONS):
@@ -124,7 +126,7 @@ def _pieces(operations: "_Operations", source: BinaryIO, length: int) -> Iterato
         )
 
 
-def _perform(operations: "_Operations", kind: Kind, count: int, start: int, source: BinaryIO) -> Iterator[bytes]:
+def _perform(operations: _Operations, kind: Kind, count: int, start: int, source: BinaryIO) -> Iterator[bytes]:
     for at in range(start, start + count, _PIECE_BYTES):
         wanted = min(_PIECE_BYTES, start + count - at)
         held = b"" if kind == Kind.INSERT else os.pread(source.fileno(), wanted, at)

@@ -1,6 +1,8 @@
 """The scalars that sketches follow: the same code where the reference is made and where the stream is watched. Those of outputs are made with the
 answers (fleet_contract.answers)."""
 
+from __future__ import annotations
+
 import math
 from math import prod
 

@@ -5,6 +5,8 @@ good as float32 is.
 Sketches on the same grid merge by addition, across windows, devices and sites. One value costs a few nanoseconds in micro-batches.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -21,7 +23,6 @@ _COUNT_VALUES = 16_384
 _SMALL_BATCH = 64
 _MAX_COUNT = 2**32 - 1
 _MAX_SCALE = 1e38
-_FLOAT32 = np.dtype(np.float32)
 
 
 class Feature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -80,7 +81,7 @@ class Reference(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise BadSketch(f"{len(self.conditions)} conditions", field="conditions", limit=limits.MAX_CONDITIONS)
 
 
-Counter = Callable[[np.ndarray, int], np.ndarray]
+Counter = Callable[["np.ndarray", int], "np.ndarray"]
 """How often each of 0 .. n - 1 stands in a flat, contiguous uint16 array (at most 131,072 values): n whole numbers."""
 
 
@@ -102,6 +103,7 @@ class Sketcher:
         small = features * self._stride <= np.iinfo(np.uint16).max + 1
         signed, self._unsigned = (np.int16, np.uint16) if small else (np.int32, np.uint32)
         self._counter = counter if small else None
+        self._float32 = np.dtype(np.float32)
         self._features, self._low, self._low_rows = features, low, low[np.newaxis]
         self._scale = np.tile(scale, self._tiles)
         self._offset = np.tile((np.arange(features) * self._stride + 1).astype(signed), self._tiles)
@@ -121,7 +123,7 @@ class Sketcher:
     def add(self, batch: np.ndarray) -> None:
         """Count a float32 batch (rows, features); none of it is kept. NaN and infinities count as missing. Raises BadSketch on another shape."""
         end = self._waiting + len(batch) if batch.ndim else 0
-        if batch.shape != self._low_rows.shape or batch.dtype is not _FLOAT32 or end >= self._capacity:
+        if batch.shape != self._low_rows.shape or batch.dtype is not self._float32 or end >= self._capacity:
             self._add_unusual(batch)
             return
         np.subtract(batch, self._low_rows, self._rows[self._waiting : end])

@@ -1,5 +1,8 @@
 """Tensors on the wire and what is said of them: little-endian, C order, types named as in the Open Inference Protocol but for the strings' name."""
 
+from __future__ import annotations
+
+from functools import cache
 from math import prod
 from typing import Literal
 
@@ -15,8 +18,6 @@ ANY = -1
 """An axis of any length."""
 STRING = "string"
 _LENGTH_BYTES = 4
-_NAMES: dict[np.dtype, DType] = {np.dtype(name): name for name in DType.__args__ if name != STRING}
-_ON_WIRE = {name: dtype.newbyteorder("<") for dtype, name in _NAMES.items()}
 
 
 class _Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -51,7 +52,7 @@ class TensorSpec(_Struct):
 
 def dtype_of(array: np.ndarray) -> DType:
     """Raises ValueError for one that cannot be sent."""
-    name = _NAMES.get(array.dtype) or (STRING if array.dtype.kind in "OSU" else _NAMES.get(array.dtype.newbyteorder("=")))
+    name = _names().get(array.dtype) or (STRING if array.dtype.kind in "OSU" else _names().get(array.dtype.newbyteorder("=")))
     if name is None:
         raise ValueError(f"an array of {array.dtype} is none of {', '.join(DType.__args__)}")
     return name
@@ -61,7 +62,7 @@ def encode(array: np.ndarray) -> bytes:
     """The values' bytes. Elements of a string array are bytes or text (as UTF-8). Raises ValueError."""
     dtype = dtype_of(array)
     if dtype != STRING:
-        return array.astype(_ON_WIRE[dtype], copy=False).tobytes()
+        return array.astype(_on_wire()[dtype], copy=False).tobytes()
     items = [item if isinstance(item, bytes) else str(item).encode() for item in array.ravel().tolist()]
     return b"".join(len(item).to_bytes(_LENGTH_BYTES, "little") + item for item in items)
 
@@ -73,7 +74,7 @@ def decode(dtype: DType, shape: list[int], data: bytes | memoryview) -> np.ndarr
     count = prod(shape)
     if dtype == STRING:
         return _strings(data, count).reshape(shape)
-    kind = _ON_WIRE[dtype]
+    kind = _on_wire()[dtype]
     if count * kind.itemsize != len(data):
         raise ValueError(f"{len(data)} bytes for a {dtype} tensor of shape {shape}, not {count * kind.itemsize}")
     return np.frombuffer(data, kind).reshape(shape)
@@ -87,6 +88,16 @@ def to_array(tensor: Tensor) -> np.ndarray:
 def of_array(array: np.ndarray) -> Tensor:
     """Raises ValueError for a type that cannot be sent."""
     return Tensor(dtype=dtype_of(array), shape=list(array.shape), data=encode(array))
+
+
+@cache
+def _names() -> dict[np.dtype, DType]:
+    return {np.dtype(name): name for name in DType.__args__ if name != STRING}
+
+
+@cache
+def _on_wire() -> dict[DType, np.dtype]:
+    return {name: dtype.newbyteorder("<") for dtype, name in _names().items()}
 
 
 def _strings(data: bytes | memoryview, count: int) -> np.ndarray:

@@ -6,6 +6,7 @@ from pathlib import Path
 from edge_agent import device_file
 from edge_agent.commands.options import add_parser, add_state, stopped_by_signals
 from edge_agent.config import Settings, StateFolder
+from edge_agent.deferral import defer
 from edge_agent.delivery import pace
 from edge_agent.delivery.pace import Manners
 from edge_agent.device_file import DeviceFile
@@ -52,6 +53,7 @@ def _add_downloads(sub: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
+    defer("numpy")  # 15 MB that wait for the first model
     from edge_agent import app  # the parsers must answer at once on a small board
 
     device = DeviceFile() if options.config is None else device_file.read(options.config)

@@ -1,5 +1,7 @@
 """Every input of a batch gets an answer or a reason, whatever happens to the worker."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 

@@ -4,6 +4,8 @@ A frame is `<QQQ` (header length, payload length, where in the arena the payload
 an inline payload. One system call sends it and one reads it, and what a header means is worked out the first time it is seen.
 """
 
+from __future__ import annotations
+
 import mmap
 import socket
 import struct

@@ -1,5 +1,7 @@
 """What one model may be asked, and what a worker, which may be anybody's by then, may answer. Pure."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from math import isfinite, prod
 
@@ -33,7 +35,7 @@ class _Tensor:
     inner: tuple[int, ...] | None
 
     @classmethod
-    def of(cls, spec: TensorSpec, first: int) -> "_Tensor":
+    def of(cls, spec: TensorSpec, first: int) -> _Tensor:
         kind = None if spec.dtype == STRING else np.dtype(spec.dtype)
         return cls(spec, spec.name, kind, first, None if ANY in spec.shape[1:] else tuple(spec.shape[1:]))
 

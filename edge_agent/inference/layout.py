@@ -1,5 +1,7 @@
 """How tensors lie in a payload: one after the other, each on a boundary that every engine can read from in place."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod

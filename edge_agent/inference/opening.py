@@ -1,5 +1,7 @@
 """A checked bundle as the supervisor uses it: tables are parsed here, models only walked; nothing is run."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass

@@ -1,5 +1,7 @@
 """From a manifest and a backend to the plan of a worker. Pure."""
 
+from __future__ import annotations
+
 from collections.abc import Collection, Mapping
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Holding a variant to its known answers and its limits on one backend. The rules are pure; `try_variant` asks a worker."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 

@@ -1,5 +1,7 @@
 """Which inputs may reach the model. Pure."""
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,5 +1,7 @@
 """Several models' outputs as one, in the terms of the first one's manifest. Pure."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -12,7 +14,7 @@ from fleet_contract.manifest import Manifest
 from fleet_contract.outputs import Anomaly, Classification, OutputSpec, Raw, Regression, Threshold
 
 _LEAST = 1e-7
-Combine = Callable[[Sequence["Said"]], dict[str, np.ndarray]]
+Combine = Callable[[Sequence["Said"]], dict[str, "np.ndarray"]]
 
 
 @dataclass(frozen=True)

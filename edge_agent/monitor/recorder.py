@@ -1,5 +1,7 @@
 """From a model's outputs to records: results, sketch windows, and the candidates of sampling."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 import msgspec

@@ -1,5 +1,7 @@
 """Sketches of what the active bundle sees, a window at a time. An open window is memory only: a killed agent begins a new one."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from datetime import datetime
 

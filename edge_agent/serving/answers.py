@@ -1,5 +1,7 @@
 """What a model's outputs mean, for a caller that asks for it."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 
 import msgspec

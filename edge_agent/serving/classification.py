@@ -1,5 +1,7 @@
 """The protocol's classification of an output: of each row the best classes as `VALUE:INDEX:LABEL`. Pure."""
 
+from __future__ import annotations
+
 import numpy as np
 
 from edge_agent.serving.refusals import Refused

@@ -1,5 +1,7 @@
 """Whether a request fits the model: names, types, shapes, lengths, values. Pure; every protocol asks here."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -15,8 +17,8 @@ from fleet_contract.tensors import ANY, STRING, DType, TensorSpec
 
 MAX_PIXEL = 255.0
 
-_Bounds = tuple[np.ndarray | float, np.ndarray | float]
-Reader = Callable[[DType, list[int]], np.ndarray]
+_Bounds = tuple["np.ndarray | float", "np.ndarray | float"]
+Reader = Callable[[DType, list[int]], "np.ndarray"]
 
 
 @dataclass(frozen=True)

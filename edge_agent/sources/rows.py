@@ -1,5 +1,7 @@
 """Rows of numbers, whatever carried them, as inputs."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime

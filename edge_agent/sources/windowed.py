@@ -1,5 +1,7 @@
 """A source of rows that feeds a model of windows."""
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Iterator
 

@@ -1,5 +1,7 @@
 """Windows over the samples of one stream, as WindowInput defines them. No I/O, no clock: time is what the samples say."""
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass

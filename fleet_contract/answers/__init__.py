@@ -1,5 +1,7 @@
 """What a model's outputs mean: the post-processing that its manifest names, the same where a model is evaluated and where it runs."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 
 import numpy as np

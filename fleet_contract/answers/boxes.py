@@ -1,5 +1,7 @@
 """From a detector's boxes and scores to the things that it found."""
 
+from __future__ import annotations
+
 import numpy as np
 
 from fleet_contract import limits

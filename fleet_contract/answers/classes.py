@@ -1,5 +1,7 @@
 """From logits to classes: probabilities, the likeliest, and whether to abstain."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 import numpy as np

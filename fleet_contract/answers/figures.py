@@ -1,5 +1,7 @@
 """From outputs that are figures: regression values, anomaly scores, and outputs that mean nothing to us."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from math import prod
 

@@ -1,5 +1,7 @@
 """Answers to a batch, row by row."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np

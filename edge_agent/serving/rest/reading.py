@@ -1,5 +1,7 @@
 """From the body of a request to the tensors that it gives. Pure."""
 
+from __future__ import annotations
+
 from functools import cache, partial
 from math import prod
 from typing import Any

@@ -1,5 +1,7 @@
 """From an answer to the body of its response. Pure."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 import msgspec
