@@ -29,9 +29,8 @@ INLINE = 2**64 - 1
 _PREFIX = struct.Struct("<QQQ")
 _BUFFER_BYTES = layout.align(_PREFIX.size + MAX_HEADER_BYTES) + INLINE_BYTES
 _TIME = struct.Struct("@ll")
-_PREEMPTED_S = 5e-4
 _ABSTINENT_FRAMES = 1000
-"""Who was off the processor for so long while waiting awake, does not do so for so many frames."""
+"""Who waited awake in vain, sleeps for so many."""
 _KEPT = 64
 """Headers that are remembered each way: one a batch size."""
 
@@ -159,7 +158,8 @@ class Channel:
 
     def await_frame(self, max_payload_bytes: int, spin_s: float) -> Frame:
         """For as long as it takes. If the frame before came within `spin_s`, this one is waited for awake for so long: a processor takes longer to
-        wake up than a small model to answer. Where others want the processor, nobody waits awake for a while. Raises ChannelClosed."""
+        wake up than a small model to answer. Once that was in vain, perhaps because the other side wants this very processor, it is not done for
+        some frames. Raises ChannelClosed."""
         if self._is_busy:
             got = self._poll(spin_s)
         elif self._abstaining:
@@ -205,18 +205,13 @@ class Channel:
             self._timeout_ms = timeout_ms
 
     def _poll(self, spin_s: float) -> int | None:
-        last_s = time.perf_counter()
-        end_s = last_s + spin_s
-        while last_s < end_s:
+        end_s = time.perf_counter() + spin_s
+        while time.perf_counter() < end_s:
             got = self._recv(0, socket.MSG_DONTWAIT)
             if got is not None:
                 return got
-            now_s = time.perf_counter()
-            if now_s - last_s > _PREEMPTED_S:
-                self._abstaining = _ABSTINENT_FRAMES
-                break
-            last_s = now_s
         self._is_busy = False
+        self._abstaining = _ABSTINENT_FRAMES
         return None
 
     def _recv(self, at: int, flags: int = 0) -> int | None:

@@ -119,6 +119,10 @@ class Child:
         self._owed = _Owed(began_s + deadline_s, deadline_s, max_bytes)
         return self._collect(self._owed, None if patience_s is None else began_s + patience_s - self._clock.monotonic_s())
 
+    @property
+    def is_owing(self) -> bool:
+        return self._owed is not None
+
     def settle(self, patience_s: float | None) -> None:
         """Hears and drops what it still owes after a Late; to be called before it is asked again. Raises ChildLost, or Late."""
         if self._owed is None:

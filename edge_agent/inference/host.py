@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 from edge_agent.errors import Reject, Retry
 from edge_agent.inference import memory, planning, proving, selection
@@ -24,6 +24,7 @@ from fleet_contract.manifest import Manifest, Variant
 
 log = logging.getLogger(__name__)
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -98,10 +99,10 @@ class InferenceHost:
 
     def infer(self, inputs: Tensors, *, timeout_s: float | None = None) -> Inference:
         """Without `timeout_s` the worker's own deadline holds."""
-        return self._with_pool(lambda pool: pool.infer(inputs, timeout_s))
+        return self._with_pool(Pool.infer, inputs, timeout_s)
 
     def examine(self) -> None:
-        self._with_pool(lambda pool: pool.examine())
+        self._with_pool(Pool.examine)
 
     def conduct(self, sha256: str) -> Conduct:
         return self._conducts.read(sha256)
@@ -125,12 +126,12 @@ class InferenceHost:
         pool = self._pool
         return [] if pool is None else pool.pids
 
-    def _with_pool(self, act: Callable[[Pool], T]) -> T:
+    def _with_pool(self, act: Callable[Concatenate[Pool, P], T], *given: P.args, **named: P.kwargs) -> T:
         """A pool that shuts has a successor, or gives way. Raises Retry (no-model), or what `act` raises."""
         pool = self._pool
         while pool is not None:
             try:
-                return act(pool)
+                return act(pool, *given, **named)
             except Shut:
                 pool, shut = self._pool, pool
                 if pool is shut:
@@ -189,6 +190,7 @@ class InferenceHost:
             variant=candidate.variant,
             known=known,
             expected=expect(opened.manifest, known),
+            row_s=opened.manifest.limits.latency_ms / 1000,
         )
 
     def _candidate(self, manifest: Manifest, chosen: Measurement) -> proving.Candidate:

@@ -29,6 +29,7 @@ class Served:
     variant: Variant
     known: proving.Exam
     expected: Expectation
+    row_s: float
 
     def read(self) -> bytes:
         """Raises Retry: the bundle was right when it was opened, so the disk is at fault."""
@@ -38,7 +39,7 @@ class Served:
             raise Retry(f"the disk does not hold the model any more: {error}", code="bad-digest") from error
 
     def granted_s(self, rows: int) -> float:
-        return rows * self.model.manifest.limits.latency_ms / 1000
+        return rows * self.row_s
 
 
 @dataclass(eq=False)
@@ -143,7 +144,7 @@ class Pool:
 
     def _ready(self, slot: _Slot, end_s: float | None) -> Child:
         """A worker that owes nothing. One that is lost over what it owed to another is replaced at once."""
-        if slot.child is not None:
+        if slot.child is not None and slot.child.is_owing:
             try:
                 slot.child.settle(self._left_s(end_s))
             except Late as error:

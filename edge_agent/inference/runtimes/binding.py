@@ -43,7 +43,8 @@ class Binding:
         for (bound, leave), answer in zip(self._outputs, run(fed), strict=True):
             if not isinstance(answer, np.ndarray):
                 raise Reject(f"the output {bound.name!r} is a {type(answer).__name__}, not a tensor", code="wrong-answer")
-            answers[bound.name] = np.ascontiguousarray(answer if leave is None else leave(answer)).reshape(answer.shape)
+            values = answer if leave is None else leave(answer)
+            answers[bound.name] = values if values.flags.c_contiguous else values.copy("C")
         return answers
 
     def _count(self, inputs: Mapping[str, np.ndarray]) -> int:
