@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
+from onnxruntime.capi import onnxruntime_pybind11_state as engine
 
 from edge_agent.errors import Reject
 from edge_agent.inference.plan import Bound, GraphSignature, GraphTensor, Plan
@@ -20,7 +21,7 @@ COMPILED = Backend(name="cpu", runtime="litert", provider="compiled")
 ONNX_TYPES = {"float16": TensorProto.FLOAT16, "float32": TensorProto.FLOAT, "float64": TensorProto.DOUBLE} | {
     kind: getattr(TensorProto, kind.upper()) for kind in DType.__args__ if not kind.startswith("float")
 }
-BY_COMPILED = ("bool", "uint8", "int8", "int32", "float16", "float32")
+BY_COMPILED = ("uint8", "int8", "int32", "float16", "float32")
 TEXT = np.array([[b"", "grüße".encode()], [b"a", b"b" * 300], [b"c", b"d"]], object)
 
 
@@ -290,6 +291,19 @@ def test_a_backend_that_cannot_be_opened_says_so(backend: Backend) -> None:
     with pytest.raises(Reject) as refused:
         open_runtime(backend)
     assert refused.value.code == "no-variant"
+
+
+def test_options_of_the_session_reach_the_session() -> None:
+    """Told to read another format, the engine does not read this one."""
+    bounds = [Bound("x", "input", "float32")], [Bound("y", "output", "float32")]
+    for form, is_read in (("ONNX", True), ("ORT", False)):
+        options = {"session.load_model_format": form}
+        runtime = open_runtime(Backend(name="cpu", runtime="onnxruntime", provider=ONNX.provider, options=options))
+        try:
+            runtime.load(identity(ONNX, "float32"), Plan(*bounds, ONNX.provider, options, "fp32", 1))
+            assert is_read
+        except engine.Fail:
+            assert not is_read
 
 
 def binding_of(taken: list[Bound], inputs: list[GraphTensor], told: list[Bound], outputs: list[GraphTensor], rows: int = 0) -> Binding:

@@ -28,8 +28,8 @@ _ACCELERATORS = {
     "gpu+cpu": HardwareAccelerator.GPU | HardwareAccelerator.CPU,
     "npu+cpu": HardwareAccelerator.NPU | HardwareAccelerator.CPU,
 }
-_TYPES = {"bool", "uint8", "int8", "int32", "float16", "float32"}
-"""Of its buffers, as far as Python reaches them."""
+_TYPES = {"uint8", "int8", "int32", "float16", "float32"}
+"""Of its buffers, as far as Python reaches them in every release since 2.1."""
 
 
 class CompiledRuntime:
