@@ -17,8 +17,23 @@ from fleet_contract.tensors import ANY, STRING, DType, TensorSpec
 
 MAX_PIXEL = 255.0
 
-_Bounds = tuple["np.ndarray | float", "np.ndarray | float"]
 Reader = Callable[[DType, list[int]], "np.ndarray"]
+
+
+@dataclass(frozen=True)
+class _Bounds:
+    """`floor` .. `ceiling` is what every column allows."""
+
+    low: np.ndarray | float
+    high: np.ndarray | float
+    floor: float
+    ceiling: float
+
+    def hold(self, array: np.ndarray) -> bool:
+        """NaN is inside of nothing. Of few values most of the time goes to calls, and array.min() makes two more than its ufunc."""
+        if np.minimum.reduce(array, axis=None) >= self.floor and np.maximum.reduce(array, axis=None) <= self.ceiling:
+            return True
+        return bool((array >= self.low).all() and (array <= self.high).all())
 
 
 @dataclass(frozen=True)
@@ -119,12 +134,12 @@ def _array(tensor: GivenTensor, spec: TensorSpec) -> np.ndarray:
 def _check_values(array: np.ndarray, spec: TensorSpec, bounds: _Bounds | None, source: InputSpec) -> None:
     if array.dtype.kind == "b" and array.size and array.view(np.uint8).max() > 1:
         raise Refused(f"input {spec.name!r} holds bytes other than 0 and 1", code="bad-tensor")
-    if bounds is not None and (array >= bounds[0]).all() and (array <= bounds[1]).all():  # NaN is neither
+    if bounds is not None and bounds.hold(array):
         return
     if spec.finite and array.dtype.kind == "f" and not np.isfinite(array).all():
         raise Refused(f"input {spec.name!r} holds NaN or infinity", code="not-finite")
     if bounds is not None:
-        raise Refused(_out_of_range(array, *bounds, source), code="out-of-range")
+        raise Refused(_out_of_range(array, bounds, source), code="out-of-range")
 
 
 def flat_reader(values: Sequence) -> Reader:
@@ -145,14 +160,15 @@ def _bounds(spec: InputSpec) -> _Bounds | None:
         case TensorsInput():
             return None
         case ImageInput():
-            return 0.0, MAX_PIXEL
+            return _Bounds(0.0, MAX_PIXEL, 0.0, MAX_PIXEL)
         case _:
-            return np.array(spec.low, np.float32), np.array(spec.high, np.float32)
+            low, high = np.array(spec.low, np.float32), np.array(spec.high, np.float32)
+            return _Bounds(low, high, float(low.max()), float(high.min()))
 
 
-def _out_of_range(array: np.ndarray, low: np.ndarray | float, high: np.ndarray | float, spec: InputSpec) -> str:
+def _out_of_range(array: np.ndarray, bounds: _Bounds, spec: InputSpec) -> str:
     """Names the first value that is outside."""
-    where = np.argwhere((array < low) | (array > high))[0]
+    where = np.argwhere((array < bounds.low) | (array > bounds.high))[0]
     value = array[tuple(where)]
     if isinstance(spec, ImageInput):
         return f"row {where[0]} holds the pixel value {value:g}, outside 0 .. {MAX_PIXEL:g}"

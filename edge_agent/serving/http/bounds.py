@@ -1,8 +1,6 @@
 """How much, and how long, the server bears."""
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 from edge_agent.serving.refusals import Refused
@@ -33,13 +31,8 @@ class Budget:
         self._lock = threading.Lock()
         self._held_bytes = 0
 
-    @contextmanager
-    def share(self) -> Iterator["Share"]:
-        share = Share(self)
-        try:
-            yield share
-        finally:
-            self.add(-share.held_bytes)
+    def share(self) -> "Share":
+        return Share(self)
 
     def add(self, count: int) -> None:
         """Raises Refused (overloaded)."""
@@ -50,13 +43,19 @@ class Budget:
 
 
 class Share:
-    """Of one request."""
+    """Of one request, until its end."""
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
-        self.held_bytes = 0
+        self._held_bytes = 0
+
+    def __enter__(self) -> "Share":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._budget.add(-self._held_bytes)
 
     def add(self, count: int) -> None:
         """Raises Refused (overloaded)."""
         self._budget.add(count)
-        self.held_bytes += count
+        self._held_bytes += count

@@ -1,6 +1,7 @@
 """The routes of the Open Inference Protocol v2, of its model repository extension (index only), and /metrics."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from http import HTTPMethod, HTTPStatus
 from typing import Any
 from urllib.parse import unquote
@@ -113,6 +114,7 @@ class RestApplication:
         return Response(HTTPStatus.OK, [metrics.render(self._sources).encode()], metrics.CONTENT_TYPE)
 
 
+@lru_cache(256)
 def _split(path: str) -> tuple[str, str | None, str]:
     """Model, version and what is asked of it ("" for its metadata), of /v2/models/MODEL[/versions/VERSION][/ready | /infer]."""
     names = [unquote(part) if "%" in part else part for part in path.split("/")]
