@@ -19,6 +19,7 @@ from edge_agent.serving.address import UnixAddress
 from firmware_profiles import catalog
 from fleet_contract.bundle import Bundle
 from tests.fakes import agent_run_models as models
+from tests.fakes.agent_grpc import grpc_server
 from tests.fakes.agent_serving import rest_server
 
 PAGE = (Path(__file__).parents[2] / "docs/serving.md").read_text()
@@ -36,8 +37,8 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]
     try:
         host.activate(Bundle(archive))
         known = Models([HostedModel("readings", host)])
-        with rest_server(known) as tcp, rest_server(known, UnixAddress(socket)):
-            yield {"127.0.0.1:8080": str(tcp.address), "/run/edge-agent/http.sock": str(socket)}
+        with rest_server(known) as tcp, rest_server(known, UnixAddress(socket)), grpc_server(known) as grpc:
+            yield {"127.0.0.1:8080": str(tcp.address), "/run/edge-agent/http.sock": str(socket), "127.0.0.1:8081": str(grpc.address)}
     finally:
         host.close()
 
@@ -56,7 +57,9 @@ def test_curl_shows_what_the_page_says(places: dict[str, str], command: str, sho
 
 
 @pytest.mark.parametrize(
-    ("program", "shown"), [*zip(PROGRAMS, ["[[2. 3.]] yes\nnot-finite\n", "[[2. 3.]]\n"], strict=True)], ids=["edge_client", "tritonclient"]
+    ("program", "shown"),
+    [*zip(PROGRAMS, ["[[2. 3.]] yes\nnot-finite\n", "[[2. 3.]]\n", "[[2. 3.]]\n"], strict=True)],
+    ids=["edge_client", "http", "grpc"],
 )
 def test_the_programs_run(places: dict[str, str], program: str, shown: str) -> None:
     with contextlib.redirect_stdout(io.StringIO()) as said:

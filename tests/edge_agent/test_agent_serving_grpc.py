@@ -11,30 +11,24 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import grpc
 import numpy as np
 import pytest
+import tritonclient.grpc as triton
+from tritonclient.grpc import service_pb2 as foreign
+from tritonclient.grpc import service_pb2_grpc
+from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
-from edge_agent.clock import SystemClock
 from edge_agent.errors import AgentError, Fatal, Reject, Retry
-from edge_agent.serving.address import Address, TcpAddress, UnixAddress, bound, listen
-from edge_agent.serving.guard import guard_of
-from edge_agent.serving.service import Service
-from edge_agent.serving.tally import Tally
+from edge_agent.serving.address import TcpAddress, UnixAddress, bound, listen
+from edge_agent.serving.grpc_server import Bounds, GrpcServer
 from fleet_contract import limits
 from fleet_contract.inputs import TensorsInput
 from fleet_contract.manifest import State
 from fleet_contract.outputs import Raw
 from fleet_contract.tensors import ANY, DType, TensorSpec
+from tests.fakes.agent_grpc import grpc_server
 from tests.fakes.agent_serving import CLASSES, DTYPES, LOOPBACK, VECTOR, EchoCatalogue, EchoPredictor, every_dtype, manifest_of
-
-grpc = pytest.importorskip("grpc", reason="the extra grpc is not installed")
-triton = pytest.importorskip("tritonclient.grpc", reason="tritonclient is not installed")
-
-from tritonclient.grpc import service_pb2 as foreign  # noqa: E402 - of a package that need not be there
-from tritonclient.grpc import service_pb2_grpc  # noqa: E402
-from tritonclient.utils import InferenceServerException, np_to_triton_dtype  # noqa: E402
-
-from edge_agent.serving.grpc_server import Bounds, GrpcServer  # noqa: E402
 
 VALUES = {dtype: np.array([[0, 1, 1], [1, 0, 1]]).astype(dtype) for dtype in DTYPES if dtype != "string"}
 VALUES |= {"string": np.array([[b"", b"a", "ä".encode()], [b"longer", b" ", b"\xff"]], object)}
@@ -44,19 +38,7 @@ STEP = State("h", "h_next", "float32", [1, 2])
 
 
 @contextmanager
-def grpc_server(
-    catalogue: EchoCatalogue, address: Address = LOOPBACK, *, token_file: Path | None = None, bounds: Bounds = Bounds()
-) -> Iterator[GrpcServer]:
-    server = GrpcServer(address, Service(catalogue, SystemClock(), Tally()), guard_of(address, token_file), bounds)
-    server.start()
-    try:
-        yield server
-    finally:
-        server.close()
-
-
-@contextmanager
-def client_of(server: GrpcServer) -> Iterator["triton.InferenceServerClient"]:
+def client_of(server: GrpcServer) -> Iterator[triton.InferenceServerClient]:
     client = triton.InferenceServerClient(str(server.address))
     try:
         yield client
@@ -74,13 +56,13 @@ def server() -> Iterator[GrpcServer]:
 
 
 @pytest.fixture
-def client(server: GrpcServer) -> Iterator["triton.InferenceServerClient"]:
+def client(server: GrpcServer) -> Iterator[triton.InferenceServerClient]:
     with client_of(server) as connected:
         yield connected
 
 
 @pytest.fixture
-def stub(server: GrpcServer) -> Iterator["service_pb2_grpc.GRPCInferenceServiceStub"]:
+def stub(server: GrpcServer) -> Iterator[service_pb2_grpc.GRPCInferenceServiceStub]:
     with grpc.insecure_channel(str(server.address)) as channel:
         yield service_pb2_grpc.GRPCInferenceServiceStub(channel)
 
