@@ -58,13 +58,9 @@ class Push:
 
     def admit(self, head: Head) -> None:
         """Raises Refused."""
-        self._guard.check(head.field("authorization"), head.field("host"))
+        self._guard.check(head.field("authorization"), head.field("host"), head.field("origin"))
         if head.method != HTTPMethod.POST:
             raise Refused(f"inputs are posted, not fetched by {head.method[:20]}", code="wrong-method")
-        if head.field("origin") is not None:
-            raise Refused(
-                "a web page does not post inputs", code="forbidden"
-            )  # any page can post to a loopback address (WHATWG Fetch, 3.2)
 
     def answer(self, request: Request) -> Response:
         payloads = self._payloads

@@ -15,7 +15,7 @@ import pytest
 from edge_agent.clock import SystemClock
 from edge_agent.ports import Input
 from edge_agent.serving.address import TcpAddress, UnixAddress
-from edge_agent.serving.guard import Guard, guard_of
+from edge_agent.serving.guard import guard_of
 from edge_agent.serving.http.bounds import Bounds
 from edge_agent.sources.backlog import Rules
 from edge_agent.sources.push import Push
@@ -26,7 +26,7 @@ from tests.fakes.agent_run_world import FakeClock
 ROWS = VectorInput(tensor="input", columns=["t", "p"], low=[-9.0, -9.0], high=[9.0, 9.0])
 GREY = ImageInput(tensor="input", height=8, width=8, channels=1)
 ANYWHERE = TcpAddress("127.0.0.1", 0)
-OPEN = Guard(None)
+OPEN = guard_of(ANYWHERE, None)
 PICTURE = cv2.imencode(".png", np.full((8, 8), 7, np.uint8))[1].tobytes()
 
 
