@@ -274,6 +274,16 @@ def test_more_connections_than_there_may_be_are_turned_away() -> None:
     }
 
 
+def test_a_board_without_threads_to_spare_goes_on_listening(server: HttpServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched, connected(server) as connection:
+        patched.setattr(threading.Thread, "start", fail)
+        assert is_closed(connection)
+    assert ask(server, LIVE)[0] == 200
+
+
 def test_closing_answers_what_is_under_way() -> None:
     predictor = toy()
     predictor.open.clear()

@@ -79,17 +79,29 @@ class HttpServer:
             self._take(connection)
 
     def _take(self, connection: socket.socket) -> None:
-        if connection.family != socket.AF_UNIX:
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if len(self._open) >= self._bounds.connections:
             self._turn_away(connection)
             return
         self._accepted += 1
+        try:
+            self._begin(connection)
+        except (OSError, RuntimeError) as error:  # it has ended already, or the system has no more threads
+            log.warning("a connection ends before it began: %s", error)
+            connection.close()
+
+    def _begin(self, connection: socket.socket) -> None:
+        if connection.family != socket.AF_UNIX:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         served = Connection(connection, self._application, self._bounds, self._budget, self._clock.monotonic_s)
         thread = threading.Thread(target=self._serve, args=[served], name="http-connection", daemon=True)
         with self._lock:
             self._open[thread] = served
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:
+            with self._lock:
+                del self._open[thread]
+            raise
 
     def _serve(self, connection: Connection) -> None:
         try:
