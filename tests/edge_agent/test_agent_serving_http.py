@@ -278,9 +278,10 @@ def test_a_board_without_threads_to_spare_goes_on_listening(server: HttpServer, 
     def fail(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    with monkeypatch.context() as patched, connected(server) as connection:
+    with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", fail)
-        assert is_closed(connection)
+        with connected(server) as connection:
+            assert is_closed(connection)
     assert ask(server, LIVE)[0] == 200
 
 
