@@ -12,9 +12,10 @@ from typing import IO
 from edge_agent.delivery.pace import Manners
 from edge_agent.device_file import DeviceFile
 from edge_agent.errors import Fatal
-from edge_agent.link.outbox import DEFAULT_MAX_BYTES
 from edge_agent.storage import atomic
+from fleet_contract.limits import MIB
 
+OUTBOX_MAX_BYTES = 256 * MIB
 _LOCK_TRIES = 10
 _LOCK_PAUSE_S = 0.05
 
@@ -80,7 +81,7 @@ class Settings:
 
     micro_batch: int = 16
     heartbeat_s: float = 5.0
-    outbox_max_bytes: int = DEFAULT_MAX_BYTES
+    outbox_max_bytes: int = OUTBOX_MAX_BYTES
     probation_inputs: int = 16
     probation_s: float = 10.0
     recheck_s: float = 3_600.0

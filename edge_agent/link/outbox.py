@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from edge_agent.config import OUTBOX_MAX_BYTES
 from edge_agent.errors import Retry
 from edge_agent.link import ledger, tables
 from edge_agent.link.ledger import LANES, LaneState
@@ -13,7 +14,6 @@ from fleet_contract import limits
 from fleet_contract.errors import TooLarge
 from fleet_contract.messages import LANE_OF, Batch, Lane, LaneLedger, Record, encode_record
 
-DEFAULT_MAX_BYTES = 256 * limits.MIB
 _RECORD_OVERHEAD_BYTES = 32
 """What a row costs in the database beside its body; on the wire it is less."""
 _BATCH_BYTES = limits.MAX_MESSAGE_BYTES - limits.KIB
@@ -31,7 +31,7 @@ class Outbox:
     by at most what was in flight).
     """
 
-    def __init__(self, path: Path, *, new_epoch: Callable[[], str], max_bytes: int = DEFAULT_MAX_BYTES) -> None:
+    def __init__(self, path: Path, *, new_epoch: Callable[[], str], max_bytes: int = OUTBOX_MAX_BYTES) -> None:
         """Opens or makes the database; a damaged one is set aside and `was_damaged` is True. Raises Retry when the disk does not play along."""
         self._lock = threading.RLock()
         self._max_bytes = max_bytes

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-RUN = "import sys; from edge_agent.deferral import defer; defer('numpy'); import edge_agent.app; "
+RUN = "import sys, edge_agent.cli; from edge_agent.deferral import defer; defer('numpy'); import edge_agent.app; "
 LOOK = RUN + "print(*sys.modules)"
 LATER = {"cv2", "cryptography", "tuf", "securesystemslib", "onnxruntime", "ai_edge_litert", "grpc", "google", "asyncio", "numpy._core"}
 
