@@ -32,9 +32,9 @@ class Clock(Protocol):
 @dataclass(frozen=True)
 class Input:
     """One acquired input. `cursor` is where the source goes on after this one (None: the source cannot resume).
-    `data` is as acquired (encoded image bytes, JSON list of numbers); `values` the graph input without the batch axis,
-    or None with `refusal` saying why it could not be read (a stable word: corrupt-image, bad-row ...). `follows`: nothing of its stream is known
-    to be missing between it and the input before it."""
+    `data` is as acquired (encoded image bytes, JSON list of numbers), empty for a picture that came without such bytes or with too many for a
+    sample; `values` the graph input without the batch axis, or None with `refusal` saying why it could not be read (a stable word: corrupt-image,
+    bad-row ...). `follows`: nothing of its stream is known to be missing between it and the input before it."""
 
     id: str
     at: datetime

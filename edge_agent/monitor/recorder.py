@@ -13,6 +13,7 @@ from edge_agent.ports import ActiveModel, Inference, Input
 from fleet_contract import answers, limits
 from fleet_contract.answers import Answers
 from fleet_contract.answers.detail import Boxes, Detail
+from fleet_contract.inputs import ImageInput
 from fleet_contract.messages import Record, Result
 from fleet_contract.signature import inputs_of
 
@@ -56,9 +57,13 @@ def results_of(inference: Inference, answered: Answers, inputs: Sequence[Input])
 def candidates_of(model: ActiveModel, answered: Answers, inputs: Sequence[Input]) -> list[Candidate]:
     rows = zip(inputs, answered.labels, answered.values, answered.margins, strict=True)
     return [
-        Candidate(taken.id, taken.at, taken.media_type, taken.data, model.sha256, label, value, margin)
+        Candidate(taken.id, taken.at, taken.media_type, taken.data, model.sha256, label, value, margin, _pixels(model, taken))
         for taken, label, value, margin in rows
     ]
+
+
+def _pixels(model: ActiveModel, taken: Input) -> np.ndarray | None:
+    return taken.values if isinstance(model.manifest.input, ImageInput) and not taken.data else None
 
 
 def _told(detail: Detail | None) -> Detail | msgspec.UnsetType:

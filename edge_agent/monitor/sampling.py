@@ -3,14 +3,19 @@
 Uncertainty alone is not enough: a drifted model is often confidently wrong, and only the random half finds that.
 """
 
+from __future__ import annotations
+
 import hashlib
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+
+import numpy as np
 
 from edge_agent.ports import ActiveModel
 from fleet_contract import limits
+from fleet_contract.inputs import InputSpec
 from fleet_contract.messages import Event, Record, Sample
 from fleet_contract.order import SamplingCampaign
 
@@ -21,7 +26,8 @@ _POOL_ITEMS = 3
 
 @dataclass(frozen=True)
 class Candidate:
-    """An input that `bundle` answered. `label`, `value` and `margin` are those of fleet_contract.answers.Answers."""
+    """An input that `bundle` answered. `label`, `value` and `margin` are those of fleet_contract.answers.Answers. Where `data` is empty, `pixels` are
+    what the model saw: encoding every picture would cost more than most models, so only the chosen ones are."""
 
     id: str
     at: datetime
@@ -31,10 +37,19 @@ class Candidate:
     label: str | None
     value: float
     margin: float
+    pixels: np.ndarray | None = field(default=None, compare=False)
+
+    @property
+    def held_bytes(self) -> int:
+        return len(self.data) or (0 if self.pixels is None else self.pixels.nbytes)
 
 
-def choose(candidates: Sequence[Candidate], campaign: SamplingCampaign) -> list[Candidate]:
-    """At most `max_items` candidates of at most `max_bytes` in all, each id once. The same candidates and campaign give the same choice."""
+Encode = Callable[["np.ndarray"], tuple[str, bytes]]
+"""Media type and bytes of pixels."""
+
+
+def choose(candidates: Sequence[Candidate], campaign: SamplingCampaign, encode: Encode = lambda pixels: ("", b"")) -> list[Candidate]:
+    """At most `max_items` candidates of at most `max_bytes` in all, each id once, encoded. The same candidates and campaign give the same choice."""
     unique = {candidate.id: candidate for candidate in candidates}
     classes: dict[str | None, list[Candidate]] = {}
     for candidate in unique.values():
@@ -46,12 +61,19 @@ def choose(candidates: Sequence[Candidate], campaign: SamplingCampaign) -> list[
         for queue in queues:
             if len(chosen) == campaign.max_items:
                 break
-            candidate = queue.popleft()
-            if len(candidate.data) <= left_bytes:
+            candidate = _encoded(queue.popleft(), encode)
+            if len(candidate.data) <= min(left_bytes, limits.MAX_SAMPLE_BYTES):
                 chosen.append(candidate)
                 left_bytes -= len(candidate.data)
         queues = [queue for queue in queues if queue]
     return chosen
+
+
+def _encoded(candidate: Candidate, encode: Encode) -> Candidate:
+    if candidate.pixels is None:
+        return candidate
+    media_type, data = encode(candidate.pixels)
+    return replace(candidate, media_type=media_type, data=data, pixels=None)
 
 
 def _alternate(candidates: Sequence[Candidate], seed: str) -> deque[Candidate]:
@@ -76,6 +98,7 @@ class Sampler:
         self._recent_bytes = 0
         self._recent_items = 0
         self._sha256: str | None = None
+        self._spec: InputSpec | None = None
         self._after = 0
         self._last_s = 0.0
         self.campaign: SamplingCampaign | None = None
@@ -91,7 +114,7 @@ class Sampler:
     def add(self, model: ActiveModel, candidates: Sequence[Candidate], now_s: float) -> None:
         """Inputs in the order they came. The recent ones kept are those of the drift rule's consecutive windows, as they raised the alarm."""
         if model.sha256 != self._sha256:
-            self._sha256 = model.sha256
+            self._sha256, self._spec = model.sha256, model.manifest.input
             self._recent.clear()
             self._recent_bytes = self._after = 0
         drift = model.manifest.policy.drift
@@ -102,7 +125,7 @@ class Sampler:
                 self.too_large += 1
                 continue
             self._recent.append(candidate)
-            self._recent_bytes += len(candidate.data)
+            self._recent_bytes += candidate.held_bytes
         self._after += len(candidates)
         self._trim()
 
@@ -116,13 +139,20 @@ class Sampler:
         plenty = self._after >= _AFTER_ITEMS * campaign.max_items or at_hand >= _POOL_ITEMS * campaign.max_items
         enough = at_hand >= campaign.max_items and silence_s >= self._idle_s
         if plenty or enough or exhausted or silence_s >= self._patience_s:
-            return choose(self._recent, campaign)
+            return choose(self._recent, campaign, self._encode)
         return None
 
     def _trim(self) -> None:
         kept = self._recent_items + (self._after if self.campaign else 0)
         while len(self._recent) > kept or self._recent_bytes > _MAX_POOL_BYTES:
-            self._recent_bytes -= len(self._recent.popleft().data)
+            self._recent_bytes -= self._recent.popleft().held_bytes
+
+    def _encode(self, pixels: np.ndarray) -> tuple[str, bytes]:
+        from fleet_contract import images  # OpenCV, which a model of columns never needs
+
+        media_type, data = images.encode(pixels, self._spec)
+        self.too_large += len(data) > limits.MAX_SAMPLE_BYTES
+        return media_type, data
 
 
 def records_of(campaign: SamplingCampaign, chosen: Sequence[Candidate], too_large: int, at: datetime) -> list[Record]:

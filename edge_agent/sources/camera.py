@@ -42,7 +42,7 @@ def open_capture(address: str | int) -> Capture | None:
         is_open = capture.open(address, cv2.CAP_V4L2)
     else:
         patience = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, 1000 * _OPEN_TIMEOUT_S, cv2.CAP_PROP_READ_TIMEOUT_MSEC, 1000 * _SILENCE_TIMEOUT_S]
-        is_open = capture.open(address, cv2.CAP_FFMPEG, patience) or capture.open(address)
+        is_open = capture.open(address, cv2.CAP_FFMPEG, patience) or ("://" not in address and capture.open(address))
     if not is_open:
         capture.release()
     return capture if is_open else None
@@ -85,8 +85,7 @@ class Camera:
                 return
             at = self._clock.now()
             values = images.fit(picture, spec)
-            media_type, data = images.encode(values, spec)
-            yield Input(f"{began}-{number:08d}", at, None, media_type, data, values, follows=follows or number > 1)
+            yield Input(f"{began}-{number:08d}", at, None, images.PNG, b"", values, follows=follows or number > 1)
 
     def _open(self) -> Capture | None:
         """At most once a second. Raises Fatal for a file that is no video."""

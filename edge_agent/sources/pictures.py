@@ -16,12 +16,10 @@ def need_image(spec: InputSpec, what: str) -> ImageInput:
 
 
 def to_input(data: bytes, spec: ImageInput, name: str, at: datetime, cursor: str | None) -> Input:
-    """Refused with the reason when it cannot be read. A picture too large for a sample is carried as the model saw it."""
+    """Refused with the reason when it cannot be read. A picture too large for a sample is carried as the model sees it alone."""
     try:
         values = images.decode(data, spec)
     except images.Unreadable as error:
         return Input(name, at, cursor, images.media_type_of(data), data[: limits.MAX_SAMPLE_BYTES], None, error.reason)
-    media_type = images.media_type_of(data)
-    if len(data) > limits.MAX_SAMPLE_BYTES:
-        media_type, data = images.encode(values, spec)
-    return Input(name, at, cursor, media_type, data, values)
+    fits = len(data) <= limits.MAX_SAMPLE_BYTES
+    return Input(name, at, cursor, images.media_type_of(data), data if fits else b"", values)

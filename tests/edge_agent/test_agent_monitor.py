@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -10,8 +11,8 @@ from edge_agent.monitor import sampling, tally
 from edge_agent.monitor.recorder import candidates_of
 from edge_agent.monitor.sampling import Candidate, Sampler, choose
 from edge_agent.monitor.window import WindowKeeper, columns_of
-from edge_agent.ports import ActiveModel
-from fleet_contract import limits
+from edge_agent.ports import ActiveModel, Input
+from fleet_contract import images, limits
 from fleet_contract.answers import answer
 from fleet_contract.bundle import Bundle
 from fleet_contract.messages import Event, Sample, SketchWindow
@@ -176,6 +177,31 @@ class TestSampler:
         sampler.begin(CAMPAIGN, 0.0)
         sampler.add(model, [_candidate(1, size_bytes=limits.MAX_SAMPLE_BYTES + 1), _candidate(2)], 0.0)
         assert [c.id for c in sampler.due(60.0, False)] == ["2"]
+        assert sampler.too_large == 1
+
+
+class TestPictures:
+    """What was not acquired as a picture of a sample's size is one only if it is chosen."""
+
+    def _sampled(self, sampler: Sampler, values: np.ndarray, size: int = 8) -> list[Candidate]:
+        spec = msgspec.structs.replace(models.IMAGE, height=size, width=size)
+        model = ActiveModel("sha", msgspec.structs.replace(_model().manifest, input=spec), _model().reference)
+        outputs = {"logits": np.array([[0, 1]], np.float32)}
+        sampler.begin(CAMPAIGN, 0.0)
+        taken = Input("1", BEGIN, None, images.PNG, b"", values)
+        sampler.add(model, candidates_of(model, answer(model.manifest, {}, outputs), [taken]), 0.0)
+        return sampler.due(60.0, False) or []
+
+    def test_it_is_the_picture_that_the_model_saw(self) -> None:
+        pixels = np.random.default_rng(1).integers(0, 256, (1, 8, 8), np.uint8)
+        (chosen,) = self._sampled(Sampler(idle_s=10, patience_s=60), pixels)
+        assert chosen.media_type == images.PNG
+        np.testing.assert_array_equal(images.decode(chosen.data, models.IMAGE), pixels)
+
+    def test_one_that_stays_too_large_is_counted(self) -> None:
+        sampler = Sampler(idle_s=10, patience_s=60)
+        noise = np.random.default_rng(1).integers(0, 256, (1, 600, 600), np.uint8)
+        assert self._sampled(sampler, noise, 600) == []
         assert sampler.too_large == 1
 
 

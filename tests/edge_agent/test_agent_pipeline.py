@@ -2,8 +2,6 @@
 
 import os
 import signal
-import threading
-from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -22,32 +20,10 @@ from fleet_contract.messages import Event, Result, Sample, SketchWindow
 from fleet_contract.order import SamplingCampaign
 from tests.fakes import agent_run_models as models
 from tests.fakes.agent_run_world import FakeClock, FakeHost, FakeSource, FakeStore, vector_input
+from tests.fakes.running_pipeline import running
 
 PACE = Pace(idle_wait_s=0.001, max_idle_s=0.002, model_wait_s=0.001, retry_s=0.001, max_retry_s=0.002, manners=Manners(sampling_idle_s=0.0))
 CAMPAIGN = SamplingCampaign(id="drift-1", max_items=10, max_bytes=10_000)
-
-
-@contextmanager
-def running(pipeline: Pipeline):
-    """The pipeline in its thread; what it raised is raised here."""
-    stop, raised = threading.Event(), []
-
-    def work() -> None:
-        try:
-            pipeline.run(stop)
-        except BaseException as error:
-            raised.append(error)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        yield thread
-    finally:
-        stop.set()
-        thread.join(30)
-    assert not thread.is_alive()
-    if raised:
-        raise raised[0]
 
 
 def run_through(source: FakeSource, host: FakeHost, store: FakeStore, clock: FakeClock | None = None, pace: Pace = PACE) -> Pipeline:
