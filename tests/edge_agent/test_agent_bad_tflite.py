@@ -42,7 +42,7 @@ def child(request: pytest.FixtureRequest) -> Iterator[Child]:
     backend = Backend(name="cpu", runtime="litert", provider=request.param)
     plan = Plan([Bound("input", "input", "float32")], [Bound("logits", "logits", "float32")], backend.provider, {}, "fp32", 1)
     with ThreadPoolExecutor(1) as starter:
-        child = Child(Wanted(backend, plan, memory_mb=256), SystemClock(), starter, Deadlines(load_s=5.0, infer_s=2.0))
+        child = Child(Wanted(backend, plan, memory_mb=256), SystemClock(), starter, Deadlines(load_s=5.0, infer_s=1.0))
         yield child
         child.close()
 
@@ -84,7 +84,14 @@ def test_a_hostile_file_ends_in_a_code(child: Child, model: bytes) -> None:
     assert refused.value.code in CODES
 
 
-@pytest.mark.parametrize("seed", range(6))
+def test_a_loop_without_an_end_meets_its_deadline(child: Child) -> None:
+    child.load(tflite_models.endless)
+    with pytest.raises(ChildLost) as lost:
+        child.infer({"input": models.KNOWN_INPUTS[:1]}, 0.1, 4096)
+    assert lost.value.code == "child-timeout"
+
+
+@pytest.mark.parametrize("seed", range(3))
 def test_an_altered_file_ends_in_a_code_or_in_an_answer(child: Child, seed: int) -> None:
     try:
         assert answer(child, altered(seed)).shape == models.KNOWN_LOGITS.shape

@@ -50,18 +50,35 @@ class _Pool:
         return len(self.buffers) - 1
 
 
+@dataclass(frozen=True)
+class Part:
+    """One subgraph, by the indices of its tensors."""
+
+    slots: Sequence[Slot]
+    steps: Sequence[Step]
+    inputs: Sequence[int]
+    outputs: Sequence[int]
+
+
 def graph(slots: Sequence[Slot], steps: Sequence[Step], inputs: Sequence[int], outputs: Sequence[int], *, signature: bool = False) -> bytes:
     """`signature`: the file names its tensors a second time, with `the_` before."""
+    return _file([Part(slots, steps, inputs, outputs)], [_signature(slots, inputs, outputs)] if signature else [])
+
+
+def _file(parts: Sequence[Part], signatures: Sequence[schema.SignatureDefT]) -> bytes:
+    """The first part is the model; the others are for its operators to call."""
     pool = _Pool()
     made = schema.ModelT()
     made.version = 3
-    subgraph = schema.SubGraphT()
-    subgraph.tensors = [_tensor(slot, pool) for slot in slots]
-    subgraph.inputs, subgraph.outputs = list(inputs), list(outputs)
-    subgraph.operators = [_operator(at, step) for at, step in enumerate(steps)]
-    made.operatorCodes = [_code(step) for step in steps]
-    made.subgraphs, made.buffers = [subgraph], pool.buffers
-    made.signatureDefs = [_signature(slots, inputs, outputs)] if signature else []
+    made.operatorCodes, made.subgraphs = [], []
+    for part in parts:
+        subgraph = schema.SubGraphT()
+        subgraph.tensors = [_tensor(slot, pool) for slot in part.slots]
+        subgraph.inputs, subgraph.outputs = list(part.inputs), list(part.outputs)
+        subgraph.operators = [_operator(len(made.operatorCodes) + at, step) for at, step in enumerate(part.steps)]
+        made.operatorCodes += [_code(step) for step in part.steps]
+        made.subgraphs.append(subgraph)
+    made.buffers, made.signatureDefs = pool.buffers, list(signatures)
     builder = flatbuffers.Builder(1024)
     builder.Finish(made.Pack(builder), b"TFL3")
     return bytes(builder.Output())
@@ -98,6 +115,24 @@ def linear(weight: np.ndarray) -> bytes:
 def custom(name: str) -> bytes:
     """An operator that no interpreter of ours has."""
     return graph([Slot("input", "float32", [1, 2]), Slot("logits", "float32", [1, 2])], [Step(None, [0], [1], custom=name)], [0], [1])
+
+
+def endless() -> bytes:
+    """A loop whose condition is always true."""
+    options = schema.WhileOptionsT()
+    options.condSubgraphIndex, options.bodySubgraphIndex = 1, 2
+    given, told = Slot("input", "float32", [1, 2], open=False), Slot("logits", "float32", [1, 2], open=False)
+    yes = Slot("yes", "bool", [1], open=False)
+    loop = Step(schema.BuiltinOperator.WHILE, [0], [1], options=(schema.BuiltinOptions.WhileOptions, options))
+    more = Step(schema.BuiltinOperator.LESS, [2, 3], [1], options=(schema.BuiltinOptions.LessOptions, schema.LessOptionsT()))
+    bounds = [Slot(name, "float32", [1], np.float32([value]), open=False) for name, value in (("zero", 0), ("one", 1))]
+    again = Step(schema.BuiltinOperator.LOGISTIC, [0], [1])
+    parts = [
+        Part([given, told], [loop], [0], [1]),
+        Part([given, yes, *bounds], [more], [0], [1]),
+        Part([given, told], [again], [0], [1]),
+    ]
+    return _file(parts, [])
 
 
 def huge(values: int) -> bytes:
