@@ -2,7 +2,8 @@
 
 import logging
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 
@@ -17,6 +18,8 @@ log = logging.getLogger(__name__)
 SOURCE_FAILED = "source-failed"
 _FIRST_IDLE_S = 0.001
 _LONGEST_IDLE_S = 0.1
+_LOOKING_SHARE = 0.05
+_LONGEST_REST_S = 2.0
 _FIRST_RETRY_S = 1.0
 _LONGEST_RETRY_S = 60.0
 _LAST_JOIN_S = 5.0
@@ -26,9 +29,17 @@ class Intake:
     """Implements ports.Source over another. What waits when the model's input changes is read again, if the source can resume, and counted as lost
     if not. A source that raises anything but Fatal is counted and read again, at first after a second, at last once a minute."""
 
-    def __init__(self, source: Source, rules: Rules, *, longest_idle_s: float = _LONGEST_IDLE_S, retry_s: float = _FIRST_RETRY_S) -> None:
+    def __init__(
+        self,
+        source: Source,
+        rules: Rules,
+        *,
+        longest_idle_s: float = _LONGEST_IDLE_S,
+        retry_s: float = _FIRST_RETRY_S,
+        monotonic_s: Callable[[], float] = time.monotonic,
+    ) -> None:
         """`longest_idle_s`: how long to leave a source alone that has nothing; 0 for one that waits itself."""
-        self._source = source
+        self._source, self._monotonic_s = source, monotonic_s
         self._longest_idle_s, self._retry_s = longest_idle_s, retry_s
         self._losses = Losses()
         self._backlog = Backlog(rules, self._losses)
@@ -80,17 +91,24 @@ class Intake:
             stop.wait(min(self._retry_s * 2 ** min(position.fail(), 10), _LONGEST_RETRY_S))
 
     def _pour(self, spec: InputSpec, position: "_Position", stop: threading.Event) -> None:
-        idle = 0
+        idle, began_s = 0, self._monotonic_s()
         with closing(self._source.read(spec, position.cursor)) as stream:
             for taken in stream:
                 if stop.is_set():
                     return
                 if taken is None:
-                    stop.wait(min(_FIRST_IDLE_S * 2 ** min(idle, 20), self._longest_idle_s))
+                    stop.wait(self._rest_s(idle, self._monotonic_s() - began_s))
                     idle += 1
-                    continue
-                idle = 0
-                self._put(position.passed(taken), stop)
+                else:
+                    idle = 0
+                    self._put(position.passed(taken), stop)
+                began_s = self._monotonic_s()
+
+    def _rest_s(self, idle: int, looked_s: float) -> float:
+        """Longer each time, and so long that looking (a folder of 100,000 files takes a while) does not take more than its share."""
+        if self._longest_idle_s <= 0:
+            return 0.0
+        return max(min(_FIRST_IDLE_S * 2 ** min(idle, 20), self._longest_idle_s), min(looked_s / _LOOKING_SHARE, _LONGEST_REST_S))
 
     def _put(self, taken: Input, stop: threading.Event) -> None:
         while not self._backlog.offer(taken) and self._backlog.blocks and not stop.is_set():
