@@ -10,6 +10,10 @@ import os
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
+class NoRoom(ValueError):
+    """More than is shared."""
+
+
 class Arena:
     """One side's view of it. What the other side wrote may change while it is read: copy it, then check the copy."""
 
@@ -26,9 +30,9 @@ class Arena:
         return cls(fd)
 
     def part(self, start: int, length: int) -> memoryview:
-        """Raises ValueError where it does not lie within."""
+        """Raises NoRoom where it does not lie within."""
         if start + length > len(self.view):
-            raise ValueError(f"{length} bytes at {start} do not lie within the {len(self.view)} that are shared")
+            raise NoRoom(f"{length} bytes at {start} do not lie within the {len(self.view)} that are shared")
         return self.view[start : start + length]
 
     def close(self) -> None:

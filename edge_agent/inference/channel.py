@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 
 from edge_agent.inference import layout
-from edge_agent.inference.arena import Arena
+from edge_agent.inference.arena import Arena, NoRoom
 from edge_agent.inference.layout import Layout
 from edge_agent.inference.protocol import Answer, Infer, Reply, Request
 
@@ -105,7 +105,7 @@ class Channel:
         self._buffer = memoryview(mmap.mmap(-1, _BUFFER_BYTES))
         self._heard: dict[bytes, tuple[Request | Reply, Layout | None]] = {}
         self._said: dict[tuple, _Known] = {}
-        self._timeout_ms: int | None = None
+        self._timeout_s: float | None = None
         self._usual: _Usual | None = None
         self._is_busy = False
         self._abstaining = 0
@@ -197,12 +197,13 @@ class Channel:
 
     def _limit_waiting(self, timeout_s: float) -> None:
         """By the kernel, once: `settimeout` would cost a poll each time."""
+        if timeout_s == self._timeout_s:
+            return
         timeout_ms = max(1, ceil(1000 * timeout_s))
-        if timeout_ms != self._timeout_ms:
-            value = _TIME.pack(timeout_ms // 1000, timeout_ms % 1000 * 1000)
-            for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-                self._sock.setsockopt(socket.SOL_SOCKET, option, value)
-            self._timeout_ms = timeout_ms
+        value = _TIME.pack(timeout_ms // 1000, timeout_ms % 1000 * 1000)
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            self._sock.setsockopt(socket.SOL_SOCKET, option, value)
+        self._timeout_s = timeout_s
 
     def _poll(self, spin_s: float) -> int | None:
         end_s = time.perf_counter() + spin_s
@@ -251,7 +252,7 @@ class Channel:
     def _shared(self, message: Request | Reply, placed: Layout | None, at: int, length: int) -> Frame:
         try:
             return Frame(message, placed, self._arena.part(at, length), at + length)
-        except ValueError as error:
+        except NoRoom as error:
             raise ChannelClosed(str(error)) from error
 
     def _complete(self, got: int, wanted: int, rest_s: Callable[[], float]) -> int:
@@ -259,7 +260,7 @@ class Channel:
             left_s = rest_s()
             if left_s <= 0 or not got:
                 raise ChannelClosed("half a frame came" if got else "the other side closed the channel")
-            if self._timeout_ms is not None:
+            if self._timeout_s is not None:
                 self._limit_waiting(left_s)
             more = self._recv(got)
             if more == 0:

@@ -14,7 +14,7 @@ import msgspec
 
 from edge_agent.errors import Reject
 from edge_agent.inference import layout, protocol
-from edge_agent.inference.arena import Arena
+from edge_agent.inference.arena import Arena, NoRoom
 from edge_agent.inference.channel import Channel, ChannelClosed, Frame
 from edge_agent.inference.plan import Plan
 from edge_agent.ports import Clock, Tensors
@@ -113,11 +113,13 @@ class Child:
         try:
             self._channel.send_tensors(protocol.Infer, inputs, room_bytes=max_bytes)
         except ValueError as error:
-            raise Reject(f"the batch cannot be sent: {error}", code="too-large") from error
+            raise Reject(f"the batch cannot be sent: {error}", code="too-large" if isinstance(error, NoRoom) else "bad-input") from error
         except (ChannelClosed, TimeoutError) as error:
             raise self._lost_by(error, deadline_s) from error
         self._owed = _Owed(began_s + deadline_s, deadline_s, max_bytes)
-        return self._collect(self._owed, None if patience_s is None else began_s + patience_s - self._clock.monotonic_s())
+        if patience_s is None:
+            return self._collect(self._owed, deadline_s, deadline_s)
+        return self._collect(self._owed, began_s + patience_s - self._clock.monotonic_s(), deadline_s)
 
     @property
     def is_owing(self) -> bool:
@@ -128,7 +130,8 @@ class Child:
         if self._owed is None:
             return
         try:
-            self._collect(self._owed, patience_s)
+            left_s = self._owed.end_s - self._clock.monotonic_s()
+            self._collect(self._owed, left_s if patience_s is None else patience_s, left_s)
         except Reject:
             pass
 
@@ -148,13 +151,11 @@ class Child:
         except subprocess.TimeoutExpired:
             self._kill()
 
-    def _collect(self, owed: _Owed, patience_s: float | None) -> Tensors:
-        left_s = owed.end_s - self._clock.monotonic_s()
-        wait_s = left_s if patience_s is None else min(patience_s, left_s)
+    def _collect(self, owed: _Owed, patience_s: float, left_s: float) -> Tensors:
         try:
-            frame = self._channel.receive(owed.max_bytes, wait_s, lambda: owed.end_s - self._clock.monotonic_s())
+            frame = self._channel.receive(owed.max_bytes, min(patience_s, left_s), lambda: owed.end_s - self._clock.monotonic_s())
         except TimeoutError as error:
-            if wait_s < left_s:
+            if patience_s < left_s:
                 raise Late(f"no answer within {patience_s:g} s") from error
             raise self._lost_by(error, owed.deadline_s) from error
         except ChannelClosed as error:

@@ -177,11 +177,19 @@ def test_a_batch_of_megabytes_comes_back_right_and_one_that_is_too_large_is_refu
     assert host.worker_pids == pids
 
 
-def test_a_bad_batch_is_not_the_bundles_fault(make_host) -> None:
+@pytest.mark.parametrize(
+    ("batch", "code"),
+    [
+        pytest.param(np.zeros((100_000_000, 2), np.float32), "too-large", id="more than is shared"),
+        pytest.param(np.zeros((1, 2), np.complex64), "bad-input", id="a type that no model takes"),
+    ],
+)
+def test_a_bad_batch_is_not_the_bundles_fault(make_host, batch: np.ndarray, code: str) -> None:
     host = make_host()
     host.activate(Bundle(FIRST))
-    with pytest.raises(Reject):
-        host.infer({"input": np.zeros((100_000_000, 2), np.float32)})
+    with pytest.raises(Reject) as refused:
+        host.infer({"input": batch})
+    assert refused.value.code == code
     assert host.conduct(host.active().sha256).errors == 0
 
 
