@@ -20,8 +20,11 @@ class Binding:
     def __init__(self, plan: Plan, graph: GraphSignature, *, text: bool = False) -> None:
         """Raises Reject (bundle) where they do not fit."""
         self._rows = plan.batch_rows
-        self._inputs = [(b, _entering(b, tensor, text=text)) for b, tensor in _matched(plan.inputs, graph.inputs, "input", every=True)]
-        self._outputs = [(b, _leaving(b, tensor)) for b, tensor in _matched(plan.outputs, graph.outputs, "output", every=False)]
+        inputs = _matched(plan.inputs, graph.inputs, "input", every=True)
+        outputs = _matched(plan.outputs, graph.outputs, "output", every=False)
+        self._inputs, self._outputs = [bound for bound, _ in inputs], [bound for bound, _ in outputs]
+        self._entering = [(bound.name, bound.graph, _entering(bound, tensor, text=text)) for bound, tensor in inputs]
+        self._leaving = [(bound.name, _leaving(bound, tensor)) for bound, tensor in outputs]
 
     def infer(self, inputs: Mapping[str, np.ndarray], run: Run) -> dict[str, np.ndarray]:
         """The plan's outputs, in its types and C order, of its inputs: by one run, or by as many as the graph's fixed rows ask for.
@@ -32,23 +35,21 @@ class Binding:
         if rows == self._rows:
             return self._once(inputs, run)
         steps = [self._once(step, run) for step in self._steps(inputs, rows)]
-        return {bound.name: self._joined(bound, steps, rows) for bound, _ in self._outputs}
+        return {bound.name: self._joined(bound, steps, rows) for bound in self._outputs}
 
     def _once(self, inputs: Mapping[str, np.ndarray], run: Run) -> dict[str, np.ndarray]:
-        fed = {
-            bound.graph: _plain(inputs[bound.name], bound.dtype) if enter is None else enter(inputs[bound.name])
-            for bound, enter in self._inputs
-        }
+        """Every request of a small model feels what is done here."""
+        fed = {graph: enter(inputs[name]) for name, graph, enter in self._entering}
         answers = {}
-        for (bound, leave), answer in zip(self._outputs, run(fed), strict=True):
+        for (name, leave), answer in zip(self._leaving, run(fed), strict=True):
             if not isinstance(answer, np.ndarray):
-                raise Reject(f"the output {bound.name!r} is a {type(answer).__name__}, not a tensor", code="wrong-answer")
-            values = answer if leave is None else leave(answer)
-            answers[bound.name] = values if values.flags.c_contiguous else values.copy("C")
+                raise Reject(f"the output {name!r} is a {type(answer).__name__}, not a tensor", code="wrong-answer")
+            left = answer if leave is None else leave(answer)
+            answers[name] = left if left.flags.c_contiguous else left.copy("C")
         return answers
 
     def _count(self, inputs: Mapping[str, np.ndarray]) -> int:
-        counts = {len(inputs[bound.name]) for bound, _ in self._inputs if bound.rows}
+        counts = {len(inputs[bound.name]) for bound in self._inputs if bound.rows}
         if len(counts) != 1:
             raise Reject(f"the inputs have {sorted(counts)} rows, and the graph takes {self._rows} at once", code="bundle")
         return counts.pop()
@@ -57,7 +58,7 @@ class Binding:
         """The last row again where the last step has too few."""
         for start in range(0, rows, self._rows):
             taken = np.minimum(np.arange(start, start + self._rows), rows - 1)
-            yield {b.name: inputs[b.name][taken] if b.rows else inputs[b.name] for b, _ in self._inputs}
+            yield {b.name: inputs[b.name][taken] if b.rows else inputs[b.name] for b in self._inputs}
 
     def _joined(self, bound: Bound, steps: list[dict[str, np.ndarray]], rows: int) -> np.ndarray:
         if not bound.rows:
@@ -73,15 +74,14 @@ def _matched(wanted: list[Bound], found: list[GraphTensor], what: str, *, every:
     return [(bound, tensors[bound.graph]) for bound in wanted]
 
 
-def _entering(bound: Bound, tensor: GraphTensor, *, text: bool) -> _Convert | None:
-    """None where the graph takes the values as they are."""
+def _entering(bound: Bound, tensor: GraphTensor, *, text: bool) -> _Convert:
     _check_pair(bound, tensor, bound.dtype, tensor.dtype, rounded=True)
     if tensor.dtype == STRING:
-        return _text if text else None
+        return _text if text else _plain
     scaled = (bound.scale, bound.offset) != (1.0, 0.0)
-    if bound.dtype == tensor.dtype and not scaled:
-        return None
     dtype = np.dtype(tensor.dtype)
+    if bound.dtype == tensor.dtype and not scaled:
+        return partial(_plain, dtype=dtype)
     convert = partial(
         _quantized if tensor.scale else _cast,
         scaling=(bound.scale, bound.offset) if scaled else None,
@@ -114,11 +114,12 @@ def _fits(given: np.dtype, taken: np.dtype, *, rounded: bool) -> bool:
     return np.can_cast(given, taken, "same_kind" if taken.kind == "f" else "safe")
 
 
-def _plain(values: np.ndarray, dtype: DType) -> np.ndarray:
+def _plain(values: np.ndarray, dtype: np.dtype | None = None) -> np.ndarray:
     """Engines read at addresses that fit the type, in C order. Pixels come as bytes."""
-    if dtype != STRING and values.dtype != dtype:
+    if dtype is not None and values.dtype != dtype:
         return values.astype(dtype, "C")
-    return values if values.flags.c_contiguous and values.flags.aligned else values.copy("C")
+    flags = values.flags
+    return values if flags.c_contiguous and flags.aligned else values.copy("C")
 
 
 def _tabled(convert: _Convert, dtype: np.dtype) -> _Convert:
