@@ -2,6 +2,7 @@
 
 import hashlib
 
+import msgspec
 import numpy as np
 
 from fleet_contract import limits
@@ -19,8 +20,8 @@ _PRIOR_VALUES = 4
 
 def adopt(described: Described, version: str, bounds: Bounds = Bounds()) -> bytes:
     """The bundle's bytes, with known answers by the models' own runtimes, run under `bounds` in a child process; all samples are its evidence.
-    Raises BadInput (a file, the samples, a model that does not run), GateFailed (samples whose answers hardly differ), and what
-    pack.archive.make_bundle raises."""
+    It is never retrained by itself: that takes a task. Raises BadInput (a file, the samples, a model that does not run), GateFailed (samples
+    whose answers hardly differ), and what pack.archive.make_bundle raises."""
     said = described.said
     data = described.read(said.samples.file, "samples.file", limits.MAX_BUNDLE_BYTES)
     samples = read_samples(data, said.input)
@@ -34,7 +35,7 @@ def adopt(described: Described, version: str, bounds: Bounds = Bounds()) -> byte
             models=[_model(described, variant, models) for variant in said.variants],
             profiles=said.model.profiles,
             limits=said.limits,
-            policy=said.policy,
+            policy=msgspec.structs.replace(said.policy, retrain=msgspec.structs.replace(said.policy.retrain, automatic=False)),
             lineage=_lineage(described, data),
             states=said.states,
             constants=said.constants,

@@ -60,6 +60,7 @@ def test_a_bundle_says_where_its_models_come_from(desk: Path) -> None:
     made = adopted(desk)
     assert made.manifest.lineage.code == "somebody's models @1"
     assert made.manifest.lineage.data_sha256 == hashlib.sha256((desk / "rows.npz").read_bytes()).hexdigest()
+    assert not made.manifest.policy.retrain.automatic
     card = made.read(made.manifest.card).decode()
     assert "somebody's models @1" in card
     assert "| accuracy | 0.9 |" in card
