@@ -43,6 +43,16 @@ def test_a_broker_is_found_by_its_url(url: str, host: str, port: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("url", "port"),
+    [pytest.param("mqtt://127.0.0.1", 1883, id="the usual port"), pytest.param("mqtt://localhost:9", 9, id="another port")],
+)
+def test_a_broker_of_the_site_may_be_plain_where_that_is_asked_for(url: str, port: int) -> None:
+    assert mqtt.parse_url(url, "mqtt")[1] == port
+    with pytest.raises(BadUrl):
+        mqtt.parse_url(url.replace("mqtt:", "mqtts:"), "mqtt")
+
+
+@pytest.mark.parametrize(
     "url",
     [
         pytest.param("", id="nothing"),
