@@ -41,6 +41,7 @@ from edge_agent.ports import Inferring, Sink, Source
 from edge_agent.serving import figures
 from edge_agent.serving.metrics import Metrics
 from edge_agent.sinks.factory import open_sink
+from edge_agent.sources.address import redact
 from edge_agent.sources.backlog import Rules
 from edge_agent.sources.factory import open_source
 from edge_agent.storage.journal import Journal
@@ -134,7 +135,9 @@ def build(me: Identity, state: StateFolder, source: str | None, settings: Settin
         thermometer=Thermometer(ground.profile.thermal, Path("/"), ground.store, clock),
         campaign=lambda: executor.state.order.sampling if executor.state.order else None,
         start_local=lambda: _start([*servers, *found.shadows, residents]),
-        report=_reporter(StatusFile(state.status), ground.link, downloads, updates, me.device.broker_url, source or "none", servers),
+        report=_reporter(
+            StatusFile(state.status), ground.link, downloads, updates, me.device.broker_url, redact(source or "none"), servers
+        ),
         record_end=lambda error: _record_end(parts, error),
     )
 

@@ -21,6 +21,7 @@ _OPTIONS: dict[str, tuple[str, ...]] = {
 }
 _VERBATIM = ("camera", "folder", "python")
 _TEXT = re.compile(r"([a-z]+):(.+)", re.DOTALL)
+_CREDENTIALS = re.compile(r"//[^/?#\s]*@")
 _BROKER_PLACE = re.compile(r"//([^/?]+)/(.+)")
 
 
@@ -37,18 +38,25 @@ def parse(text: str) -> SourceAddress:
     """Raises Fatal (code source) for a kind or an option that is not known. Only kinds with options give a question mark a meaning."""
     found = _TEXT.fullmatch(text)
     if found is None or found[1] not in (*_OPTIONS, *_VERBATIM):
-        raise Fatal(f"unknown source {text!r}: give {GRAMMAR}", code="source")
+        raise Fatal(f"unknown source {redact(text)!r}: give {GRAMMAR}", code="source")
     kind, rest = found.groups()
     if kind in _VERBATIM:
         return SourceAddress(kind, rest, {})
     place, _, query = rest.partition("?")
     if not place:
-        raise Fatal(f"{text!r} does not say where: give {GRAMMAR}", code="source")
+        raise Fatal(f"{redact(text)!r} does not say where: give {GRAMMAR}", code="source")
     return SourceAddress(kind, place, _options(kind, query))
+
+
+def redact(text: str) -> str:
+    """The same without the user and the password that a URL in it holds, for whoever it is shown to."""
+    return _CREDENTIALS.sub("//***@", text)
 
 
 def split_broker(address: SourceAddress) -> tuple[str, str]:
     """URL and topic. A question mark in a topic is written as %3F. Raises Fatal."""
+    if _CREDENTIALS.match(address.place):
+        raise Fatal(f"give the broker's user as ?user=NAME&password-file=FILE, not in {redact(address.place)}", code="source")
     found = _BROKER_PLACE.fullmatch(address.place)
     topic = unquote(found[2]) if found else ""
     if found is None or not _is_filter(topic):

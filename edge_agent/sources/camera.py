@@ -11,6 +11,7 @@ import numpy as np
 from edge_agent.errors import Fatal
 from edge_agent.ports import Clock, Input
 from edge_agent.sources import pictures
+from edge_agent.sources.address import redact
 from edge_agent.sources.losses import Losses
 from fleet_contract import images
 from fleet_contract.inputs import ImageInput, InputSpec
@@ -59,7 +60,7 @@ class Camera:
         self._tried_s: float | None = None
 
     def read(self, spec: InputSpec, after: str | None) -> Iterator[Input | None]:
-        wanted = pictures.need_image(spec, f"the camera {self._address}")
+        wanted = pictures.need_image(spec, f"the camera {redact(str(self._address))}")
         for opened in count():
             while (capture := self._open()) is None:
                 yield None

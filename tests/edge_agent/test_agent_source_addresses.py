@@ -71,6 +71,7 @@ def test_a_broker_and_its_topic(text: str, url: str, topic: str) -> None:
         pytest.param("mqtt:host/topic", "is no mqtt://HOST", id="no slashes"),
         pytest.param("mqtt://h/a/#/b", "is no mqtt://HOST", id="# within"),
         pytest.param("mqtt://h/a+", "is no mqtt://HOST", id="+ in a level"),
+        pytest.param("mqtt://u:secret@h/t", r"user=NAME&password-file=FILE, not in //\*\*\*@h/t", id="password in the URL"),
         pytest.param("mqtt://h:x/t", "broker URL", id="a port that is none"),
         pytest.param("mqtt://h/t?user=u", "belong together", id="user without password"),
         pytest.param("mqtt://h/t?user=u&password-file=/nowhere/p", "password file /nowhere/p", id="absent password file"),
@@ -88,6 +89,18 @@ def test_a_broker_and_its_topic(text: str, url: str, topic: str) -> None:
 def test_a_source_that_cannot_be_is_told_at_once(text: str, says: str) -> None:
     with pytest.raises((Fatal, ContractError), match=says):
         open_source(text, FakeClock())
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        pytest.param("camera:rtsp://u:p@cam/1", "camera:rtsp://***@cam/1", id="password"),
+        pytest.param("mqtt://h/a@b", "mqtt://h/a@b", id="none"),
+        pytest.param("csv:/a@b.csv", "csv:/a@b.csv", id="a file"),
+    ],
+)
+def test_passwords_are_not_shown(text: str, shown: str) -> None:
+    assert address.redact(text) == shown
 
 
 @pytest.mark.parametrize(
