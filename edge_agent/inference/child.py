@@ -15,7 +15,8 @@ import msgspec
 from edge_agent.errors import Reject
 from edge_agent.inference import layout, protocol
 from edge_agent.inference.arena import Arena, NoRoom
-from edge_agent.inference.channel import Channel, ChannelClosed, Frame
+from edge_agent.inference.channel import Channel
+from edge_agent.inference.frame import ChannelClosed, Frame
 from edge_agent.inference.plan import Plan
 from edge_agent.ports import Clock, Tensors
 from firmware_profiles.catalog import Backend

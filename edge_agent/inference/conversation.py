@@ -4,7 +4,8 @@ import gc
 import os
 
 from edge_agent.errors import Reject
-from edge_agent.inference.channel import Channel, ChannelClosed
+from edge_agent.inference.channel import Channel
+from edge_agent.inference.frame import ChannelClosed
 from edge_agent.inference.protocol import Answer, Failed, Loaded, Ready
 from edge_agent.inference.runtimes.port import Runtime
 

@@ -10,9 +10,10 @@ import msgspec
 import numpy as np
 import pytest
 
-from edge_agent.inference import channel, layout, protocol
+from edge_agent.inference import layout, protocol
 from edge_agent.inference.arena import Arena
-from edge_agent.inference.channel import INLINE, Channel, ChannelClosed
+from edge_agent.inference.channel import INLINE, Channel
+from edge_agent.inference.frame import ChannelClosed, Frame
 from edge_agent.inference.layout import Head
 from edge_agent.inference.protocol import Answer, Failed, Infer, Load
 
@@ -42,7 +43,7 @@ def wire() -> Iterator[Wire]:
     wire.worker.close()
 
 
-def _hear(wire: Wire, max_bytes: int = ARENA_BYTES) -> channel.Frame:
+def _hear(wire: Wire, max_bytes: int = ARENA_BYTES) -> Frame:
     return wire.supervisor.receive(max_bytes, FOR_EVER_S, lambda: FOR_EVER_S)
 
 

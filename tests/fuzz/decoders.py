@@ -19,7 +19,8 @@ from edge_agent.clock import BUILT_AT, SystemClock
 from edge_agent.errors import Fatal, Reject, Retry
 from edge_agent.inference import layout, protocol
 from edge_agent.inference.arena import Arena
-from edge_agent.inference.channel import INLINE, Channel, ChannelClosed
+from edge_agent.inference.channel import INLINE, Channel
+from edge_agent.inference.frame import ChannelClosed
 from edge_agent.monitor import tally
 from edge_agent.storage.journal import Journal
 from edge_agent.trust import rules, search
