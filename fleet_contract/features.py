@@ -72,8 +72,8 @@ def _of_images(batch: np.ndarray, spec: ImageInput) -> np.ndarray:
 
 def _grey(picture: np.ndarray, spec: ImageInput) -> np.ndarray:
     """float32 (height, width): the mean of the channels."""
-    planes = picture if spec.layout == "nchw" else np.moveaxis(picture, 2, 0)
-    grey = planes[0].astype(np.float32)
+    planes = picture.astype(np.float32) if spec.layout == "nchw" else np.moveaxis(picture, 2, 0).astype(np.float32, order="C")
+    grey = planes[0]
     for plane in planes[1:]:
         grey += plane
     if spec.channels > 1:
