@@ -11,9 +11,9 @@ from tests.fakes import agent_run_models as models
 
 POISON = 9.0
 """The value of an input's column that sets a model off which goes wrong on some inputs only."""
-FIRST_CALL = 45
+FIRST_CALL = 220
 """A model that goes wrong after a while is right for more calls than a proof makes."""
-LAST_CALL = 250
+LAST_CALL = 1_000
 LIMITS = Limits(memory_mb=256, latency_ms=8.0)
 EFFECTS = ("crash", "hang", "memory", "nan", "wrong", "slow")
 _SLOW_ROUNDS = 100_000
