@@ -1,7 +1,7 @@
 """The loop from source to store: read, validate, infer, record. An input's records and the source's cursor are committed together, once.
 
 Inference and recording have a thread each: while the worker computes one micro-batch, the one before it is sketched and committed, and the next one
-is read and checked. They stay in order; where the source pauses, everything is finished first.
+is read and checked. They stay in order. Whatever waits for the model goes to it together.
 """
 
 import threading
@@ -149,9 +149,12 @@ class Pipeline:
         self._books.sample(self._campaign, exhausted=False)
 
     def _rest(self, inference: Stage, recording: Stage) -> None:
-        """The source has nothing just now. One that waited itself is not waited for, so that an input is answered when it comes."""
-        _finish(inference, recording)
+        """The source has nothing just now. One that waited itself is not waited for, so that an input is answered when it comes; nor are the stages
+        waited for, whose work makes the next batch larger."""
         self._stop.wait(self._idle.wait_s(self._clock.monotonic_s()))
+        if not (inference.is_idle and recording.is_idle):
+            return
+        _finish(inference, recording)
         self._books.rest(self._source.losses())
         self._books.sample(self._campaign, exhausted=self._exhausted)
 

@@ -21,6 +21,12 @@ class Stage(Generic[Item]):
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
+    @property
+    def is_idle(self) -> bool:
+        """Everything that was put is worked off, or has failed."""
+        with self._changed:
+            return not (self._waiting or self._is_busy)
+
     def put(self, item: Item) -> None:
         """Waits for room."""
         with self._changed:
