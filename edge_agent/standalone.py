@@ -40,18 +40,19 @@ class Wish:
 
 
 def serve(wish: Wish, stop: threading.Event, on_ready: Callable[[list[str]], None]) -> None:
-    """Until `stop` is set. `on_ready` hears where it listens, once every model answers. Raises Fatal, or what a bundle is refused with."""
+    """Until `stop` is set. `on_ready` hears where it listens, once every model answers. Raises Fatal, before any bundle is tried where an address or
+    a token file is wrong; or what a bundle is refused with."""
     file = _file(wish)
     clock = SystemClock()
     with ExitStack() as closing:
         found = local.assemble(file, Board(_profile(wish.profile), clock, _log), None, closing)
-        for resident in found.residents:
-            resident.open()
-        for shadow in found.shadows:
-            shadow.start()
         servers = local.open_servers(file.serving, found, clock, [], closing)
-        for server in servers:
-            server.start()
+        for resident in found.residents:
+            if stop.is_set():
+                return
+            resident.open()
+        for work in (*found.shadows, *servers):
+            work.start()
         on_ready([*(f"model {name}" for name in found.models.names()), *(f"listening on {server.address}" for server in servers)])
         stop.wait()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
@@ -61,8 +61,14 @@ class Ensemble:
         return replace(first, outputs=self._join(first, others), latency_us=_slowest(first, others))
 
     def _ask(self, inputs: Tensors, timeout_s: float | None, first: Callable[[], T]) -> tuple[T, list[Prediction]]:
+        """No member is still at it for a caller that is gone: what failed callers left behind would pile up."""
         asked = [self._others.submit(member.model.predict, inputs, timeout_s=timeout_s) for member in self._members[1:]]
-        return first(), [waited.result() for waited in asked]
+        try:
+            return first(), [waited.result() for waited in asked]
+        finally:
+            for waited in asked:
+                waited.cancel()
+            wait(asked)
 
     def _join(self, first: Prediction | Inference, others: Sequence[Prediction]) -> dict[str, np.ndarray]:
         told = zip(self._members, (first, *others), strict=True)

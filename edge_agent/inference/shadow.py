@@ -28,7 +28,8 @@ class _Offer:
 
     @property
     def rows(self) -> int:
-        return len(next(iter(self.inputs.values())))
+        """Of what the model is asked about; callers may give states and constants beside it."""
+        return len(self.inputs[inputs_of(self.given.manifest.input)[0].name])
 
 
 class Shadow:
@@ -71,14 +72,20 @@ class Shadow:
 
     def _work(self) -> None:
         while (offer := self._offers.get()) is not None:
-            if offer.given.sha256 != self._bundle:
-                self._tell()
-                self._bundle = offer.given.sha256
-            self._compared = self._compared.plus(self._lost_since()).plus(self._compare(offer))
-            if self._compared.seen >= self._every_inputs:
-                self._tell()
+            try:
+                self._look(offer)
+            except Exception:  # a candidate may be anybody's: its next answer may be one
+                log.exception("the comparison of %s met a mistake of this program", self._model)
         self._compared = self._compared.plus(self._lost_since())
         self._tell()
+
+    def _look(self, offer: _Offer) -> None:
+        if offer.given.sha256 != self._bundle:
+            self._tell()
+            self._bundle = offer.given.sha256
+        self._compared = self._compared.plus(self._lost_since()).plus(self._compare(offer))
+        if self._compared.seen >= self._every_inputs:
+            self._tell()
 
     def _compare(self, offer: _Offer) -> Comparison:
         given, model = offer.given, self._candidate.active()

@@ -18,7 +18,7 @@ def dtype_named(datatype: str) -> DType:
     """Raises Refused (unsupported) for BF16 and what else the protocol may bring."""
     dtype = _DTYPES.get(datatype)
     if dtype is None:
-        raise Refused(f"datatype {datatype!r} is not served, only {', '.join(_DTYPES)}", code="unsupported")
+        raise Refused(f"datatype {datatype[:20]!r} is not served, only {', '.join(_DTYPES)}", code="unsupported")
     return dtype
 
 

@@ -5,9 +5,11 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import NoReturn
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from edge_agent import __version__
 from edge_agent.errors import AgentError, Fatal
@@ -15,6 +17,7 @@ from edge_agent.serving.address import Address, TcpAddress, UnixAddress, remove_
 from edge_agent.serving.grpc_messages import Messages
 from edge_agent.serving.grpc_tensors import call_of, metadata_of, response_of
 from edge_agent.serving.guard import Guard
+from edge_agent.serving.refusals import Refused
 from edge_agent.serving.service import Service
 from fleet_contract import limits
 
@@ -30,13 +33,16 @@ _PINGS_MS = 10_000
 
 @dataclass(frozen=True)
 class Bounds:
-    """`threads` requests are read and answered at once, each of at most `message_bytes`, and `waiting` more wait: what is beyond is refused. After
-    `age_s` a connection is told to go, and clients make another by themselves; after `grace_s` it is cut. So ends a request that never comes whole,
-    for the library has no deadline for reading."""
+    """`threads` requests are read and answered at once, each of at most `message_bytes`, and `waiting` more wait: what is beyond is refused, as are
+    connections beyond `connections`, each a fifth of a megabyte. One that does not begin to speak HTTP/2 ends after `handshake_s`. After `age_s` a
+    connection is told to go, and clients make another by themselves; after `grace_s` it is cut. So ends a request that never comes whole, for the
+    library has no deadline for reading."""
 
     threads: int = 8
     waiting: int = 64
+    connections: int = 64
     message_bytes: int = limits.MAX_GRPC_MESSAGE_BYTES
+    handshake_s: float = 10.0
     age_s: float = 120.0
     grace_s: float = 30.0
 
@@ -45,6 +51,8 @@ class Bounds:
             ("grpc.so_reuseport", 0),
             ("grpc.max_receive_message_length", self.message_bytes),
             ("grpc.max_metadata_size", limits.MAX_HTTP_HEAD_BYTES),
+            ("grpc.max_allowed_incoming_connections", self.connections),
+            ("grpc.server_handshake_timeout_ms", round(1_000 * self.handshake_s)),
             ("grpc.max_concurrent_streams", self.threads + self.waiting),
             ("grpc.max_connection_age_ms", round(1_000 * self.age_s)),
             ("grpc.max_connection_age_grace_ms", round(1_000 * self.grace_s)),
@@ -87,13 +95,15 @@ class GrpcServer:
         def handle(request, context: grpc.ServicerContext):
             try:
                 self._guard.check(_authorization(context), None)
+                if isinstance(request, Refused):
+                    raise request
                 return answer(request, context)
             except AgentError as error:
-                self._refuse(context, error, getattr(request, "model_name", ""))
+                self._refuse(context, error, _model_of(request))
 
         return grpc.unary_unary_rpc_method_handler(
             handle,
-            request_deserializer=self._messages[f"{name}Request"].FromString,
+            request_deserializer=partial(_read, self._messages[f"{name}Request"]),
             response_serializer=self._messages[f"{name}Response"].SerializeToString,
         )
 
@@ -135,6 +145,18 @@ def _bind(server: grpc.Server, address: Address) -> Address:
         return TcpAddress(address.host, server.add_insecure_port(str(address)))
     except (RuntimeError, OSError) as error:
         raise Fatal(f"cannot listen on {address}: {error}", code="address") from error
+
+
+def _read(kind: type, data: bytes):
+    """The request, or why it is none: what the library met by itself it would only log, with a traceback each time."""
+    try:
+        return kind.FromString(data)
+    except DecodeError:
+        return Refused(f"{len(data)} bytes that are no {kind.DESCRIPTOR.name}")
+
+
+def _model_of(request) -> str:
+    return getattr(request, "model_name", "") or getattr(request, "name", "")
 
 
 def _authorization(context: grpc.ServicerContext) -> str | None:

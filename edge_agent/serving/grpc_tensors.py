@@ -88,7 +88,7 @@ def _given(request) -> Iterator[GivenTensor]:
     for number, tensor in enumerate(request.inputs):
         typed = tensor.HasField("contents")
         if typed and raw:
-            raise Refused(f"input {tensor.name!r} has both raw and typed contents", code="bad-request")
+            raise Refused(f"input {tensor.name[:80]!r} has both raw and typed contents", code="bad-request")
         data = raw[number] if raw else _typed(tensor)
         yield GivenTensor(tensor.name, tensor.datatype, list(tensor.shape), data)
 
@@ -99,7 +99,7 @@ def _typed(tensor) -> Reader | bytes:
         return b""  # the type is refused for itself, FP16 for its missing bytes
     filled = [found.name for found, _ in tensor.contents.ListFields()]
     if filled not in ([], [field]):
-        raise Refused(f"input {tensor.name!r}: values of {tensor.datatype} are {field}, not {', '.join(filled)}", code="bad-tensor")
+        raise Refused(f"input {tensor.name[:80]!r}: values of {tensor.datatype} are {field}, not {', '.join(filled)}", code="bad-tensor")
     return flat_reader(list(getattr(tensor.contents, field)))
 
 

@@ -81,7 +81,7 @@ class Checker:
         names = tuple(wanted)
         unknown = [name for name in names if name not in self._outputs]
         if unknown or len({*names}) != len(names):
-            told = f"no output {unknown[0]!r}" if unknown else "an output is asked for twice"
+            told = f"no output {unknown[0][:80]!r}" if unknown else "an output is asked for twice"
             raise Refused(f"{told}; model {self.view.name!r} gives {', '.join(self._outputs)}", code="bad-tensor")
         return names or self._outputs
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from edge_agent.catalogue import Catalogue, ModelView, Prediction, Predictor
-from edge_agent.errors import AgentError, Retry
+from edge_agent.errors import AgentError, Reject, Retry
 from edge_agent.ports import Clock, Tensors
 from edge_agent.serving.refusals import Refusal, Refused, refusal_of
 from edge_agent.serving.requests import Checkers, GivenTensor
@@ -48,11 +48,15 @@ class Service:
 
     def is_model_ready(self, name: str, version: str | None = None) -> bool:
         """Raises Refused (unknown-model) for one that this device does not know."""
-        view = self._predictor(name).view()
+        predictor = self._predictor(name)
+        try:
+            view = predictor.view()
+        except Reject:  # an ensemble whose members do not fit together
+            return False
         return view is not None and version in (None, view.version)
 
     def view(self, name: str, version: str | None = None) -> ModelView:
-        """Raises Refused (unknown-model, no-model)."""
+        """Raises Refused (unknown-model, no-model), or what the model is refused with."""
         return _view(self._predictor(name), version)
 
     def infer(self, call: Call) -> Answered:

@@ -1,5 +1,6 @@
 """Several models as one: what is averaged, what is voted on, and what cannot be."""
 
+import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -164,6 +165,21 @@ class FixedModel:
         return Prediction(self.name, self._view.version, self._manifest, {"y": self._values}, len(self.name))
 
 
+class SlowModel(FixedModel):
+    """Answers once `open` is set."""
+
+    def __init__(self, name: str, values) -> None:
+        super().__init__(name, values)
+        self.open = threading.Event()
+        self.under_way = 0
+
+    def predict(self, inputs: Tensors, *, timeout_s: float | None = None) -> Prediction:
+        self.under_way += 1
+        assert self.open.wait(30)
+        self.under_way -= 1
+        return super().predict(inputs)
+
+
 @pytest.fixture
 def make(request: pytest.FixtureRequest):
     def make(*models: FixedModel) -> Ensemble:
@@ -198,6 +214,17 @@ class TestEnsemble:
     def test_a_members_failure_is_its_own(self, make) -> None:
         with pytest.raises(Retry, match="gone"):
             make(FixedModel("a", [[0, 0, 1]]), FixedModel("b", [], error=Retry("gone", code="worker-crashed"))).predict(NO_INPUTS)
+
+    def test_nobody_is_asked_any_longer_once_a_member_has_failed(self, make) -> None:
+        slow = SlowModel("b", [[0, 0, 1]])
+        failing = FixedModel("a", [], error=Retry("gone", code="worker-crashed"))
+        ensemble = make(failing, slow)
+        for _ in range(3):
+            threading.Timer(0.02, slow.open.set).start()
+            with pytest.raises(Retry, match="gone"):
+                ensemble.predict(NO_INPUTS)
+            slow.open.clear()
+        assert slow.under_way == 0
 
     def test_members_of_other_inputs(self, make) -> None:
         other = VectorInput(tensor="z", columns=["a"], low=[0.0], high=[1.0])

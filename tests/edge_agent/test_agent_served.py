@@ -3,6 +3,7 @@
 import json
 import signal
 import socket
+import threading
 from collections import defaultdict
 from contextlib import closing
 from pathlib import Path
@@ -11,8 +12,9 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton
 
-from edge_agent import cli
+from edge_agent import cli, standalone
 from edge_agent.config import StateFolder
+from edge_agent.inference.residents import Resident
 from edge_agent.inspection import status
 from edge_agent.link.outbox import Outbox
 from edge_client import Client, ClientError
@@ -201,3 +203,25 @@ def test_what_cannot_be_served_is_named(arguments: list[str], told: str, tmp_pat
     put(tmp_path / "toy.bundle", models.bundle())
     assert cli.main(["serve", *(argument.format(folder=tmp_path) for argument in arguments)]) == 2
     assert told in capsys.readouterr().err
+
+
+def test_an_address_that_cannot_be_had_is_told_before_any_model_is_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(tmp_path / "toy.bundle", models.bundle())
+    monkeypatch.setattr(Resident, "open", lambda self: pytest.fail("a model was tried"))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert cli.main(["serve", "--bundle", f"{tmp_path}/toy.bundle", "--http", f"127.0.0.1:{port}"]) == 2
+    assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in capsys.readouterr().err
+
+
+def test_a_stop_while_models_come_up_leaves_the_rest_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(tmp_path / "toy.bundle", models.bundle())
+    put(tmp_path / "other.bundle", other_bundle())
+    config = tmp_path / "agent.toml"
+    config.write_text(f'models = [{{ name = "other", bundle = "{tmp_path}/other.bundle", sha256 = "{Bundle(other_bundle()).sha256}" }}]')
+    stop, opened = threading.Event(), []
+    monkeypatch.setattr(Resident, "open", lambda self: (opened.append(self.name), stop.set()))
+    standalone.serve(standalone.Wish([f"{tmp_path}/toy.bundle"], config, ["127.0.0.1:0"], [], None, None), stop, pytest.fail)
+    assert opened == ["toy"]

@@ -215,7 +215,10 @@ def test_bytes_that_are_no_message(server: GrpcServer) -> None:
         call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
         with pytest.raises(grpc.RpcError) as refused:
             call(b"\xff" * 40, timeout=30)
-    assert refused.value.code() in (grpc.StatusCode.INTERNAL, grpc.StatusCode.INVALID_ARGUMENT)
+    assert (refused.value.code(), refused.value.details()) == (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "40 bytes that are no ModelInferRequest [bad-request]",
+    )
 
 
 def test_a_message_larger_than_a_body_may_be(stub) -> None:
@@ -314,6 +317,21 @@ def test_half_a_request_does_not_hold_a_thread_for_ever() -> None:
                 pass
         with client_of(server) as client:
             np.testing.assert_array_equal(client.infer("toy", [given(ONE)]).as_numpy("x"), ONE)
+
+
+def test_connections_are_bounded_and_one_that_says_nothing_makes_room() -> None:
+    bounds = Bounds(connections=2, handshake_s=0.5)
+    with ExitStack() as closing, grpc_server(every_dtype(), bounds=bounds) as server:
+        where = (server.address.host, server.address.port)
+        for _ in range(2):
+            mute = closing.enter_context(socket.create_connection(where, timeout=30))
+            assert mute.recv(65_536), "the server's settings: it was taken"
+        with socket.create_connection(where, timeout=30) as beyond:
+            assert beyond.recv(65_536) == b""
+        while mute.recv(65_536):
+            pass
+        with client_of(server) as client:
+            assert client.is_server_live(client_timeout=30)
 
 
 class TestWhoMayCall:

@@ -267,6 +267,32 @@ def test_a_model_without_a_bundle_is_known_and_not_ready() -> None:
         assert client.get_model_repository_index()[0]["state"] == "UNAVAILABLE"
 
 
+def test_what_a_caller_says_is_cut_before_it_comes_back(server: HttpServer) -> None:
+    long = "x" * 100_000
+    wrong = [
+        tensor([1, 2], datatype=long),
+        {"inputs": [{"name": long, "shape": [1], "datatype": "FP32"}]},
+        tensor([1, 2], outputs=[{"name": long}]),
+    ]
+    told = [ask(server, "POST", "/v2/models/toy/infer", body)[2]["error"] for body in wrong]
+    assert max(map(len, told)) < 300
+
+
+def test_a_model_that_cannot_be_one_is_not_ready_and_the_others_are_told_of() -> None:
+    class Unfit(EchoPredictor):
+        def view(self) -> None:
+            raise Reject("its members do not fit together", code="no-ensemble")
+
+    with rest_server(EchoCatalogue(EchoPredictor("toy", echo_manifest("int8")), Unfit("both", None))) as server:
+        assert ask(server, "GET", "/v2/health/ready")[0] == 503
+        assert ask(server, "GET", "/v2/models/both/ready")[0] == 503
+        index = ask(server, "POST", "/v2/repository/index")[2]
+    assert [(entry["name"], entry["state"], entry["reason"]) for entry in index] == [
+        ("toy", "READY", ""),
+        ("both", "UNAVAILABLE", "its members do not fit together"),
+    ]
+
+
 def test_a_timeout_of_the_caller_reaches_the_model() -> None:
     predictor = EchoPredictor("toy", manifest_of(VECTOR, CLASSES))
     with rest_server(EchoCatalogue(predictor)) as server, triton.InferenceServerClient(str(server.address)) as client:

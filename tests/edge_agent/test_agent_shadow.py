@@ -155,6 +155,24 @@ def test_what_the_candidate_does_not_answer_is_counted_by_reason(candidate: Scri
     assert [(detail["inputs"], detail[f"missed.{reason}"]) for detail in world.details] == [(0, 2)]
 
 
+def test_rows_are_those_of_the_input_whatever_a_caller_gives_beside_it() -> None:
+    with World(without_a_model()) as world:
+        for beside in (np.array(16_000), np.zeros((5, 1, 128), np.float32)):
+            world.host.infer({"sr": beside, "x": np.zeros((2, 2), np.float32)})
+    assert [detail["missed.no-model"] for detail in world.details] == [4]
+
+
+def test_a_mistake_costs_one_comparison(caplog: pytest.LogCaptureFixture) -> None:
+    candidate = ScriptedHost([0.8, 0.2], error=ZeroDivisionError())
+    with World(candidate) as world:
+        world.ask()
+        assert candidate.entered.wait(DEADLINE_S)
+        candidate.error = None
+        world.ask()
+    assert [detail["inputs"] for detail in world.details] == [1]
+    assert "ZeroDivisionError" in caplog.text
+
+
 def test_what_the_disk_does_not_take_comes_with_the_next() -> None:
     refusals = [Retry("the disk is full", code="disk")]
     taken: list[Event] = []

@@ -1,9 +1,9 @@
 """The bytes of one connection, each waited for within its bound."""
 
 import socket
-import struct
 from collections.abc import Callable, Sequence
 
+from edge_agent import socket_waits
 from edge_agent.serving.refusals import Refused
 from fleet_contract import limits
 
@@ -27,7 +27,7 @@ class Stream:
         self._held = b""
         self._deadline_s = 0.0
         self._is_hurried = True
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(write_s))
+        socket_waits.limit(connection, socket.SO_SNDTIMEO, write_s)
 
     def head(self) -> bytes:
         """Up to the next empty line, without it. Raises Gone when nothing begins within the idle time; Refused (too-slow, head-too-large)."""
@@ -122,9 +122,4 @@ class Stream:
         return count
 
     def _wait(self, seconds: float) -> None:
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(seconds))
-
-
-def _timeval(seconds: float) -> bytes:
-    micros = max(1, round(1e6 * seconds))  # 0 would be for ever
-    return struct.pack("ll", micros // 1_000_000, micros % 1_000_000)
+        socket_waits.limit(self._socket, socket.SO_RCVTIMEO, seconds)

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 import msgspec
 
 from edge_agent import __version__
-from edge_agent.errors import AgentError
+from edge_agent.errors import AgentError, Reject
 from edge_agent.serving import metrics
 from edge_agent.serving.answers import told
 from edge_agent.serving.datatypes import datatype_of
@@ -106,7 +106,7 @@ class RestApplication:
     def _index_entry(self, name: str) -> dict[str, str]:
         try:
             view = self._service.view(name)
-        except Refused as error:
+        except Reject as error:
             return {"name": name, "version": "", "state": "UNAVAILABLE", "reason": str(error)}
         return {"name": name, "version": view.version, "state": "READY", "reason": ""}
 

@@ -47,9 +47,9 @@ def _given(inputs: list[RequestTensor], binary: memoryview) -> list[GivenTensor]
     for tensor in inputs:
         size = tensor.parameters.binary_data_size
         if tensor.parameters.shared_memory_region is not None:
-            raise Refused(f"input {tensor.name!r}: memory is not shared with callers", code="unsupported")
+            raise Refused(f"input {tensor.name[:80]!r}: memory is not shared with callers", code="unsupported")
         if (size is None) == (not len(bytes(tensor.data))):
-            raise Refused(f"input {tensor.name!r} must have either data or binary_data_size", code="bad-tensor")
+            raise Refused(f"input {tensor.name[:80]!r} must have either data or binary_data_size", code="bad-tensor")
         if size is None:
             given.append(GivenTensor(tensor.name, tensor.datatype, tensor.shape, partial(_values, tensor.data)))
             continue
