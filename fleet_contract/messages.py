@@ -122,6 +122,8 @@ class Status(Struct, tag="status"):
     error: str | None = None
     instance: str | msgspec.UnsetType = msgspec.UNSET
     """Random, new with each start of the agent: two that take turns are two holders of one key."""
+    shadow: str | msgspec.UnsetType = msgspec.UNSET
+    """The bundle that runs beside `bundle` and is never answered with; only there while one does."""
 
 
 class Want(Struct, tag="want"):
@@ -210,7 +212,7 @@ _envelope = msgspec.msgpack.Decoder(tuple[int, msgspec.Raw])
 
 def encode(message: Message) -> bytes:
     """Raises TooLarge when the message exceeds limits.MAX_MESSAGE_BYTES."""
-    wire = _encoder.encode((VERSION, message))
+    wire = _encoder.encode((VERSION, _sparse(message)))
     if len(wire) > limits.MAX_MESSAGE_BYTES:
         raise TooLarge(
             f"message of {len(wire)} bytes, at most {limits.MAX_MESSAGE_BYTES}",
@@ -251,6 +253,11 @@ def decode_record(wire: bytes) -> Record:
         return _record.decode(wire)
     except (ValueError, RecursionError) as error:
         raise MalformedMessage(f"malformed record: {error}", field="record") from error
+
+
+def _sparse(message: Message) -> object:
+    """A Struct that might have 16 fields is written with the header of a long map, whatever is unset: only a map itself keeps a short Status as it was."""
+    return msgspec.to_builtins(message, builtin_types=(datetime,)) if isinstance(message, Status) else message
 
 
 def _decode(wire: bytes, decoder: msgspec.msgpack.Decoder):

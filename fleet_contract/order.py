@@ -50,6 +50,8 @@ class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     sampling: SamplingCampaign | None = None
     transport: Literal["mqtt", "http"] | msgspec.UnsetType = msgspec.UNSET
     """How the bundle is better fetched; the device's own setting goes before it."""
+    shadow: bool | msgspec.UnsetType = msgspec.UNSET
+    """Run this bundle beside the one that serves, on the same inputs, and never let it answer."""
 
 
 class _VersionOnly(msgspec.Struct, frozen=True):

@@ -34,9 +34,10 @@ def test_frozen_messages_to_devices_are_read(name: str) -> None:
     assert messages.decode_to_device((FOLDER / f"message-{name}.bin").read_bytes()) == specimens.to_device()[name]
 
 
-def test_the_frozen_order_is_opened() -> None:
+@pytest.mark.parametrize(("name", "meant"), [("order.json", specimens.an_order()), ("order-shadow.json", specimens.a_shadow_order())])
+def test_frozen_orders_are_opened(name: str, meant: order.Order) -> None:
     key = specimens.KEY.public_key()
-    assert order.open_by((FOLDER / "order.json").read_bytes(), {order.keyid(key): key})[1] == specimens.an_order()
+    assert order.open_by((FOLDER / name).read_bytes(), {order.keyid(key): key})[1] == meant
 
 
 def test_the_frozen_bundle_is_read() -> None:

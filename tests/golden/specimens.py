@@ -45,6 +45,10 @@ def an_order() -> order.Order:
     )
 
 
+def a_shadow_order() -> order.Order:
+    return msgspec.structs.replace(an_order(), sampling=None, shadow=True)
+
+
 def a_manifest() -> Manifest:
     return Manifest(
         task="pump",
@@ -117,6 +121,7 @@ def from_device() -> dict[str, messages.FromDevice]:
         "progress": messages.Progress(request="p1", sequence=31),
         "want-url": messages.WantUrl(request="w3", path=f"targets/bundles/{SHA}.a-1.bundle"),
         "status-instance": messages.Status(at=AT, online=True, epoch="0190a1", instance="5f1e"),
+        "status-shadow": messages.Status(at=AT, online=True, epoch="0190a1", instance="5f1e", shadow=SHA),
     }
 
 
@@ -164,6 +169,7 @@ def specimens() -> dict[str, bytes]:
     custom = msgspec.to_builtins(blocks.to_custom(blocks.index_of(bytes(range(256)) * 40)))
     return found | {
         "order.json": order.sign(an_order(), KEY),
+        "order-shadow.json": order.sign(a_shadow_order(), KEY),
         "reference.bin": sketch.encode_reference(a_reference()),
         "bundle.bin": bundle.pack(a_manifest(), bundle_files()),
         "delta.bin": a_delta(),
