@@ -12,11 +12,11 @@ import struct
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import ceil
 
 import msgspec
 import numpy as np
 
+from edge_agent import socket_waits
 from edge_agent.inference import layout
 from edge_agent.inference.arena import Arena, NoRoom
 from edge_agent.inference.frame import ChannelClosed, Frame
@@ -29,7 +29,6 @@ INLINE_BYTES = 32 * 1024
 INLINE = 2**64 - 1
 _PREFIX = struct.Struct("<QQQ")
 _BUFFER_BYTES = layout.align(_PREFIX.size + MAX_HEADER_BYTES) + INLINE_BYTES
-_TIME = struct.Struct("@ll")
 _ABSTINENT_FRAMES = 1000
 """Who waited awake in vain, sleeps for so many."""
 _KEPT = 64
@@ -158,13 +157,11 @@ class Channel:
             raise ChannelClosed(f"the channel broke: {error}") from error
 
     def _limit_waiting(self, timeout_s: float) -> None:
-        """By the kernel, once: `settimeout` would cost a poll each time."""
+        """By the kernel, once."""
         if timeout_s == self._timeout_s:
             return
-        timeout_ms = max(1, ceil(1000 * timeout_s))
-        value = _TIME.pack(timeout_ms // 1000, timeout_ms % 1000 * 1000)
         for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-            self._sock.setsockopt(socket.SOL_SOCKET, option, value)
+            socket_waits.limit(self._sock, option, timeout_s)
         self._timeout_s = timeout_s
 
     def _poll(self, spin_s: float) -> int | None:
