@@ -44,10 +44,11 @@ class ConductBook:
                 page["busy_us"] += latency_us
                 page["slow"] += latency_us > granted_us
 
-    def failed(self, sha256: str, code: str) -> None:
+    def failed(self, sha256: str | None, code: str) -> None:
+        """`sha256` None: nobody's fault but the caller's."""
         with self._lock:
             self._failures[code] += 1
-            page = self._pages.get(sha256)
+            page = None if sha256 is None else self._pages.get(sha256)
             if page is not None:
                 page[_COUNTED_AS.get(code, "wrong")] += 1
 

@@ -97,9 +97,9 @@ class InferenceHost:
         pool = self._pool
         return None if pool is None else pool.served.model
 
-    def infer(self, inputs: Tensors, *, timeout_s: float | None = None) -> Inference:
-        """Without `timeout_s` the worker's own deadline holds."""
-        return self._with_pool(Pool.infer, inputs, timeout_s)
+    def infer(self, inputs: Tensors, *, timeout_s: float | None = None, on_trial: bool = True) -> Inference:
+        """Without `timeout_s` the worker's own deadline holds. What is not `on_trial` leaves the bundle's conduct as it is."""
+        return self._with_pool(Pool.infer, inputs, timeout_s, on_trial)
 
     def examine(self) -> None:
         self._with_pool(Pool.examine)

@@ -44,9 +44,10 @@ class Served:
 
 @dataclass(eq=False)
 class _Slot:
-    """Of its lease's holder."""
+    """Of its lease's holder. `on_trial`: whether the bundle answers for what the child was asked last, which it may owe yet."""
 
     child: Child | None = None
+    on_trial: bool = True
 
 
 class Pool:
@@ -82,20 +83,21 @@ class Pool:
         """The same bundle lies elsewhere: from now on workers are started from there."""
         self.served = replace(self.served, bundle=bundle)
 
-    def infer(self, inputs: Tensors, timeout_s: float | None) -> Inference:
-        """Raises as ports.Inferring.infer does, but for no-model; or Shut."""
+    def infer(self, inputs: Tensors, timeout_s: float | None, on_trial: bool) -> Inference:
+        """What is not `on_trial` is not held against the bundle, nor counted for it. Raises as ports.Inferring.infer does, but for no-model; or Shut."""
         served = self.served
         rows = served.expected.rows(inputs)
         end_s = None if timeout_s is None else self._clock.monotonic_s() + timeout_s
         slot = self._admission.acquire(timeout_s)
         try:
             began_s = self._clock.monotonic_s()
-            outputs = self._ask(slot, served.expected.complete(inputs), rows, end_s)
+            outputs = self._ask(slot, served.expected.complete(inputs), rows, end_s, on_trial)
             latency_us = round(1e6 * (self._clock.monotonic_s() - began_s))
         finally:
             self._release(slot)
         model = served.model
-        self._conducts.answered(model.sha256, rows, latency_us, 1e6 * served.granted_s(rows))
+        if on_trial:
+            self._conducts.answered(model.sha256, rows, latency_us, 1e6 * served.granted_s(rows))
         return Inference(model.sha256, model.manifest, outputs, latency_us, model.reference, model.priors)
 
     def examine(self) -> None:
@@ -121,9 +123,10 @@ class Pool:
     def _release(self, slot: _Slot) -> None:
         self._admission.release(slot, last=slot.child is None)
 
-    def _ask(self, slot: _Slot, inputs: Tensors, rows: int, end_s: float | None) -> Tensors:
+    def _ask(self, slot: _Slot, inputs: Tensors, rows: int, end_s: float | None, on_trial: bool = True) -> Tensors:
         served = self.served
         child = self._ready(slot, end_s)
+        slot.on_trial = on_trial
         try:
             outputs = child.infer(inputs, served.granted_s(rows), served.expected.max_bytes(rows), self._left_s(end_s))
             served.expected.check(outputs, rows)
@@ -132,11 +135,10 @@ class Pool:
             raise Retry(str(error), code="deadline") from error
         except ChildLost as error:
             slot.child = None
-            self._conducts.failed(served.model.sha256, error.code)
+            self._note(error.code, on_trial)
             raise Retry(str(error), code=_LOST[error.code]) from error
         except Reject as error:
-            if error.code not in _CALLERS_FAULT:
-                self._conducts.failed(served.model.sha256, error.code)
+            self._note(error.code, on_trial and error.code not in _CALLERS_FAULT)
             if error.code == "memory":  # what leaks begins anew
                 child.close()
                 slot.child = None
@@ -151,7 +153,7 @@ class Pool:
                 raise Retry(str(error), code="deadline") from error
             except ChildLost as error:
                 slot.child = None
-                self._conducts.failed(self.served.model.sha256, error.code)
+                self._note(error.code, slot.on_trial)
         if slot.child is None:
             slot.child = self._relaunch()
         return slot.child
@@ -160,8 +162,11 @@ class Pool:
         try:
             return self._launch()
         except (Reject, ChildLost) as error:
-            self._conducts.failed(self.served.model.sha256, error.code)
+            self._note(error.code, on_trial=True)
             raise Retry(f"the worker does not start: {error}", code="worker-unavailable") from error
+
+    def _note(self, code: str, on_trial: bool) -> None:
+        self._conducts.failed(self.served.model.sha256 if on_trial else None, code)
 
     def _launch(self) -> Child:
         served = self.served

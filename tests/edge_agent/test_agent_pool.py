@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from edge_agent.clock import SystemClock
-from edge_agent.errors import Reject, Retry
+from edge_agent.errors import AgentError, Reject, Retry
+from edge_agent.inference.bystander import Bystander
 from edge_agent.inference.child import Deadlines
 from edge_agent.inference.host import InferenceHost
 from firmware_profiles import catalog
@@ -191,6 +192,34 @@ def test_a_bad_batch_is_not_the_bundles_fault(make_host, batch: np.ndarray, code
         host.infer({"input": batch})
     assert refused.value.code == code
     assert host.conduct(host.active().sha256).errors == 0
+
+
+@pytest.mark.parametrize(
+    ("effect", "code"),
+    [pytest.param("nan", "non-finite"), pytest.param("memory", "memory"), pytest.param("crash", "worker-crashed")],
+)
+def test_what_a_bystander_provokes_is_not_held_against_the_bundle(make_host, effect: str, code: str) -> None:
+    host = make_host()
+    host.activate(Bundle(models.bundle({"fp32": bad_models.model(effect, "on-poison")}, limits=bad_models.LIMITS)))
+    sha256 = host.active().sha256
+    bystander = Bystander(host)
+    assert bystander.active() is host.active()
+    bystander.infer({"input": TENS})
+    for asked, errors in ((bystander, 0), (host, 1)):
+        with pytest.raises(AgentError) as refused:
+            asked.infer({"input": POISONED})
+        assert (refused.value.code, host.conduct(sha256).errors) == (code, errors)
+    assert host.conduct(sha256).answered == 0
+
+
+def test_what_a_worker_owes_a_bystander_is_not_held_against_the_bundle(make_host) -> None:
+    host = make_host(Deadlines(infer_s=0.5))
+    host.activate(Bundle(models.bundle({"fp32": models.endless_when_first_is_ten()}, limits=Limits(memory_mb=512, latency_ms=100))))
+    with pytest.raises(Retry):
+        Bystander(host).infer({"input": TENS}, timeout_s=0.01)
+    host.infer({"input": models.KNOWN_INPUTS})
+    assert host.conduct(host.active().sha256).errors == 0
+    assert host.counts().timed_out == 1
 
 
 SWAPS = 8

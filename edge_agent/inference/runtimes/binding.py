@@ -28,7 +28,7 @@ class Binding:
 
     def infer(self, inputs: Mapping[str, np.ndarray], run: Run) -> dict[str, np.ndarray]:
         """The plan's outputs, in its types and C order, of its inputs: by one run, or by as many as the graph's fixed rows ask for.
-        Raises Reject (bundle, non-finite, bad-input, wrong-answer)."""
+        Raises Reject (bundle, bad-input, wrong-answer)."""
         if not self._rows:
             return self._once(inputs, run)
         rows = self._count(inputs)
@@ -167,13 +167,13 @@ def _scaled(values: np.ndarray, scaling: tuple[float, float]) -> np.ndarray:
 
 
 def _whole(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Floats are rounded already, and used up. Raises Reject (non-finite) for NaN, which no whole number stands for."""
+    """Floats are rounded already, and used up. Raises Reject (bad-input) for NaN, which no whole number stands for."""
     least, most = np.iinfo(dtype).min, np.iinfo(dtype).max
     if values.dtype.kind != "f":
         own = np.iinfo(values.dtype)
         return np.clip(values, max(least, own.min), min(most, own.max)).astype(dtype, "C")
     if values.size and np.isnan(values.min()):  # which is NaN where any is
-        raise Reject(f"an input is NaN, and the graph takes {dtype}", code="non-finite")
+        raise Reject(f"an input is NaN, and the graph takes {dtype}", code="bad-input")
     return np.clip(values, least, _float_below(most, values.dtype), out=values).astype(dtype, "C")
 
 

@@ -18,8 +18,8 @@ class Runtime(Protocol):
 
     def infer(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The plan's outputs by name, of the plan's inputs by name, all of the plan's types and in C order.
-        Raises Reject: `wrong-answer` for an output that is no tensor, `bundle` for rows that the graph does not take, `non-finite` or `bad-input`
-        for values that the graph's types cannot hold."""
+        Raises Reject: `wrong-answer` for an output that is no tensor, `bundle` for rows that the graph does not take, `bad-input` for
+        values that the graph's types cannot hold."""
 
     def unload(self) -> None:
         """Let go of the model; safe without one."""
