@@ -35,6 +35,7 @@ from edge_agent.link.uplink import Pace as UplinkPace
 from edge_agent.link.uplink import Uplink
 from edge_agent.local import Board, Server
 from edge_agent.monitor.thermal import Thermometer
+from edge_agent.monitor.tray import Tray
 from edge_agent.observation import Observer, Report, StatusFile, downloading
 from edge_agent.pipeline import Pace, Pipeline
 from edge_agent.ports import Inferring, Sink, Source
@@ -82,11 +83,12 @@ def run(state: StateFolder, source: str | None, settings: Settings, stop: thread
 
 @dataclass(frozen=True)
 class _Ground:
-    """What is opened first: the board, the source, the records, the models' host, and the way to the server."""
+    """What is opened first: the board, the source, where requests wait to be recorded, the records, the models' host, and the way to the server."""
 
     profile: profiles.Profile
     inputs: Source | None
     sinks: list[Sink]
+    tray: Tray | None
     store: Outbox
     host: InferenceHost
     ignored: Ignored
@@ -107,7 +109,7 @@ def build(me: Identity, state: StateFolder, source: str | None, settings: Settin
     executor = Executor(parts, _first_state(parts, was_damaged=ground.store.was_damaged))
     updates = UpdateLoop(executor)
     board = Board(ground.profile, clock, lambda event: ground.store.append([event]))
-    found = local.assemble(settings.device, board, (me.device.task, ground.host), closing)
+    found = local.assemble(settings.device, board, (me.device.task, ground.host), closing, has_source=ground.inputs is not None)
     pipeline = _pipeline(ground, found.asked or ground.host, settings, clock, updates.appeal)
     observer = Observer(
         ground.profile.name,
@@ -120,7 +122,8 @@ def build(me: Identity, state: StateFolder, source: str | None, settings: Settin
     )
     uplink = Uplink(ground.store, ground.link, clock, observer.observe, UplinkPace(heartbeat_s=settings.heartbeat_s))
     ground.store.listen(uplink.on_append)
-    servers = local.open_servers(settings.device.serving, found, clock, _figures(ground, pipeline), closing)
+    recorded = {} if ground.tray is None else {me.device.task: ground.tray}
+    servers = local.open_servers(settings.device.serving, found, clock, _figures(ground, pipeline), closing, recorded)
     residents = Residents(found.residents, board.record, clock)
     closing.callback(residents.close)
     return Agent(
@@ -153,6 +156,8 @@ def _open(me: Identity, state: StateFolder, source: str | None, settings: Settin
     for spec in settings.device.sinks:
         sinks.append(open_sink(spec))
         closing.callback(sinks[-1].close)
+    serving = settings.device.serving
+    tray = Tray() if serving.record and (serving.http or serving.grpc) else None
     store = Outbox(state.outbox, new_epoch=lambda: secrets.token_hex(_ID_BYTES), max_bytes=settings.outbox_max_bytes)
     closing.callback(store.close)
     host = InferenceHost(profile, clock, available_bytes=lambda: memory.available_bytes(Path("/")))
@@ -160,13 +165,14 @@ def _open(me: Identity, state: StateFolder, source: str | None, settings: Settin
     ignored = Ignored(store, clock)
     link = MqttLink(me.device.broker_url, me.device.device_id, tls, epoch=store.epoch, at=clock.now(), on_ignored=ignored.note)
     exchange = Exchange(link, clock, new_id=lambda: secrets.token_hex(_ID_BYTES))
-    return _Ground(profile, inputs, sinks, store, host, ignored, link, tls, exchange)
+    return _Ground(profile, inputs, sinks, tray, store, host, ignored, link, tls, exchange)
 
 
 def _pipeline(ground: _Ground, host: Inferring, settings: Settings, clock: TrustedTime, appeal: Callable[[], None]) -> Pipeline | Idle:
+    pace = Pace(micro_batch=settings.micro_batch)
     if ground.inputs is None:
-        return Idle(ground.store)
-    return Pipeline(ground.inputs, host, ground.store, clock, Pace(micro_batch=settings.micro_batch), appeal, ground.sinks)
+        return Idle(ground.store, clock, pace, ground.sinks, ground.tray)
+    return Pipeline(ground.inputs, host, ground.store, clock, pace, appeal, ground.sinks, ground.tray)
 
 
 def _figures(ground: _Ground, pipeline: Pipeline | Idle) -> list[Metrics]:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from edge_agent.ports import Tensors
+from edge_agent.ports import Inference, Tensors
 from fleet_contract.inputs import InputSpec
 from fleet_contract.manifest import Manifest
 from fleet_contract.signature import Signature
@@ -16,7 +16,7 @@ from fleet_contract.signature import Signature
 @dataclass(frozen=True)
 class Prediction:
     """`outputs` of the model's signature. `version` is the bundle's, `manifest` that of the bundle that answered (an ensemble's: its first member's).
-    `priors` are those of fleet_contract.answers."""
+    `priors` are those of fleet_contract.answers. `inference` is whose answer it is, where one host's bundle gave it alone."""
 
     model: str
     version: str
@@ -24,6 +24,7 @@ class Prediction:
     outputs: Tensors
     latency_us: int
     priors: np.ndarray | None = None
+    inference: Inference | None = None
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,13 @@ class _Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 
 class Serving(_Struct):
-    """Addresses are HOST:PORT or unix:PATH. Beyond this board a token file is needed."""
+    """Addresses are HOST:PORT or unix:PATH. Beyond this board a token file is needed. `record`: what the fleet's model is asked is recorded like a
+    source's inputs."""
 
     http: list[str] = []
     grpc: list[str] = []
     token_file: str | None = None
+    record: bool = True
 
 
 class LocalModel(_Struct):

@@ -15,6 +15,7 @@ from edge_agent.device_file import DeviceFile, Serving
 from edge_agent.device_file import Shadow as ShadowWish
 from edge_agent.errors import Fatal
 from edge_agent.inference import memory
+from edge_agent.inference.bystander import Bystander
 from edge_agent.inference.ensemble import Ensemble, EnsembleHost, Member
 from edge_agent.inference.host import InferenceHost
 from edge_agent.inference.models import HostedModel, Models
@@ -22,6 +23,7 @@ from edge_agent.inference.pinned import Pinned
 from edge_agent.inference.residents import Resident
 from edge_agent.inference.shadow import Shadow, ShadowedHost
 from edge_agent.inference.voting import RULES
+from edge_agent.monitor.tray import Tray
 from edge_agent.ports import Clock, Inferring
 from edge_agent.serving import figures
 from edge_agent.serving.address import Address, parse_address
@@ -67,8 +69,11 @@ class Local:
     asked: Inferring | None
 
 
-def assemble(file: DeviceFile, board: Board, fleet: tuple[str, InferenceHost] | None, closing: ExitStack) -> Local:
-    """`fleet` is the model that the fleet orders. Nothing is opened yet; `closing` ends what runs by then. Raises Fatal."""
+def assemble(
+    file: DeviceFile, board: Board, fleet: tuple[str, InferenceHost] | None, closing: ExitStack, *, has_source: bool = False
+) -> Local:
+    """`fleet` is the model that the fleet orders; where a source judges its bundles, local applications do not. Nothing is opened yet; `closing` ends
+    what runs by then. Raises Fatal."""
     residents = [Resident(wish.name, Pinned(Path(wish.bundle), wish.sha256), _host(board, closing)) for wish in file.models]
     hosts = dict([fleet] if fleet else [])
     for resident in residents:
@@ -77,6 +82,7 @@ def assemble(file: DeviceFile, board: Board, fleet: tuple[str, InferenceHost] | 
         hosts[resident.name] = resident.host
     guests, shadows = [], []
     seen: dict[str, Inferring] = {**hosts}
+    called = {**seen, fleet[0]: Bystander(fleet[1])} if fleet and has_source else {**seen}
     for wish in file.shadows:
         name = wish.model or next(iter(hosts), "")
         if name not in hosts:
@@ -84,18 +90,21 @@ def assemble(file: DeviceFile, board: Board, fleet: tuple[str, InferenceHost] | 
         guest = Resident(f"shadow of {name}", Pinned(Path(wish.bundle), wish.sha256), _host(board, closing, meek=True))
         guests.append(guest)
         shadows.append(_shadow(name, wish, guest, board, closing))
-        seen[name] = ShadowedHost(seen[name], shadows[-1])
-    models = [HostedModel(name, host) for name, host in seen.items()]
+        for ways in (seen, called):
+            ways[name] = ShadowedHost(ways[name], shadows[-1])
+    models = [HostedModel(name, host) for name, host in called.items()]
     ensembles = _ensembles(file, models, closing)
     asked = _asked(file, fleet[0], seen, ensembles) if fleet else None
     return Local(Models([*models, *ensembles]), [*residents, *guests], shadows, hosts, asked)
 
 
-def open_servers(wish: Serving, local: Local, clock: Clock, metrics: Sequence[Metrics], closing: ExitStack) -> list[Server]:
-    """They listen, and answer once started. Raises Fatal."""
+def open_servers(
+    wish: Serving, local: Local, clock: Clock, metrics: Sequence[Metrics], closing: ExitStack, recorded: Mapping[str, Tray] = {}
+) -> list[Server]:
+    """They listen, and answer once started. `recorded`: see Service. Raises Fatal."""
     token_file = None if wish.token_file is None else Path(wish.token_file)
     tally = Tally()
-    service = Service(local.models, clock, tally)
+    service = Service(local.models, clock, tally, recorded)
     told = [tally.metrics, figures.of_hosts(local.hosts), *metrics]
     servers: list[Server] = []
     for address in map(parse_address, wish.http):

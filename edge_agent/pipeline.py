@@ -7,14 +7,17 @@ is read and checked. They stay in order. Whatever waits for the model goes to it
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 
+from edge_agent.clerk import Clerk
 from edge_agent.errors import Retry
 from edge_agent.inference import validation
 from edge_agent.inference.answering import Answered, Answerer
 from edge_agent.inference.validation import Batch
 from edge_agent.monitor.books import Books, Manners
+from edge_agent.monitor.tray import Tray
+from edge_agent.patience import Patience, Stopped
 from edge_agent.ports import Clock, Inferring, Input, Sink, Source, Store
 from edge_agent.stage import Stage
 from fleet_contract.inputs import InputSpec
@@ -39,16 +42,12 @@ class Pace:
 
 @dataclass(frozen=True)
 class Observation:
-    """For Status. `inputs` (all that were consumed) and `refused` count since the store's epoch began."""
+    """For Status. `inputs` (all that were consumed or asked) and `refused` count since the store's epoch began."""
 
     inputs: int = 0
     refused: dict[str, int] = field(default_factory=dict)
     exhausted: bool = False
     campaign: str | None = None
-
-
-class _Stopped(Exception):
-    """The stop event was set while something was being repeated."""
 
 
 class Pipeline:
@@ -63,16 +62,19 @@ class Pipeline:
         pace: Pace = Pace(),
         appeal: Callable[[], None] = lambda: None,
         sinks: Sequence[Sink] = (),
+        tray: Tray | None = None,
     ) -> None:
-        """`appeal`: see Answerer."""
+        """`appeal`: see Answerer. `tray` is where local applications' requests wait to be recorded, if they are."""
         self._source = source
         self._host = host
         self._store = store
         self._clock = clock
         self._pace = pace
         self._stop = threading.Event()
-        self._books = Books(store, clock, pace.manners, self._pause, sinks)
-        self._answerer = Answerer(host, self._pause, self._books.note_failure, appeal)
+        self._patience = Patience(pace.retry_s, pace.max_retry_s)
+        self._books = Books(store, clock, pace.manners, self._patience.pause, sinks)
+        self._tray = tray
+        self._answerer = Answerer(host, self._patience.pause, self._books.note_failure, appeal)
         self._campaign: SamplingCampaign | None = None
         self._exhausted = False
         self._under_way: deque[Batch] = deque()
@@ -92,21 +94,26 @@ class Pipeline:
         Without a model nothing is consumed, nor with one that only local applications can feed; beside an exhausted source it waits.
         Raises Fatal when the source can never feed the model."""
         self._stop = stop
-        with closing(Stage("recording", self._record)) as recording, closing(Stage("inference", self._infer_for(recording))) as inference:
+        self._patience.begin(stop)
+        with ExitStack() as ending:
+            if self._tray is not None:
+                ending.enter_context(closing(Clerk(self._tray, self._books, self._pace.manners.gather_s, lambda: self._campaign)))
+            recording = ending.enter_context(closing(Stage("recording", self._record)))
+            inference = ending.enter_context(closing(Stage("inference", self._infer_for(recording))))
             try:
                 while not stop.is_set():
                     self._follow(self._wait_for_model(), inference, recording)
-            except _Stopped:
+            except Stopped:
                 return
 
     def _wait_for_model(self) -> InputSpec:
-        """What it is fed with. Raises _Stopped."""
+        """What it is fed with. Raises Stopped."""
         while True:
             model = self._host.active()
             if model is not None and validation.fed_by_source(model.manifest.input) is not None:
                 return model.manifest.input
             if self._stop.wait(self._pace.model_wait_s):
-                raise _Stopped
+                raise Stopped
 
     def _follow(self, spec: InputSpec, inference: Stage, recording: Stage) -> None:
         """Feed inputs of this shape until the model wants another; what was read for the old shape is then read again for the new."""
@@ -156,7 +163,7 @@ class Pipeline:
             return
         _finish(inference, recording)
         self._books.rest(self._source.losses())
-        self._books.sample(self._campaign, exhausted=self._exhausted)
+        self._books.sample(self._campaign, exhausted=self._exhausted and self._tray is None)
 
     def _give_up(self) -> None:
         """What no source reads again is lost to the change, and counted."""
@@ -167,10 +174,6 @@ class Pipeline:
     def _wants_other(self, spec: InputSpec) -> bool:
         model = self._host.active()
         return model is not None and model.manifest.input != spec
-
-    def _pause(self, repeated: int) -> None:
-        if self._stop.wait(min(self._pace.retry_s * 2 ** min(repeated, 10), self._pace.max_retry_s)):
-            raise _Stopped
 
 
 class _Idle:

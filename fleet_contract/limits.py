@@ -126,6 +126,12 @@ MAX_HTTP_LINE_BYTES = 1 * KIB
 MAX_HTTP_BODY_BYTES = 64 * MIB
 MAX_HTTP_JSON_BYTES = 4 * MIB
 """Of tensors as JSON, which grow sixteenfold when they are read; binary ones may fill the body."""
+MAX_REQUEST_ID_CHARS = 128
+"""A caller's name for a request; one with a longer name is recorded under another."""
+MAX_UNRECORDED_REQUESTS_COUNT = 4_096
+"""Answered requests that wait to be recorded."""
+MAX_UNRECORDED_BYTES = 16 * MIB
+"""Of their tensors."""
 MAX_GRPC_MESSAGE_BYTES = 16 * MIB
 """Eight are read at once; larger tensors go over HTTP."""
 MAX_DEVICE_FILE_BYTES = 256 * KIB

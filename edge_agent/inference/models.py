@@ -33,7 +33,7 @@ class HostedModel:
 
     def predict(self, inputs: Tensors, *, timeout_s: float | None = None) -> Prediction:
         found = self._host.infer(inputs, timeout_s=timeout_s)
-        return Prediction(self._name, found.manifest.version, found.manifest, found.outputs, found.latency_us, found.priors)
+        return Prediction(self._name, found.manifest.version, found.manifest, found.outputs, found.latency_us, found.priors, found)
 
 
 class Models:

@@ -4,6 +4,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 from edge_agent.errors import Retry
 from edge_agent.inference.answering import Answered
@@ -11,6 +12,7 @@ from edge_agent.inference.validation import Batch
 from edge_agent.monitor import tally
 from edge_agent.monitor.recorder import Recorder
 from edge_agent.monitor.sampling import Sampler, records_of
+from edge_agent.monitor.served import Served, batches_of
 from edge_agent.ports import Clock, Sink, Store
 from fleet_contract.messages import Event, Record, Result, SketchWindow
 from fleet_contract.order import SamplingCampaign
@@ -21,11 +23,12 @@ CAMPAIGN_MARK = "campaign"
 @dataclass(frozen=True)
 class Manners:
     """Refusals are told at the latest `report_s` after the first. A campaign closes early when no input comes for `sampling_idle_s` and there are
-    as many as it wants, or for `sampling_patience_s`."""
+    as many as it wants, or for `sampling_patience_s`. Requests of local applications that come within `gather_s` are committed together."""
 
     report_s: float = 10.0
     sampling_idle_s: float = 10.0
     sampling_patience_s: float = 60.0
+    gather_s: float = 0.1
 
 
 class Books:
@@ -41,6 +44,7 @@ class Books:
         self._lock = threading.Lock()
         self._sampler = Sampler(manners.sampling_idle_s, manners.sampling_patience_s)
         self._recorder = Recorder(self._sampler)
+        self._served_recorder = Recorder(self._sampler)
         self._considered: SamplingCampaign | None = None
         self._unavailable = False
         self._unreported_since_s: float | None = None
@@ -57,11 +61,22 @@ class Books:
         with self._lock:
             records, refused = self._records(batch, answered)
             counted = self._count(len(batch.inputs), refused, losses)
-            closed = any(isinstance(record, SketchWindow) for record in records)
-            self._commit(records, counted, cursor=batch.inputs[-1].cursor, report=closed or self._report_is_due())
-        results = [record for record in records if isinstance(record, Result)]
-        for sink in self._sinks if results else ():
-            sink.emit(results)
+            self._commit(records, counted, cursor=batch.inputs[-1].cursor, report=self._report_is_due(records))
+        self._emit(records)
+
+    def enter_served(self, served: Sequence[Served], losses: Mapping[str, int]) -> None:
+        """The records of answered requests, whose windows are not the source's: two streams that are healthy may not be as one. `losses` are inputs
+        that were not answered, or are not recorded."""
+        with self._lock:
+            first, records = self.tally.inputs, []
+            now, now_s = self._clock.now(), self._clock.monotonic_s()
+            for part in batches_of(served, first, self._store.epoch, lambda at_s: now - timedelta(seconds=now_s - at_s)):
+                numbers = range(first, first + len(part.inputs))
+                records += self._served_recorder.record(part.inference, part.values, part.inputs, numbers, now_s, part.latencies_us)
+                first = numbers.stop
+            counted = self._count(first - self.tally.inputs, {}, losses)
+            self._commit(records, counted, report=self._report_is_due(records))
+        self._emit(records)
 
     def rest(self, losses: Mapping[str, int]) -> None:
         """What is due while no input comes."""
@@ -91,6 +106,11 @@ class Books:
             if code.startswith("worker-") and not (told and self._unavailable):
                 self._commit([Event(at=self._clock.now(), kind="worker.crashed", detail={"code": code})], self.tally)
 
+    def _emit(self, records: Sequence[Record]) -> None:
+        results = [record for record in records if isinstance(record, Result)]
+        for sink in self._sinks if results else ():
+            sink.emit(results)
+
     def _records(self, batch: Batch, answered: Sequence[Answered]) -> tuple[list[Record], Counter[str]]:
         records, refused = [], Counter(batch.refused)
         for part in answered:
@@ -107,9 +127,11 @@ class Books:
         """Lost inputs come behind those of the batch, whose ordinals are given already."""
         return self.tally.plus(inputs, refused).plus(sum(losses.values()), losses)
 
-    def _report_is_due(self) -> bool:
+    def _report_is_due(self, records: Sequence[Record] = ()) -> bool:
+        """With each window, too."""
         since_s = self._unreported_since_s
-        return since_s is not None and self._clock.monotonic_s() - since_s >= self._manners.report_s
+        waited = since_s is not None and self._clock.monotonic_s() - since_s >= self._manners.report_s
+        return waited or any(isinstance(record, SketchWindow) for record in records)
 
     def _commit(
         self,

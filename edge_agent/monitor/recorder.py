@@ -26,19 +26,27 @@ class Recorder:
         self._windows = WindowKeeper()
 
     def record(
-        self, inference: Inference, batch: np.ndarray, inputs: Sequence[Input], numbers: Sequence[int], now_s: float
+        self,
+        inference: Inference,
+        batch: np.ndarray,
+        inputs: Sequence[Input],
+        numbers: Sequence[int],
+        now_s: float,
+        latencies_us: Sequence[int] | None = None,
     ) -> list[Record]:
-        """One Result an input, in order, and the windows that they fill. `numbers` are the inputs' ordinals."""
+        """One Result an input, in order, and the windows that they fill. `numbers` are the inputs' ordinals; `latencies_us` those of each, where they
+        were not asked together."""
         manifest = inference.manifest
         model = ActiveModel(inference.sha256, manifest, inference.reference, inference.priors)
         answered = answers.answer(manifest, {inputs_of(manifest.input)[0].name: batch}, inference.outputs, inference.priors)
         self._sampler.add(model, candidates_of(model, answered, inputs), now_s)
         windows = self._windows.add(model, batch, answered.features, numbers, [taken.at for taken in inputs])
-        return [*results_of(inference, answered, inputs), *windows]
+        told_us = [inference.latency_us] * len(inputs) if latencies_us is None else latencies_us
+        return [*results_of(inference, answered, inputs, told_us), *windows]
 
 
-def results_of(inference: Inference, answered: Answers, inputs: Sequence[Input]) -> list[Result]:
-    rows = zip(inputs, answered.labels, answered.values, answered.abstained, answered.details, strict=True)
+def results_of(inference: Inference, answered: Answers, inputs: Sequence[Input], latencies_us: Sequence[int]) -> list[Result]:
+    rows = zip(inputs, answered.labels, answered.values, answered.abstained, answered.details, latencies_us, strict=True)
     return [
         Result(
             at=taken.at,
@@ -46,20 +54,22 @@ def results_of(inference: Inference, answered: Answers, inputs: Sequence[Input])
             input_id=taken.id,
             label=label,
             value=value,
-            latency_us=inference.latency_us,
+            latency_us=latency_us,
             abstained=abstained or msgspec.UNSET,
             detail=_told(detail),
         )
-        for taken, label, value, abstained, detail in rows
+        for taken, label, value, abstained, detail, latency_us in rows
     ]
 
 
 def candidates_of(model: ActiveModel, answered: Answers, inputs: Sequence[Input]) -> list[Candidate]:
+    """Of those that a person can be shown."""
     rows = zip(inputs, answered.labels, answered.values, answered.margins, strict=True)
-    return [
+    candidates = [
         Candidate(taken.id, taken.at, taken.media_type, taken.data, model.sha256, label, value, margin, _pixels(model, taken))
         for taken, label, value, margin in rows
     ]
+    return [candidate for candidate in candidates if candidate.held_bytes]
 
 
 def _pixels(model: ActiveModel, taken: Input) -> np.ndarray | None:

@@ -47,11 +47,16 @@ def of_store(store: Store) -> Metrics:
 
 
 def of_inputs(observe: Callable[[], Observation], connected: Callable[[], bool]) -> Metrics:
-    """Of the source; and whether the server can be reached."""
+    """Of the source, and of requests that are recorded; and whether the server can be reached."""
 
     def metrics() -> Iterator[Metric]:
         seen = observe()
-        yield Metric("edge_agent_inputs_total", "counter", "Inputs that the source gave.", [Point({}, seen.inputs)])
+        yield Metric(
+            "edge_agent_inputs_total",
+            "counter",
+            "Inputs of the source, and of the fleet's model by local applications.",
+            [Point({}, seen.inputs)],
+        )
         points = [Point({"reason": reason}, count) for reason, count in sorted(seen.refused.items())]
         yield Metric("edge_agent_inputs_refused_total", "counter", "Inputs without an answer, by reason.", points)
         yield Metric("edge_agent_connected", "gauge", "Whether the fleet's broker is connected.", [Point({}, connected())])

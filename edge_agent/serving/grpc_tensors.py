@@ -46,6 +46,7 @@ def call_of(request, remaining_s: float | None) -> Call:
         inputs=list(_given(request)),
         outputs=[output.name for output in request.outputs],
         timeout_s=_timeout_s(request, remaining_s),
+        id=request.id,
     )
 
 

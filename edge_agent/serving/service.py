@@ -1,10 +1,12 @@
 """What a local application may ask, whatever the protocol: one place that finds, checks, calls and counts."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from edge_agent.catalogue import Catalogue, ModelView, Prediction, Predictor
 from edge_agent.errors import AgentError, Reject, Retry
+from edge_agent.monitor.served import Served, rows_of
+from edge_agent.monitor.tray import Tray
 from edge_agent.ports import Clock, Tensors
 from edge_agent.serving.refusals import Refusal, Refused, refusal_of
 from edge_agent.serving.requests import Checkers, GivenTensor
@@ -13,13 +15,14 @@ from edge_agent.serving.tally import Tally
 
 @dataclass(frozen=True)
 class Call:
-    """One request for inference. `version` None: whichever there is; no `outputs`: all of them."""
+    """One request for inference. `version` None: whichever there is; no `outputs`: all of them. `id`: the caller's name for it."""
 
     model: str
     version: str | None
     inputs: Sequence[GivenTensor]
     outputs: Iterable[str] = ()
     timeout_s: float | None = None
+    id: str = ""
 
 
 @dataclass(frozen=True)
@@ -34,8 +37,10 @@ class Answered:
 class Service:
     """For any number of threads."""
 
-    def __init__(self, catalogue: Catalogue, clock: Clock, tally: Tally) -> None:
+    def __init__(self, catalogue: Catalogue, clock: Clock, tally: Tally, recorded: Mapping[str, Tray] = {}) -> None:
+        """`recorded`: whereto the requests of a model go, by its name."""
         self._catalogue, self._clock, self._tally = catalogue, clock, tally
+        self._recorded = recorded
         self._checkers = Checkers()
 
     def names(self) -> list[str]:
@@ -63,11 +68,21 @@ class Service:
         """Raises Refused, and as ports.Host.infer does."""
         began_s = self._clock.monotonic_s()
         predictor = self._predictor(call.model)
-        checker = self._checkers.of(_view(predictor, call.version))
-        outputs = checker.outputs(call.outputs)
-        inputs = checker.read(call.inputs)
-        prediction = predictor.predict(inputs, timeout_s=call.timeout_s)
-        outputs = _still(call, prediction, outputs)
+        tray = self._recorded.get(call.model)
+        view, inputs = None, {}
+        try:
+            view = _view(predictor, call.version)
+            checker = self._checkers.of(view)
+            outputs = checker.outputs(call.outputs)
+            inputs = checker.read(call.inputs)
+            prediction = predictor.predict(inputs, timeout_s=call.timeout_s)
+            outputs = _still(call, prediction, outputs)
+        except AgentError as error:
+            if tray is not None:
+                tray.refuse(error.code, len(rows_of(inputs, view.input)) if view and inputs else 1)
+            raise
+        if tray is not None and prediction.inference is not None:
+            tray.put(Served(call.id, began_s, inputs, prediction.inference))
         self._tally.answered(call.model, self._clock.monotonic_s() - began_s)
         return Answered(prediction, inputs, outputs)
 

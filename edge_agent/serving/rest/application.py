@@ -83,7 +83,7 @@ class RestApplication:
         length = request.head.field(_HEADER_LENGTH)
         asked, given = reading.read(request.body, None if length is None else parse_length(length, "Inference-Header-Content-Length"))
         timeout_s = asked.parameters.timeout / 1e6 if asked.parameters.timeout else None
-        call = Call(model, version, given, [output.name for output in asked.outputs], timeout_s)
+        call = Call(model, version, given, [output.name for output in asked.outputs], timeout_s, asked.id)
         answered = self._service.infer(call)
         answers = told(answered.prediction, answered.inputs) if asked.parameters.answers else None
         text, binary = writing.write(asked, answered.prediction, answered.outputs, answers)
