@@ -15,6 +15,7 @@ from edge_agent import __version__
 from edge_agent.errors import AgentError, Fatal
 from edge_agent.serving.address import Address, TcpAddress, UnixAddress, remove_stale
 from edge_agent.serving.grpc_messages import Messages
+from edge_agent.serving.grpc_patience import Patience
 from edge_agent.serving.grpc_tensors import call_of, metadata_of, response_of
 from edge_agent.serving.guard import Guard
 from edge_agent.serving.refusals import Refused
@@ -34,15 +35,16 @@ _PINGS_MS = 10_000
 @dataclass(frozen=True)
 class Bounds:
     """`threads` requests are read and answered at once, each of at most `message_bytes`, and `waiting` more wait: what is beyond is refused, as are
-    connections beyond `connections`, each a fifth of a megabyte. One that does not begin to speak HTTP/2 ends after `handshake_s`. After `age_s` a
-    connection is told to go, and clients make another by themselves; after `grace_s` it is cut. So ends a request that never comes whole, for the
-    library has no deadline for reading."""
+    connections beyond `connections`, each a fifth of a megabyte. One that does not begin to speak HTTP/2 ends after `handshake_s`. A request
+    must come within `request_s`, or half as much more. After `age_s` a connection is told to go, and clients make another by themselves; after
+    `grace_s` it is cut."""
 
     threads: int = 8
     waiting: int = 64
     connections: int = 64
     message_bytes: int = limits.MAX_GRPC_MESSAGE_BYTES
     handshake_s: float = 10.0
+    request_s: float = 30.0
     age_s: float = 120.0
     grace_s: float = 30.0
 
@@ -68,17 +70,20 @@ class GrpcServer:
         self._service = service
         self._guard = guard
         self._messages = Messages()
+        self._patience = Patience(bounds.request_s)
         threads = ThreadPoolExecutor(bounds.threads, thread_name_prefix="grpc")
         self._server = grpc.server(threads, options=bounds.options(), maximum_concurrent_rpcs=bounds.threads + bounds.waiting)
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE, self._handlers()),))
         self.address = _bind(self._server, address)
 
     def start(self) -> None:
+        self._patience.start()
         self._server.start()
 
     def close(self) -> None:
         """Requests that are being answered get a moment to end."""
         self._server.stop(_CLOSE_S).wait()
+        self._patience.close()
 
     def _handlers(self) -> dict[str, grpc.RpcMethodHandler]:
         methods = {
@@ -92,20 +97,34 @@ class GrpcServer:
         return {name: self._handler(name, answer) for name, answer in methods.items()}
 
     def _handler(self, name: str, answer: Callable) -> grpc.RpcMethodHandler:
-        def handle(request, context: grpc.ServicerContext):
+        def handle(requests, context: grpc.ServicerContext):
+            request = None
             try:
                 self._guard.check(_authorization(context), None)
-                if isinstance(request, Refused):
-                    raise request
+                request = self._taken(requests, context)
                 return answer(request, context)
             except AgentError as error:
                 self._refuse(context, error, _model_of(request))
 
-        return grpc.unary_unary_rpc_method_handler(
+        return grpc.stream_unary_rpc_method_handler(  # the same on the wire, and its one request can be waited for
             handle,
             request_deserializer=partial(_read, self._messages[f"{name}Request"]),
             response_serializer=self._messages[f"{name}Response"].SerializeToString,
         )
+
+    def _taken(self, requests, context: grpc.ServicerContext):
+        """Raises Refused, or what the library does where nobody hears it."""
+        try:
+            with self._patience.waits(context):
+                request = next(requests, None)
+        except grpc.RpcError:
+            self._service.refuse(Refused("the request did not come whole", code="too-slow"))
+            raise
+        if request is None:
+            raise Refused("there is no message")
+        if isinstance(request, Refused):
+            raise request
+        return request
 
     def _server_live(self, request, context):
         return self._messages["ServerLiveResponse"](live=True)

@@ -308,7 +308,7 @@ def half_a_request() -> bytes:
     return b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0) + frame(1, 4, 1, head) + frame(0, 0, 1, b"\0" + length + bytes(10))
 
 
-def test_half_a_request_does_not_hold_a_thread_for_ever() -> None:
+def test_half_a_request_ends_with_its_connection() -> None:
     bounds = Bounds(threads=1, age_s=1.0, grace_s=0.5)
     with grpc_server(every_dtype(), bounds=bounds) as server:
         with socket.create_connection((server.address.host, server.address.port), timeout=30) as slow:
@@ -317,6 +317,17 @@ def test_half_a_request_does_not_hold_a_thread_for_ever() -> None:
                 pass
         with client_of(server) as client:
             np.testing.assert_array_equal(client.infer("toy", [given(ONE)]).as_numpy("x"), ONE)
+
+
+def test_half_a_request_on_a_young_connection_does_not_hold_a_thread() -> None:
+    bounds = Bounds(threads=1, request_s=0.2)
+    with grpc_server(every_dtype(), bounds=bounds) as server, socket.socket() as slow:
+        slow.settimeout(30)
+        slow.connect((server.address.host, server.address.port))
+        slow.sendall(half_a_request())
+        assert slow.recv(65_536)
+        with client_of(server) as client:
+            np.testing.assert_array_equal(client.infer("toy", [given(ONE)], client_timeout=60).as_numpy("x"), ONE)
 
 
 def test_connections_are_bounded_and_one_that_says_nothing_makes_room() -> None:
