@@ -163,6 +163,13 @@ def test_bodies_of_all_together_are_bounded() -> None:
         assert ask(server, sized(BODY))[1]["code"] == "overloaded"
 
 
+def test_answers_count_among_them_until_they_are_sent() -> None:
+    with rest_server(EchoCatalogue(toy()), bounds=Bounds(bodies_bytes=len(BODY) + 10, linger_s=0.2)) as server:
+        for _ in range(2):
+            assert ask(server, sized(BODY))[1]["code"] == "overloaded"
+        assert ask(server, LIVE)[0] == 200
+
+
 def test_requests_follow_each_other_on_one_connection(server: HttpServer) -> None:
     with connected(server) as connection:
         connection.sendall(LIVE + sized(BODY) + LIVE)

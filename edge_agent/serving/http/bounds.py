@@ -11,7 +11,7 @@ from fleet_contract import limits
 class Bounds:
     """A connection may be silent for `idle_s` between two requests; then the whole of a request must come within `request_s`, and its answer be
     taken within `write_s`. What a refused caller still sends is discarded for `linger_s`, so that it reads the refusal. Bodies of all
-    connections together hold at most `bodies_bytes`; requests that are under way at the end have `closing_s`."""
+    connections, and their answers, hold at most `bodies_bytes`; requests that are under way at the end have `closing_s`."""
 
     connections: int = 64
     body_bytes: int = limits.MAX_HTTP_BODY_BYTES
@@ -24,7 +24,7 @@ class Bounds:
 
 
 class Budget:
-    """Bytes that the bodies of all connections may hold together."""
+    """Bytes that the bodies and the answers of all connections may hold together."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes

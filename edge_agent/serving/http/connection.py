@@ -66,11 +66,12 @@ class Connection:
             with self._budget.share() as share:
                 self._invite(head)
                 response = self._application.answer(Request(head, body.read(self._stream, head, share, self._bounds.body_bytes)))
+                share.add(response.length)  # a caller that reads slowly holds it for so long
+                keep_alive = head.keep_alive and not self._is_last
+                self._send(response, keep_alive=keep_alive, bare=head.method == HTTPMethod.HEAD)
         except Refused as error:
             self._refuse(error)
             return False
-        keep_alive = head.keep_alive and not self._is_last
-        self._send(response, keep_alive=keep_alive, bare=head.method == HTTPMethod.HEAD)
         return keep_alive and self._is_free()
 
     def _admitted(self, block: bytes) -> Head:
@@ -92,8 +93,7 @@ class Connection:
             self._stream.send([_CONTINUE])
 
     def _send(self, response: Response, *, keep_alive: bool, bare: bool = False) -> None:
-        length = sum(len(part) for part in response.parts)
-        self._stream.send([response.head(length, keep_alive=keep_alive), *(() if bare else response.parts)])
+        self._stream.send([response.head(keep_alive=keep_alive), *(() if bare else response.parts)])
 
     def _refuse(self, error: AgentError) -> None:
         """Nothing that follows can be understood."""

@@ -28,9 +28,17 @@ class Response:
     content_type: str = JSON
     fields: Mapping[str, str] = field(default_factory=dict)
 
-    def head(self, length: int, *, keep_alive: bool) -> bytes:
-        """Up to the empty line, for a body of `length` bytes."""
-        lines = [f"HTTP/1.1 {self.status.value} {self.status.phrase}", f"Content-Type: {self.content_type}", f"Content-Length: {length}"]
+    @property
+    def length(self) -> int:
+        return sum(map(len, self.parts))
+
+    def head(self, *, keep_alive: bool) -> bytes:
+        """Up to the empty line."""
+        lines = [
+            f"HTTP/1.1 {self.status.value} {self.status.phrase}",
+            f"Content-Type: {self.content_type}",
+            f"Content-Length: {self.length}",
+        ]
         lines += [f"{name}: {value}" for name, value in self.fields.items()]
         if not keep_alive:
             lines.append("Connection: close")

@@ -116,6 +116,6 @@ class HttpServer:
         with connection:
             stream = Stream(connection, self._clock.monotonic_s, idle_s=0, request_s=0, write_s=_ACCEPT_PAUSE_S)
             try:
-                stream.send([response.head(sum(map(len, response.parts)), keep_alive=False), *response.parts])
+                stream.send([response.head(keep_alive=False), *response.parts])
             except Gone:
                 return
