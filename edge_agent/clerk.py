@@ -43,7 +43,7 @@ class Clerk:
                 return
             except Exception:  # an answer of an unforeseen form costs those beside it their records, not the agent
                 log.exception("%d requests are not recorded", len(served))
-                self._tray.refuse(FAILED, sum(len(one.values) for one in served))
+                self._tray.refuse(FAILED, sum(one.rows for one in served))
                 for reason, count in lost.items():
                     self._tray.refuse(reason, count)
 

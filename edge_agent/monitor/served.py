@@ -16,7 +16,7 @@ from edge_agent.sources.rows import JSON
 from fleet_contract import limits
 from fleet_contract.inputs import ImageInput, InputSpec, TensorsInput
 from fleet_contract.signature import inputs_of
-from fleet_contract.tensors import ANY
+from fleet_contract.tensors import ANY, TensorSpec
 
 
 class Served(NamedTuple):
@@ -29,12 +29,11 @@ class Served(NamedTuple):
 
     @property
     def held_bytes(self) -> int:
-        return sum(array.nbytes for tensors in (self.inputs, self.inference.outputs) for array in tensors.values())
+        return sum([array.nbytes for array in (*self.inputs.values(), *self.inference.outputs.values())])
 
     @property
-    def values(self) -> np.ndarray:
-        """The tensor that is recorded, rows first; it is the only row of a model that takes no rows."""
-        return rows_of(self.inputs, self.inference.manifest.input)
+    def rows(self) -> int:
+        return len(rows_of(self.inputs, self.inference.manifest.input))
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,11 @@ class ServedBatch:
 
 
 def rows_of(inputs: Tensors, spec: InputSpec) -> np.ndarray:
-    tensor = inputs_of(spec)[0]
+    """The tensor that is recorded, rows first; it is the only row of a model that takes no rows."""
+    return _rows(inputs, inputs_of(spec)[0])
+
+
+def _rows(inputs: Tensors, tensor: TensorSpec) -> np.ndarray:
     array = inputs[tensor.name]
     return array if tensor.shape[:1] in ([ANY], [1]) else array[None]
 
@@ -56,9 +59,8 @@ def rows_of(inputs: Tensors, spec: InputSpec) -> np.ndarray:
 def batches_of(served: Sequence[Served], first: int, epoch: str, time_of: Callable[[float], datetime]) -> Iterator[ServedBatch]:
     """In order. The rows have the ordinals from `first` on; a request without a usable name is called by its first row's, which is its own in the
     `epoch` of the store. `time_of` tells the wall time of a monotonic one."""
-    for _, alike in groupby(served, _kind):
-        requests = list(alike)
-        values = [request.values for request in requests]
+    for _, alike in groupby(_with_rows(served), _kind):
+        requests, values = zip(*alike, strict=True)
         inputs: list[Input] = []
         for request, rows in zip(requests, values, strict=True):
             name = _name(request.id, f"{epoch}-{first + len(inputs)}")
@@ -69,9 +71,19 @@ def batches_of(served: Sequence[Served], first: int, epoch: str, time_of: Callab
         yield ServedBatch(_join([request.inference for request in requests]), joined, inputs, latencies_us)
 
 
-def _kind(served: Served) -> tuple:
+def _with_rows(served: Sequence[Served]) -> Iterator[tuple[Served, np.ndarray]]:
+    manifest = tensor = None
+    for request in served:
+        if request.inference.manifest is not manifest:
+            manifest = request.inference.manifest
+            tensor = inputs_of(manifest.input)[0]
+        yield request, _rows(request.inputs, tensor)
+
+
+def _kind(request: tuple[Served, np.ndarray]) -> tuple:
     """Equal for requests whose tensors can stand in one; nobody's where some tensor does not go by rows."""
-    values, outputs = served.values, served.inference.outputs
+    served, values = request
+    outputs = served.inference.outputs
     if any(array.shape[:1] != values.shape[:1] for array in outputs.values()):
         return (id(served),)
     shapes = ((name, array.shape[1:], array.dtype) for name, array in outputs.items())

@@ -26,7 +26,7 @@ class Tray:
         size = served.held_bytes
         with self._changed:
             if len(self._waiting) >= self._max_requests or self._bytes + size > self._max_bytes:
-                self._lost[QUEUE_FULL] += len(served.values)
+                self._lost[QUEUE_FULL] += served.rows
                 return
             self._waiting.append(served)
             self._bytes += size
