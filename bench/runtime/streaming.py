@@ -21,7 +21,7 @@ from bench.runtime.models import bundle_of
 from edge_agent.clock import SystemClock
 from edge_agent.inference.host import InferenceHost
 from edge_agent.link.outbox import Outbox
-from edge_agent.pipeline import Pipeline
+from edge_agent.pipeline import Pace, Pipeline
 from edge_agent.ports import Input
 from edge_agent.sources.backlog import Rules
 from edge_agent.sources.folder import PictureFolder
@@ -35,7 +35,7 @@ MEMORY_AIM, JPEG_AIM = 0.93, 0.9
 ROUNDS = 7
 FRAMES = 1_600
 JPEGS = 400
-_BATCH = 16
+_BATCH = Pace().micro_batch
 _PROFILE = "generic-x86-64"
 _WIDTH, _HEIGHT = 640, 480
 _PATIENCE_S = 120.0
@@ -45,13 +45,12 @@ def measure() -> Iterator[tuple[list[tuple[str, ...]], list[Aim]]]:
     model = convnet.int8_net()
     session = _session(model, catalog.load(_PROFILE).worker.threads)
     frames = convnet.pictures(FRAMES)
-    ready = frames.astype(np.float32)
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory(prefix="bench-runtime-") as name:
         folder = Path(name)
         files = _write_jpegs(folder / "jpegs")
         with _streaming(model, _Turns(lambda spec: _from_memory(frames), str(FRAMES - 1)), folder / "memory.db") as turn:
-            rates = _interleave(lambda: _infer_batches(session, ready), turn, FRAMES)
+            rates = _interleave(lambda: _gather_and_infer(session, frames), turn, FRAMES)
         yield _told("frames in memory", "bare run", rates, MEMORY_AIM)
         with _streaming(model, _Turns(lambda spec: _from_files(folder / "jpegs", spec), files[-1].name), folder / "jpegs.db") as turn:
             rates = _interleave(lambda: _decode_and_infer(session, files), turn, JPEGS)
@@ -99,7 +98,7 @@ def _streaming(model: bytes, turns: "_Turns", database: Path) -> Iterator[Callab
         host.activate(Bundle(bundle_of(model, convnet.SPEC, convnet.pictures(4).astype(np.float32))))
         store = Outbox(database, new_epoch=lambda: "bench")
         closing.callback(store.close)
-        source = Intake(turns, Rules("block"))
+        source = Intake(turns, Rules("block"), longest_idle_s=0)
         closing.callback(source.close)
         pipeline, stop = Pipeline(source, host, store, SystemClock()), threading.Event()
         thread = threading.Thread(target=pipeline.run, args=(stop,))
@@ -170,9 +169,13 @@ def _session(model: bytes, threads: int) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def _infer_batches(session: onnxruntime.InferenceSession, frames: np.ndarray) -> None:
+def _gather_and_infer(session: onnxruntime.InferenceSession, frames: np.ndarray) -> None:
+    """Frame by frame, as they come, into one array, which is allocated once; as many at a time as the pipeline takes."""
+    batch = np.empty((_BATCH, *frames.shape[1:]), np.float32)
     for at in range(0, len(frames), _BATCH):
-        session.run(None, {"input": frames[at : at + _BATCH]})
+        for place, frame in zip(batch, frames[at : at + _BATCH], strict=True):
+            place[...] = frame
+        session.run(None, {"input": batch})
 
 
 def _decode_and_infer(session: onnxruntime.InferenceSession, files: Sequence[Path]) -> None:
