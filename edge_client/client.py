@@ -73,8 +73,10 @@ class Client:
         version: str | None = None,
         answers: bool = False,
         timeout_s: float | None = None,
+        request_id: str = "",
     ) -> Answer:
-        """The outputs of these names, or all. `timeout_s` is how long the agent may take. Raises ValueError for an array that cannot be sent."""
+        """The outputs of these names, or all. `timeout_s` is how long the agent may take; `request_id` what the request is called in the fleet's
+        records. Raises ValueError for an array that cannot be sent."""
         parameters = {"binary_data_output": True, "answers": answers}
         if timeout_s is not None:
             parameters["timeout"] = max(1, round(1e6 * timeout_s))
@@ -83,7 +85,7 @@ class Client:
             {"name": name, "shape": shape, "datatype": datatype, "parameters": {"binary_data_size": len(data)}}
             for name, (shape, datatype, data) in encoded.items()
         ]
-        request = {"inputs": told, "parameters": parameters, "outputs": [{"name": name} for name in outputs]}
+        request = {"id": request_id, "inputs": told, "parameters": parameters, "outputs": [{"name": name} for name in outputs]}
         head = json.dumps(request).encode()
         body = b"".join([head, *(data for _, _, data in encoded.values())])
         return _answer(self._done("POST", f"{_path(model, version)}/infer", body, {"Inference-Header-Content-Length": str(len(head))}))

@@ -58,7 +58,7 @@ def of_inputs(observe: Callable[[], Observation], connected: Callable[[], bool])
             [Point({}, seen.inputs)],
         )
         points = [Point({"reason": reason}, count) for reason, count in sorted(seen.refused.items())]
-        yield Metric("edge_agent_inputs_refused_total", "counter", "Inputs without an answer, by reason.", points)
+        yield Metric("edge_agent_inputs_refused_total", "counter", "Inputs without an answer or a record, by reason.", points)
         yield Metric("edge_agent_connected", "gauge", "Whether the fleet's broker is connected.", [Point({}, connected())])
 
     return metrics

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+import tritonclient.grpc as triton
 
 from edge_agent.config import StateFolder
 from edge_agent.errors import Reject, Retry
@@ -327,6 +328,7 @@ def test_beside_a_source_every_input_counts_once_and_windows_do_not_mix() -> Non
 CONFIGURATION = """
 [serving]
 http = ["unix:{folder}/http"]
+grpc = ["unix:{folder}/grpc"]
 record = {record}
 
 [[sinks]]
@@ -352,16 +354,21 @@ def test_a_device_that_only_local_applications_ask_tells_the_fleet_of_it_unless_
         process.until(lambda: (tmp_path / "http").exists())
         with Client(f"unix:{tmp_path}/http") as client:
             process.until(lambda: client.is_ready("toy"))
-            for _ in range(5):
-                client.infer("toy", {"input": row})
+            for number in range(4):
+                client.infer("toy", {"input": row}, request_id=f"shelf-{number}")
             with pytest.raises(ClientError, match="outside"):
                 client.infer("toy", {"input": row * 100})
+        with closing(triton.InferenceServerClient(f"unix:{tmp_path}/grpc")) as foreign:
+            given = triton.InferInput("input", [2, 2], "FP32")
+            given.set_data_from_numpy(row)
+            foreign.infer("toy", [given], request_id="shelf-4")
         if record == "true":
             results = tmp_path / "results.jsonl"
             process.until(lambda: results.exists() and len(results.read_text().splitlines()) == 10)
         assert process.end() == 0
     found, counted = recorded(state)
     answered, refused = (10, {"out-of-range": 1}) if record == "true" else (0, {})
-    assert len([one for one in found if isinstance(one, Result)]) == answered
+    named = [f"shelf-{number}:{row}" for number in range(answered // 2) for row in range(2)]
+    assert [one.input_id for one in found if isinstance(one, Result)] == named
     assert [one.inputs for one in found if isinstance(one, SketchWindow)] == [4] * (answered // 4)
     assert (counted.inputs, counted.refused) == (answered + len(refused), refused)
