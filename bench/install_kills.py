@@ -1,9 +1,10 @@
 """SIGKILL at a random moment of an update, supervisor and child alike: no device may be left without a runnable, verified model.
 
-A device is ordered from bundle to bundle, some of which pass their proof and fail their probation, so that it has to go back. Each time it is killed after a
-time drawn uniformly from what such an update takes, most often with its workers, now and then the worker alone. Then its journal and slots are judged
-from outside, it is started again, has to answer with a whole bundle, and has to end by itself: on the ordered bundle, or on the one before a bad one, which
-it then refuses for ever. `--syscalls` kills it instead at every state-changing system call of an update and of one that is rolled back, by strace.
+A device is ordered from bundle to bundle, some of which pass their proof and fail their probation, so that it has to go back, and some of which are to run
+beside the other one and never answer. Each time it is killed after a time drawn uniformly from what such an update takes, most often with its workers, now
+and then the worker alone. Then its journal and slots are judged from outside, it is started again, has to answer with a whole bundle, and has to end by
+itself: on the ordered bundle, with the ordered one beside it, or on the one before a bad one, which it then refuses for ever. `--syscalls` kills it instead at
+every state-changing system call of an update, of one that is rolled back, and of a shadow's, by strace.
 """
 
 import argparse
@@ -22,14 +23,14 @@ from pathlib import Path
 
 from bench import syscalls, updating
 from bench.measure import Aim, Report, at_least, skip
-from bench.subject import Leg, Subject
+from bench.subject import Kind, Leg, Subject
 from bench.updating import World
 from edge_agent.update.phases import Phase
 from edge_agent.update.state import MAX_QUARANTINED, State
 
 NAME = "install-kills"
 WORKER_ONLY_SHARE = 0.2
-BAD_SHARE = 0.4
+SHARES = {Kind.GOOD: 0.45, Kind.BAD: 0.4, Kind.SHADOW: 0.15}
 BAD_BUNDLES = MAX_QUARANTINED + 2
 """More than a device remembers: when one comes again, it is as if it were new."""
 ALL_PHASES_KILLS = 200
@@ -42,11 +43,11 @@ _BEFORE, _AFTER = "idle, before it begins", "idle, after its end"
 
 @dataclass(frozen=True)
 class Kill:
-    """What one kill came to: the phase that the journal held, whether the bundle was a bad one, and what went wrong (nothing: None)."""
+    """What one kill came to: the phase that the journal held, what the order was for, and what went wrong (nothing: None)."""
 
     where: str
     victim: str
-    bad: bool
+    kind: Kind
     unrunnable: str | None = None
     diverged: str | None = None
     refused: int = 0
@@ -75,7 +76,9 @@ def run(runs: int, seed: int, workers: int, syscalls: bool, every: int) -> Repor
 
 def report(kills: Sequence[Kill], missed: int | None) -> Report:
     """`missed` phases were hit by none of many random kills; None when there were not many."""
-    table: list[tuple[str, ...]] = [("killed while", "kills", "of a worker alone", "of a bad bundle's update", "unrunnable", "diverged")]
+    table: list[tuple[str, ...]] = [
+        ("killed while", "kills", "of a worker alone", "of a bad bundle's update", "of a shadow's", "unrunnable", "diverged")
+    ]
     for where in sorted({kill.where for kill in kills}):
         there = [kill for kill in kills if kill.where == where]
         counts = (len(there), *(sum(map(holds, there)) for holds in _COLUMNS))
@@ -92,7 +95,8 @@ def report(kills: Sequence[Kill], missed: int | None) -> Report:
 
 _COLUMNS: tuple[Callable[[Kill], bool], ...] = (
     lambda kill: kill.victim == "worker",
-    lambda kill: kill.bad,
+    lambda kill: kill.kind == Kind.BAD,
+    lambda kill: kill.kind == Kind.SHADOW,
     lambda kill: kill.unrunnable is not None,
     lambda kill: kill.diverged is not None,
 )
@@ -138,23 +142,23 @@ def _tell(pipe: int, kill: Kill) -> None:
 
 def _kill_often(state: Path, world: World, runs: int, seed: int, tell: Tell) -> None:
     chance = random.Random(seed)
-    durations_s = {bad: deque(maxlen=_CALIBRATIONS) for bad in (False, True)}
+    durations_s = {kind: deque(maxlen=_CALIBRATIONS) for kind in Kind}
     with Subject(state, world) as subject:
         subject.settle()
         for turn in range(runs):
             if turn % _CALIBRATION_KILLS == 0:
                 _calibrate(subject, durations_s, times=1 if turn else _CALIBRATIONS if runs > _CALIBRATION_KILLS else 1)
-            bad = chance.random() < BAD_SHARE
-            leg = subject.depart(bad=bad)
-            time.sleep(chance.uniform(0, statistics.median(durations_s[bad])))
+            kind = chance.choices([*SHARES], [*SHARES.values()])[0]
+            leg = subject.depart(kind)
+            time.sleep(chance.uniform(0, statistics.median(durations_s[kind])))
             tell(_kill_once(subject, leg, worker_alone=chance.random() < WORKER_ONLY_SHARE))
 
 
-def _calibrate(subject: Subject, durations_s: dict[bool, deque[float]], times: int) -> None:
+def _calibrate(subject: Subject, durations_s: dict[Kind, deque[float]], times: int) -> None:
     """What an update of each kind takes changes with what else the machine does."""
     for _ in range(times):
-        for bad, spent_s in durations_s.items():
-            spent_s.append(subject.undisturbed(bad=bad))
+        for kind, spent_s in durations_s.items():
+            spent_s.append(subject.undisturbed(kind))
 
 
 def _kill_once(subject: Subject, leg: Leg, *, worker_alone: bool) -> Kill:
@@ -165,13 +169,14 @@ def _kill_once(subject: Subject, leg: Leg, *, worker_alone: bool) -> Kill:
         subject.kill()
         there = phase_at(subject.journal(), leg)
     victim = "worker" if worker_alone else "supervisor and workers"
-    return Kill(there, victim, leg.bad, **asdict(subject.recover(leg)))
+    return Kill(there, victim, leg.kind, **asdict(subject.recover(leg)))
 
 
 def phase_at(state: State, leg: Leg) -> str:
     if state.phase is not Phase.IDLE:
         return state.phase.value
-    over = leg.new in state.quarantined if leg.bad else state.active is not None and state.active.sha256 == leg.new
+    there = state.shadow if leg.kind is Kind.SHADOW else state.active
+    over = leg.new in state.quarantined if leg.kind is Kind.BAD else there is not None and there.sha256 == leg.new
     return _AFTER if over else _BEFORE
 
 
@@ -181,7 +186,7 @@ def _sweep(folder: Path, world: World, workers: int, every: int) -> Report:
         return skip(NAME, reason)
     with Subject(folder / "template", world) as template:
         template.settle()
-        template.undisturbed(bad=False)
+        template.undisturbed(Kind.GOOD)
         template.kill()
         sweep = Sweep(template, world)
         points = [(leg, point) for leg in sweep.legs for point in sweep.rehearse(leg, folder / "rehearsal")][::every]
@@ -198,7 +203,7 @@ class Sweep:
 
     def __init__(self, template: Subject, world: World) -> None:
         self._template, self._world = template, world
-        self.legs = [template.next_leg(bad=bad) for bad in (False, True)]
+        self.legs = [template.next_leg(kind) for kind in Kind]
 
     def rehearse(self, leg: Leg, state: Path) -> list[syscalls.Point]:
         self._ordered(leg, state)
@@ -209,12 +214,12 @@ class Sweep:
             with self._ordered(leg, state) as subject:
                 killed = syscalls.kill_at(state, self._world, point, leg.is_over)
                 where = f"{point.call} {point.what}" if killed else "not reached"
-                tell(Kill(where, "supervisor and workers", leg.bad, **asdict(subject.recover(leg))))
+                tell(Kill(where, "supervisor and workers", leg.kind, **asdict(subject.recover(leg))))
 
     def _ordered(self, leg: Leg, state: Path) -> Subject:
         """A copy on `state` that has been ordered to that, and does not run yet."""
         shutil.rmtree(state, ignore_errors=True)
         shutil.copytree(self._template.state, state)
         subject = Subject(state, self._world, counter=self._template.counter)
-        subject.order(leg.new)
+        subject.order_for(leg)
         return subject

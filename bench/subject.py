@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 from bench import updating
@@ -23,22 +24,36 @@ from edge_agent.update.state import State
 PATIENCE_S = 120.0
 
 
+class Kind(StrEnum):
+    """What an order is for: a bundle that passes, one whose probation has to fail, or one that is to run beside the other and never answer."""
+
+    GOOD = "good"
+    BAD = "bad"
+    SHADOW = "shadow"
+
+
 @dataclass(frozen=True)
 class Leg:
-    """Ordered from the good bundle `old` to `new`, which is `bad` when its probation has to fail."""
+    """Ordered from the good bundle `old` to `new`."""
 
     old: str
     new: str
-    bad: bool
+    kind: Kind
 
     @property
     def end(self) -> str:
-        return self.old if self.bad else self.new
+        """What has to answer in the end."""
+        return self.new if self.kind is Kind.GOOD else self.old
+
+    @property
+    def may_answer(self) -> tuple[str, ...]:
+        return (self.old,) if self.kind is Kind.SHADOW else (self.old, self.new)
 
     def is_over(self, sight: Sight) -> bool:
-        """Settled on the bundle that is good and answering with it; a bad one is in quarantine."""
+        """Settled on the bundle that is good and answering with it; a bad one is in quarantine, a shadow runs."""
         settled = sight.phase == Phase.IDLE and sight.ordered == self.new and sight.active == sight.answering == self.end
-        return settled and sight.barred is self.bad
+        beside = self.new if self.kind is Kind.SHADOW else None
+        return settled and sight.beside == beside and sight.barred is (self.kind is Kind.BAD)
 
 
 @dataclass(frozen=True)
@@ -109,30 +124,33 @@ class Subject:
         if not self._device().until(lambda sight: sight.runs(self.good)):
             raise RuntimeError(f"the device does not install at all: {self._device().sight}")
 
-    def undisturbed(self, *, bad: bool) -> float:
+    def undisturbed(self, kind: Kind) -> float:
         """The seconds that such an update takes, from its order to its end. Raises RuntimeError when it has none."""
         begun_s = time.monotonic()
-        leg = self.depart(bad=bad)
+        leg = self.depart(kind)
         if not self._device().until(leg.is_over):
             raise RuntimeError(f"the device does not come through undisturbed: {self._device().sight}")
         return time.monotonic() - begun_s
 
-    def depart(self, *, bad: bool) -> Leg:
+    def depart(self, kind: Kind) -> Leg:
         """Order the next bundle of that kind."""
-        leg = self.next_leg(bad=bad)
+        leg = self.next_leg(kind)
         self.good = leg.end
         self._device()
-        self.order(leg.new)
+        self.order_for(leg)
         return leg
 
-    def next_leg(self, *, bad: bool) -> Leg:
+    def next_leg(self, kind: Kind) -> Leg:
         good = self._world.digests
-        new = next(self._bad) if bad else good[(good.index(self.good) + 1) % len(good)]
-        return Leg(self.good, new, bad)
+        new = next(self._bad) if kind is Kind.BAD else good[(good.index(self.good) + 1) % len(good)]
+        return Leg(self.good, new, kind)
 
-    def order(self, sha256: str) -> None:
+    def order_for(self, leg: Leg) -> None:
+        self.order(leg.new, shadow=leg.kind is Kind.SHADOW)
+
+    def order(self, sha256: str, *, shadow: bool = False) -> None:
         self.counter += 1
-        updating.place_order(self.state, self._world.order(sha256, self.counter))
+        updating.place_order(self.state, self._world.order(sha256, self.counter, shadow=shadow))
 
     def kill(self) -> None:
         """Supervisor and workers."""
@@ -164,11 +182,11 @@ class Subject:
         """Once something was killed: has the device a whole model, does it answer, and does it come to the end of `leg`, by itself?"""
         wrong, refused = self.whole(), self._running.sight.refused if self._running else 0
         device = self._device()
-        if wrong is None and not device.until(lambda sight: sight.answering in (leg.old, leg.new)):
+        if wrong is None and not device.until(lambda sight: sight.answering in leg.may_answer):
             wrong = f"it does not answer: {device.sight}"
         diverged = None if device.until(leg.is_over) else f"it ended on {device.sight}"
         refused = device.sight.refused - refused
-        if diverged is None and leg.bad:
+        if diverged is None and leg.kind is Kind.BAD:
             diverged = self._tried_again(leg)
         return Recovery(wrong, diverged, refused)
 

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import onnx
 
@@ -23,7 +24,9 @@ import firmware_profiles.catalog as profiles
 from edge_agent.clock import SystemClock
 from edge_agent.errors import Missing, Reject
 from edge_agent.inference.answering import Answerer
+from edge_agent.inference.guest import ShadowGuest
 from edge_agent.inference.host import InferenceHost
+from edge_agent.inference.shadow import ShadowedHost
 from edge_agent.link.outbox import Outbox
 from edge_agent.storage.journal import Journal
 from edge_agent.trust.client import Trust
@@ -62,13 +65,14 @@ _TRIAL_S = 60.0
 
 @dataclass(frozen=True)
 class Sight:
-    """What the device shows of itself. `answering` is the bundle that gave the last answer; `barred`: the ordered one is in quarantine;
-    `refused` counts requests that were given up."""
+    """What the device shows of itself. `answering` is the bundle that gave the last answer, `beside` the one that runs and never may; `barred`: the
+    ordered one is in quarantine; `refused` counts requests that were given up."""
 
     phase: str = ""
     active: str | None = None
     ordered: str | None = None
     answering: str | None = None
+    beside: str | None = None
     barred: bool = False
     refused: int = 0
     trouble: str | None = None
@@ -104,8 +108,8 @@ class World:
     def bad_digests(self) -> list[str]:
         return list(self._bad)
 
-    def order(self, sha256: str, counter: int) -> bytes:
-        return self._repository.order(self._archives[sha256], counter)
+    def order(self, sha256: str, counter: int, *, shadow: bool = False) -> bytes:
+        return self._repository.order(self._archives[sha256], counter, shadow=shadow or msgspec.UNSET)
 
 
 class FolderFiles:
@@ -150,6 +154,10 @@ class Device:
         trust = Trust(state / "tuf", world.root, files, trusted)
         self.host = InferenceHost(profiles.load(PROFILE), clock)
         closing.callback(self.host.close)
+        beside = InferenceHost(profiles.load(PROFILE), clock, meek=True)
+        closing.callback(beside.close)
+        self.guest = ShadowGuest("toy", beside, lambda event: store.append([event]), clock)
+        closing.callback(self.guest.end)
         self.inbox = Inbox(Addressee(DEVICE, PROFILE), trust, store, trusted)
         parts = Parts(
             profile=PROFILE,
@@ -159,6 +167,7 @@ class Device:
             trust=trust,
             delivery=downloads(files, trust, clock),
             host=self.host,
+            guest=self.guest,
             store=store,
             clock=clock,
             requests=Requests(state),
@@ -200,6 +209,7 @@ class Device:
             active=state.active.sha256 if state.active else None,
             ordered=state.order.sha256 if state.order else None,
             answering=self._answering,
+            beside=self.guest.running(),
             barred=state.order is not None and state.order.sha256 in state.quarantined,
             refused=self._refused,
             trouble=self._updates.trouble or state.error,
@@ -207,12 +217,12 @@ class Device:
 
     def _answer(self, appeal: Callable[[], None]) -> None:
         """One request after the other; now and then with what a bad bundle cannot bear."""
-        answerer = Answerer(self.host, lambda _: time.sleep(_LOOK_S), lambda _: None, appeal)
+        answerer = Answerer(ShadowedHost(self.host, self.guest), lambda _: time.sleep(_LOOK_S), lambda _: None, appeal)
         plain = models.KNOWN_INPUTS[:_ROWS]
         poisoned = plain.copy()
         poisoned[0, 0] = bad_models.POISON
         for number in itertools.count(1):
-            for answered in answerer.answer(poisoned if number % _POISON_EVERY == 0 else plain):
+            for answered in answerer.answer(models.VECTOR.tensor, poisoned if number % _POISON_EVERY == 0 else plain):
                 self._refused += answered.inference is None
                 self._answering = answered.inference.sha256 if answered.inference else self._answering
             time.sleep(_PACE_S)

@@ -25,6 +25,7 @@ from edge_agent.errors import Fatal, Reject, Retry
 from edge_agent.identity import Identity
 from edge_agent.idle import Idle
 from edge_agent.inference import memory
+from edge_agent.inference.guest import ShadowGuest
 from edge_agent.inference.host import InferenceHost
 from edge_agent.inference.residents import Residents
 from edge_agent.inference.shadow import Shadow
@@ -91,6 +92,7 @@ class _Ground:
     tray: Tray | None
     store: Outbox
     host: InferenceHost
+    guest: ShadowGuest
     ignored: Ignored
     link: MqttLink
     tls: Tls
@@ -109,7 +111,9 @@ def build(me: Identity, state: StateFolder, source: str | None, settings: Settin
     executor = Executor(parts, _first_state(parts, was_damaged=ground.store.was_damaged))
     updates = UpdateLoop(executor)
     board = Board(ground.profile, clock, lambda event: ground.store.append([event]))
-    found = local.assemble(settings.device, board, (me.device.task, ground.host), closing, has_source=ground.inputs is not None)
+    found = local.assemble(
+        settings.device, board, (me.device.task, ground.host), closing, has_source=ground.inputs is not None, beside=ground.guest
+    )
     pipeline = _pipeline(ground, found.asked or ground.host, settings, clock, updates.appeal)
     observer = Observer(
         ground.profile.name,
@@ -119,6 +123,7 @@ def build(me: Identity, state: StateFolder, source: str | None, settings: Settin
         state=lambda: executor.state,
         work=pipeline.observe,
         trouble=lambda: updates.trouble,
+        shadow=ground.guest.running,
     )
     uplink = Uplink(ground.store, ground.link, clock, observer.observe, UplinkPace(heartbeat_s=settings.heartbeat_s))
     ground.store.listen(uplink.on_append)
@@ -162,10 +167,14 @@ def _open(me: Identity, state: StateFolder, source: str | None, settings: Settin
     closing.callback(store.close)
     host = InferenceHost(profile, clock, available_bytes=lambda: memory.available_bytes(Path("/")))
     closing.callback(host.close)
+    beside = InferenceHost(profile, clock, available_bytes=lambda: memory.available_bytes(Path("/")), meek=True)
+    closing.callback(beside.close)
+    guest = ShadowGuest(me.device.task, beside, lambda event: store.append([event]), clock)
+    closing.callback(guest.end)
     ignored = Ignored(store, clock)
     link = MqttLink(me.device.broker_url, me.device.device_id, tls, epoch=store.epoch, at=clock.now(), on_ignored=ignored.note)
     exchange = Exchange(link, clock, new_id=lambda: secrets.token_hex(_ID_BYTES))
-    return _Ground(profile, inputs, sinks, tray, store, host, ignored, link, tls, exchange)
+    return _Ground(profile, inputs, sinks, tray, store, host, guest, ignored, link, tls, exchange)
 
 
 def _pipeline(ground: _Ground, host: Inferring, settings: Settings, clock: TrustedTime, appeal: Callable[[], None]) -> Pipeline | Idle:
@@ -191,6 +200,7 @@ def _parts(
         trust=trust,
         delivery=downloads,
         host=ground.host,
+        guest=ground.guest,
         store=ground.store,
         clock=clock,
         requests=Requests(state.root),

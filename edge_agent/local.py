@@ -8,8 +8,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
-import msgspec
-
 from edge_agent.catalogue import Predictor
 from edge_agent.device_file import DeviceFile, Serving
 from edge_agent.device_file import Shadow as ShadowWish
@@ -21,7 +19,7 @@ from edge_agent.inference.host import InferenceHost
 from edge_agent.inference.models import HostedModel, Models
 from edge_agent.inference.pinned import Pinned
 from edge_agent.inference.residents import Resident
-from edge_agent.inference.shadow import Shadow, ShadowedHost
+from edge_agent.inference.shadow import Offered, Shadow, ShadowedHost
 from edge_agent.inference.voting import RULES
 from edge_agent.monitor.tray import Tray
 from edge_agent.ports import Clock, Inferring
@@ -37,8 +35,6 @@ from firmware_profiles.catalog import Profile
 from fleet_contract.messages import Event
 
 log = logging.getLogger(__name__)
-
-_LOWEST_PRIORITY = 19
 
 
 class Server(Protocol):
@@ -70,10 +66,16 @@ class Local:
 
 
 def assemble(
-    file: DeviceFile, board: Board, fleet: tuple[str, InferenceHost] | None, closing: ExitStack, *, has_source: bool = False
+    file: DeviceFile,
+    board: Board,
+    fleet: tuple[str, InferenceHost] | None,
+    closing: ExitStack,
+    *,
+    has_source: bool = False,
+    beside: Offered | None = None,
 ) -> Local:
-    """`fleet` is the model that the fleet orders; where a source judges its bundles, local applications do not. Nothing is opened yet; `closing` ends
-    what runs by then. Raises Fatal."""
+    """`fleet` is the model that the fleet orders; where a source judges its bundles, local applications do not. `beside` is offered what that model
+    answers. Nothing is opened yet; `closing` ends what runs by then. Raises Fatal."""
     residents = [Resident(wish.name, Pinned(Path(wish.bundle), wish.sha256), _host(board, closing)) for wish in file.models]
     hosts = dict([fleet] if fleet else [])
     for resident in residents:
@@ -83,6 +85,8 @@ def assemble(
     guests, shadows = [], []
     seen: dict[str, Inferring] = {**hosts}
     called = {**seen, fleet[0]: Bystander(fleet[1])} if fleet and has_source else {**seen}
+    for ways in (seen, called) if fleet and beside else ():
+        ways[fleet[0]] = ShadowedHost(ways[fleet[0]], beside)
     for wish in file.shadows:
         name = wish.model or next(iter(hosts), "")
         if name not in hosts:
@@ -128,12 +132,7 @@ def _grpc_server(address: Address, service: Service, token_file: Path | None) ->
 
 
 def _host(board: Board, closing: ExitStack, *, meek: bool = False) -> InferenceHost:
-    """`meek`: one worker that takes what the others leave."""
-    profile = board.profile
-    if meek:
-        worker = msgspec.structs.replace(profile.worker, count=1, nice=_LOWEST_PRIORITY)
-        profile = msgspec.structs.replace(profile, worker=worker)
-    host = InferenceHost(profile, board.clock, available_bytes=lambda: memory.available_bytes(Path("/")))
+    host = InferenceHost(board.profile, board.clock, available_bytes=lambda: memory.available_bytes(Path("/")), meek=meek)
     closing.callback(host.close)
     return host
 

@@ -30,10 +30,12 @@ class Observer:
         state: Callable[[], State],
         work: Callable[[], Observation],
         trouble: Callable[[], str | None],
+        shadow: Callable[[], str | None],
     ) -> None:
         self._profile, self._store, self._clock = profile, store, clock
         self._instance = instance
         self._state, self._work, self._trouble = state, work, trouble
+        self._shadow = shadow
 
     def observe(self) -> Status:
         state, work = self._state(), self._work()
@@ -53,6 +55,7 @@ class Observer:
             ledger=self._store.ledger(),
             error=self._trouble() or state.error,
             instance=self._instance,
+            shadow=self._shadow() or msgspec.UNSET,
         )
 
 

@@ -276,6 +276,19 @@ class Host(Inferring, Protocol):
     def close(self) -> None: ...
 
 
+class Guest(Protocol):
+    """Runs one bundle beside the one that serves: it is asked the same inputs, and nobody gets its answers. Where memory does not suffice for both it
+    is refused (Reject, code no-room). `prove` and `start` raise as Host's; after `end` its slot may be written."""
+
+    def prove(self, bundle: Bundle) -> Proof: ...
+
+    def start(self, bundle: Bundle, chosen: Choice | None = None) -> None: ...
+
+    def end(self) -> None: ...
+
+    def running(self) -> str | None: ...
+
+
 class Sink(Protocol):
     """Where results go beside the store: at most once each, never waited for."""
 

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
@@ -24,6 +24,9 @@ from fleet_contract.manifest import Manifest, Variant
 
 log = logging.getLogger(__name__)
 
+_LOWEST_PRIORITY = 19
+"""Of a worker that answers; its proof is measured at that of the board's profile, as everybody's is."""
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -42,7 +45,7 @@ class InferenceHost:
 
     A new bundle gets workers beside those that serve; requests that were let in before the swap are still answered by the old bundle. Where memory
     does not suffice for both, those that serve give way meanwhile: requests are told that there is no model, and the next one after that starts
-    its worker again.
+    its worker again. A `meek` host is a guest beside others: it has one worker, of the lowest priority, and none where memory does not suffice.
     """
 
     def __init__(
@@ -53,11 +56,13 @@ class InferenceHost:
         *,
         available_bytes: Callable[[], int | None] = lambda: None,
         lacks: Callable[[Backend], str | None] = partial(selection.lacking, root=Path("/")),
+        meek: bool = False,
     ) -> None:
         """`available_bytes` is the memory that may still be taken; None: enough. `lacks` says what this board misses of a backend."""
         self._lacks = lacks
         self._available_bytes = available_bytes
         self._profile = profile
+        self._meek = meek
         self._clock = clock
         self._deadlines = deadlines
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="worker-starter")
@@ -76,7 +81,7 @@ class InferenceHost:
         opened = open_bundle(bundle)
         proof = self._proofs.get(opened.sha256) or self._prove(opened, chosen)
         served = self._plan(opened, proof)
-        workers = self._profile.worker.count
+        workers = 1 if self._meek else self._profile.worker.count
         with self._room(bundle, served.variant, workers):
             pool = Pool(served, workers, self._start, self._conducts, self._clock)
             try:
@@ -158,12 +163,16 @@ class InferenceHost:
 
     @contextmanager
     def _room(self, bundle: Bundle, variant: Variant, workers: int = 1) -> Iterator[None]:
-        """For so many workers more with this model."""
+        """For so many workers more with this model. Raises Reject with code no-room when this host is meek."""
         needed_bytes = workers * memory.needed_bytes(bundle.manifest.entries[variant.entry].length)
         available_bytes, serving = self._available_bytes(), self._pool
-        if serving is None or available_bytes is None or available_bytes >= needed_bytes:
+        if available_bytes is None or available_bytes >= needed_bytes or (serving is None and not self._meek):
             yield
             return
+        if self._meek:
+            raise Reject(
+                f"beside what serves, {available_bytes} bytes of memory are left, and it would need {needed_bytes}", code="no-room"
+            )
         log.info("what serves gives way: %d bytes of memory are left, another model would need %d", available_bytes, needed_bytes)
         serving.close()
         try:
@@ -183,9 +192,10 @@ class InferenceHost:
     def _plan(self, opened: Opened, proof: Proof) -> Served:
         candidate = self._candidate(opened.manifest, proof.chosen)
         known = proving.exam_of(opened.known, candidate, self._profile, opened.manifest)
+        wanted = self._wanted(opened.manifest, candidate)
         return Served(
             model=ActiveModel(opened.sha256, opened.manifest, opened.reference, opened.priors),
-            wanted=self._wanted(opened.manifest, candidate),
+            wanted=replace(wanted, nice=_LOWEST_PRIORITY) if self._meek else wanted,
             bundle=opened.bundle,
             variant=candidate.variant,
             known=known,

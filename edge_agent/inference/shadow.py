@@ -5,6 +5,7 @@ import queue
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from edge_agent.errors import AgentError, Retry
 from edge_agent.inference.comparison import Comparison, compare, missed
@@ -46,6 +47,7 @@ class Shadow:
         self._offers: queue.Queue[_Offer | None] = queue.Queue(_WAITING)
         self._lock = threading.Lock()
         self._lost = 0
+        self._hurried = False
         self._bundle = ""
         self._compared = Comparison()
         self._thread = threading.Thread(target=self._work, name="shadow", daemon=True)
@@ -53,8 +55,9 @@ class Shadow:
     def start(self) -> None:
         self._thread.start()
 
-    def close(self) -> None:
-        """What was offered before is still compared."""
+    def close(self, *, at_once: bool = False) -> None:
+        """What was offered before is still compared; or, `at_once`, no more than the one at hand, and the rest is counted as missed."""
+        self._hurried = at_once
         if self._thread.is_alive():
             self._offers.put(None)
             self._thread.join()
@@ -89,6 +92,8 @@ class Shadow:
 
     def _compare(self, offer: _Offer) -> Comparison:
         given, model = offer.given, self._candidate.active()
+        if self._hurried:
+            return missed("not-in-time", offer.rows)
         if model is None:
             return missed("no-model", offer.rows)
         if given.manifest.states or model.manifest.states or inputs_of(model.manifest.input) != inputs_of(given.manifest.input):
@@ -119,10 +124,16 @@ class Shadow:
         self._compared = Comparison()
 
 
+class Offered(Protocol):
+    """A Shadow, or what stands before one that comes and goes."""
+
+    def offer(self, inputs: Tensors, given: Inference) -> None: ...
+
+
 class ShadowedHost:
     """Implements ports.Inferring: answers as `host` does, and offers what it answered to the shadow."""
 
-    def __init__(self, host: Inferring, shadow: Shadow) -> None:
+    def __init__(self, host: Inferring, shadow: Offered) -> None:
         self._host = host
         self._shadow = shadow
 

@@ -15,6 +15,7 @@ from edge_agent.ports import Choice, Conduct, Target, Wish
 from edge_agent.update import probation, reports
 from edge_agent.update.parts import Parts
 from edge_agent.update.phases import Step
+from edge_agent.update.planner import asks_shadow
 from edge_agent.update.probation import Verdict
 from edge_agent.update.slots import DAMAGED
 from edge_agent.update.state import Installed, Reliability, State
@@ -32,6 +33,12 @@ class Outcome:
     detail: reports.Detail = field(default_factory=dict)
     measured: tuple[reports.Detail, ...] = ()
 
+    def subject(self, before: State) -> Installed | None:
+        """The bundle that the step is about."""
+        if self.step in (Step.REVERTED, Step.RECALLED):
+            return before.active
+        return self.changes.get("candidate") or self.changes.get("shadow") or before.candidate
+
 
 def fetch(parts: Parts, state: State, wanted: Callable[[], bool]) -> Outcome:
     order, candidate = state.order, _candidate(state)
@@ -43,8 +50,8 @@ def fetch(parts: Parts, state: State, wanted: Callable[[], bool]) -> Outcome:
     done = parts.delivery.bring(target, parts.slots.staging(state).part(), parts.slots.held(state), wish)
     log.info("bundle %s: %d bytes fetched (%s), %d were here", candidate.sha256[:12], done.fetched_bytes, done.way, done.reused_bytes)
     detail: reports.Detail = {"bytes": done.fetched_bytes, "reused_bytes": done.reused_bytes, "way": done.way}
-    # from here on the idle slot no longer holds what a rollback went to
-    return Outcome(Step.FETCHED, {"previous": None}, detail)
+    # from here on the idle slot no longer holds what a rollback went to, or a shadow
+    return Outcome(Step.FETCHED, {"previous": None, "shadow": None}, detail)
 
 
 def verify(parts: Parts, state: State) -> Outcome:
@@ -59,12 +66,16 @@ def verify(parts: Parts, state: State) -> Outcome:
 
 
 def prove(parts: Parts, state: State) -> Outcome:
-    candidate = _candidate(state)
-    proof = parts.host.prove(parts.slots.open(candidate))
+    candidate, as_shadow = _candidate(state), asks_shadow(state)
+    prover = parts.guest if as_shadow else parts.host
+    proof = prover.prove(parts.slots.open(candidate))
     best = proof.chosen
     proven = msgspec.structs.replace(candidate, variant=best.variant, backend=best.backend, latency_p50_us=best.latency_p50_us)
     measured = reports.measured(candidate, proof.measurements, best)
-    return Outcome(Step.PROVEN, {"candidate": proven}, {"walls": ",".join(proof.walls)}, measured)
+    walls: reports.Detail = {"walls": ",".join(proof.walls)}
+    if as_shadow:
+        return Outcome(Step.SHADOWED, {"candidate": None, "shadow": proven, "error": None}, walls, measured)
+    return Outcome(Step.PROVEN, {"candidate": proven}, walls, measured)
 
 
 def switch(parts: Parts, state: State) -> Outcome:
@@ -77,8 +88,12 @@ def switch(parts: Parts, state: State) -> Outcome:
 
 def bring_up(parts: Parts, installed: Installed) -> None:
     """Raises Reject or Retry."""
-    chosen = Choice(installed.variant, installed.backend) if installed.variant else None
-    parts.host.activate(parts.slots.open(installed), chosen)
+    parts.host.activate(parts.slots.open(installed), _choice(installed))
+
+
+def accompany(parts: Parts, shadow: Installed) -> None:
+    """Raises Reject or Retry."""
+    parts.guest.start(parts.slots.open(shadow), _choice(shadow))
 
 
 def watch(parts: Parts, state: State, since: Conduct, elapsed_s: float) -> Outcome | None:
@@ -123,6 +138,10 @@ def _examined(parts: Parts, passed: probation.Finding, elapsed_s: float) -> prob
             raise
         return finding
     return passed
+
+
+def _choice(installed: Installed) -> Choice | None:
+    return Choice(installed.variant, installed.backend) if installed.variant else None
 
 
 def _candidate(state: State) -> Installed:

@@ -10,10 +10,11 @@ from edge_agent.errors import Reject, Retry, Unproven
 from edge_agent.ports import Conduct
 from edge_agent.update import acts, phases, reports, verdicts
 from edge_agent.update.acts import Outcome
+from edge_agent.update.company import Company
 from edge_agent.update.inbox import Verified
 from edge_agent.update.parts import Parts
 from edge_agent.update.phases import Phase, Step
-from edge_agent.update.planner import Decision, accept, decide, disown, pardon
+from edge_agent.update.planner import Decision, accept, beside, decide, disown, pardon
 from edge_agent.update.requests import PARDON, ROLLBACK
 from edge_agent.update.slots import DAMAGED
 from edge_agent.update.state import Installed, State
@@ -36,6 +37,7 @@ class Executor:
         self._failed_starts = 0
         self._checked_s = self._switched_s = parts.clock.monotonic_s()
         self._conduct_before = Conduct()
+        self._company = Company(parts, self._report)
         self._acts: dict[Phase, Callable[[], Outcome | None]] = {
             Phase.FETCHING: lambda: acts.fetch(parts, self._state, self._wanted()),
             Phase.VERIFYING: lambda: acts.verify(parts, self._state),
@@ -64,6 +66,7 @@ class Executor:
         held_up = [self._recover(), self._settle()]
         self._inspect()
         self._grant_pardon()
+        self._keep_company()
         try:
             self._follow(decide(self._state, recall=self._parts.requests.asked(ROLLBACK)))
         except Retry as error:
@@ -106,7 +109,7 @@ class Executor:
         Whether there was a way; a bundle that is whole is never forgotten."""
         state = self._state
         if error.code in DAMAGED and state.active is not None:
-            self._report("slot.damaged", reports.about(state.active, Step.DAMAGED) | {"slot": state.active.slot} | reports.reasons(error))
+            self._tell_damage(state.active, error)
         if state.phase is Phase.PROBATION:
             self._reject(error)
         elif state.previous is not None and phases.knows(state.phase, Step.RECALLED):
@@ -149,10 +152,10 @@ class Executor:
             return
         self._checked_s = now_s
         if state.previous is not None and (error := self._damage(state.previous)):
-            self._report(
-                "slot.damaged", reports.about(state.previous, Step.DAMAGED) | {"slot": state.previous.slot} | reports.reasons(error)
-            )
+            self._tell_damage(state.previous, error)
             self._save(previous=None)
+        if state.shadow is not None and (error := self._damage(state.shadow)):
+            self._lose_shadow(state.shadow, error)
         if state.active is not None and (error := self._damage(state.active)):
             self._give_way(error)
 
@@ -162,6 +165,21 @@ class Executor:
         except Reject as error:
             return error
         return None
+
+    def _keep_company(self) -> None:
+        """What is not to run beside the active bundle any more has ended when this returns, so that its slot may be written."""
+        shadow = beside(self._state)
+        damage = self._company.keep(shadow)
+        if shadow is not None and damage is not None:
+            self._lose_shadow(shadow, damage)
+
+    def _lose_shadow(self, shadow: Installed, error: Reject) -> None:
+        """The order that wants it has it fetched again."""
+        self._tell_damage(shadow, error)
+        self._save(shadow=None)
+
+    def _tell_damage(self, installed: Installed, error: Reject) -> None:
+        self._report("slot.damaged", reports.about(installed, Step.DAMAGED) | {"slot": installed.slot} | reports.reasons(error))
 
     def _grant_pardon(self) -> None:
         if self._parts.requests.asked(PARDON):
@@ -260,10 +278,7 @@ class Executor:
             outcome = Outcome(Step.EXHAUSTED, changes, {"phase": state.phase.value, **reports.reasons(error)})
         there = phases.move(state.phase, outcome.step)
         if outcome.step is not Step.RESTARTED:
-            subject = (
-                state.active if outcome.step in (Step.REVERTED, Step.RECALLED) else outcome.changes.get("candidate") or state.candidate
-            )
-            detail = reports.about(subject, outcome.step) | outcome.detail
+            detail = reports.about(outcome.subject(state), outcome.step) | outcome.detail
             self._report(reports.kind(outcome.step, there.after), detail, measured=outcome.measured)
         self._save(phase=there.after, spent=state.spent + there.cost, **outcome.changes)
 

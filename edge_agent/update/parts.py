@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from edge_agent.ports import Clock, Delivery, Host, Store
+from edge_agent.ports import Clock, Delivery, Guest, Host, Store
 from edge_agent.storage.journal import Journal
 from edge_agent.trust.client import Trust
 from edge_agent.update.inbox import Inbox
@@ -23,6 +23,7 @@ class Parts:
     trust: Trust
     delivery: Delivery
     host: Host
+    guest: Guest
     store: Store
     clock: Clock
     requests: Requests

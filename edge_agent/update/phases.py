@@ -32,6 +32,8 @@ class Step(StrEnum):
     """The disk did not keep what was fetched."""
     VERIFIED = "verified"
     PROVEN = "proven"
+    SHADOWED = "shadowed"
+    """Proven, and to run beside the active bundle: nothing is switched."""
     LOST = "lost"
     """Its worker was killed, by itself or by somebody else: it gets one more chance."""
     SWITCHED = "switched"
@@ -70,6 +72,7 @@ TABLE: dict[tuple[Phase, Step], Move] = {
     (Phase.VERIFYING, Step.RESTARTED): Move(Phase.VERIFYING, _MISHAP),
     (Phase.VERIFYING, Step.EXHAUSTED): Move(Phase.IDLE),
     (Phase.PROVING, Step.PROVEN): Move(Phase.SWITCHING),
+    (Phase.PROVING, Step.SHADOWED): Move(Phase.IDLE),
     (Phase.PROVING, Step.LOST): Move(Phase.PROVING, _MISHAP),
     (Phase.PROVING, Step.DAMAGED): Move(Phase.FETCHING, _MISHAP),
     (Phase.PROVING, Step.REJECTED): Move(Phase.IDLE),

@@ -14,6 +14,7 @@ _MAX_MESSAGE_CHARS = 300
 _MAX_MEASUREMENTS = 64
 _KINDS = {
     Step.PASSED: "update.active",
+    Step.SHADOWED: "update.shadowed",
     Step.LOST: "update.lost",
     Step.REJECTED: "update.rejected",
     Step.REVERTED: "update.rolled-back",
@@ -31,7 +32,7 @@ def about(subject: Installed | None, step: Step) -> Detail:
     if subject is None:
         return {"sha256": "none"}
     detail: Detail = {"sha256": subject.sha256} | ({"version": subject.version} if subject.version else {})
-    if step is Step.PASSED:
+    if step in (Step.PASSED, Step.SHADOWED):
         detail |= {"variant": subject.variant, "backend": subject.backend, "latency_p50_us": subject.latency_p50_us}
     return detail
 

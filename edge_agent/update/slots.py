@@ -37,7 +37,7 @@ class Slots:
 
     def held(self, state: State) -> list[Held]:
         """The bundles at hand, and what a rollback left unfinished in the other slot, for the blocks that they share with a new one."""
-        held = [Held(self.path(one.slot), one.sha256) for one in (state.active, state.previous) if one is not None]
+        held = [Held(self.path(one.slot), one.sha256) for one in (state.active, state.previous, state.shadow) if one is not None]
         return [*held, Held(self.path(state.active.slot).with_name(_PART), "")] if state.active else held
 
     def open(self, installed: Installed) -> Bundle:

@@ -31,7 +31,8 @@ class Reliability(msgspec.Struct, frozen=True):
 
 
 class State(msgspec.Struct, frozen=True):
-    """`active` is what runs and is what a start brings up; `previous` what a rollback goes to, in the other slot.
+    """`active` is what runs and is what a start brings up; `previous` what a rollback goes to, in the other slot;
+    or there lies `shadow`, which an order wants to run beside the active one.
     `candidate` is what an update is about (during its probation also `active`); `lost` counts its workers that were killed, and `rival` is how the
     bundle before it did. `spent` is what the order has cost (see phases.TABLE), `order_key` the id of the key that signed it,
     `given_up` the counter of one that cannot be followed;
@@ -42,6 +43,7 @@ class State(msgspec.Struct, frozen=True):
     order_key: str = ""
     active: Installed | None = None
     previous: Installed | None = None
+    shadow: Installed | None = None
     candidate: Installed | None = None
     lost: int = 0
     rival: Reliability = Reliability()

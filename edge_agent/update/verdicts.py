@@ -10,7 +10,9 @@ from edge_agent.update.state import Installed, State, quarantine
 
 MAX_LOST = 1
 """Workers that an update may lose to whatever kills processes on this machine, before it is the bundle's own doing."""
-_NOT_THE_BUNDLES_FAULT = DAMAGED | {"bad-target", "not-found", "bad-blocks", "bad-request", "exhausted-before"}
+NO_ROOM = "no-room"
+"""Code of a Reject: memory does not suffice for it and for what serves."""
+_NOT_THE_BUNDLES_FAULT = DAMAGED | {"bad-target", "not-found", "bad-blocks", "bad-request", "exhausted-before", NO_ROOM}
 _LOST = "child-crash"
 
 

@@ -4,13 +4,14 @@ import random
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from edge_agent.errors import Reject
 from edge_agent.ports import Conduct
 from edge_agent.update import phases
 from edge_agent.update.phases import TABLE, Phase, Step
-from edge_agent.update.planner import Decision, accept, decide, pardon
+from edge_agent.update.planner import Decision, accept, beside, decide, pardon
 from edge_agent.update.probation import Terms, Verdict, beyond, judge, overdue
 from edge_agent.update.state import MAX_QUARANTINED, Installed, Reliability, State, quarantine
 from edge_agent.update.verdicts import changes_for, exhausted, step_for
@@ -21,7 +22,7 @@ AT = datetime(2026, 1, 1, tzinfo=UTC)
 OLD, NEW, OTHER = "a" * 64, "b" * 64, "c" * 64
 
 
-def order(sha256: str = NEW, counter: int = 2) -> Order:
+def order(sha256: str = NEW, counter: int = 2, *, shadow: bool | msgspec.UnsetType = msgspec.UNSET) -> Order:
     return Order(
         device="dev-1",
         profile="generic-x86-64",
@@ -31,6 +32,7 @@ def order(sha256: str = NEW, counter: int = 2) -> Order:
         target_path="bundles/toy-1.bundle",
         sha256=sha256,
         length=10,
+        shadow=shadow,
     )
 
 
@@ -83,6 +85,8 @@ def _open_to(phase: Phase, spent: int) -> list[Step]:
 
 
 RUNNING = State(active=installed(OLD), order=order())
+AS_SHADOW = order(shadow=True)
+SHADOWED = State(active=installed(OLD), order=AS_SHADOW, shadow=installed(NEW, "b"))
 BUSY = State(active=installed(OLD), order=order(), candidate=installed(NEW, "b"))
 
 
@@ -98,6 +102,18 @@ BUSY = State(active=installed(OLD), order=order(), candidate=installed(NEW, "b")
         pytest.param(State(order=order(counter=3), given_up=2), False, Decision.START, id="a newer order than the one given up"),
         pytest.param(State(order=order(), spent=phases.BUDGET), False, Decision.NOTHING, id="the order is used up"),
         pytest.param(State(active=installed(NEW), order=order()), True, Decision.REVERT, id="a person wants back"),
+        pytest.param(State(active=installed(OLD), order=AS_SHADOW), False, Decision.START, id="a shadow that is not here"),
+        pytest.param(SHADOWED, False, Decision.NOTHING, id="a shadow that is here"),
+        pytest.param(State(active=installed(NEW), order=AS_SHADOW), False, Decision.NOTHING, id="a shadow of itself"),
+        pytest.param(msgspec.structs.replace(SHADOWED, order=order()), False, Decision.START, id="the shadow is to answer"),
+        pytest.param(msgspec.structs.replace(SHADOWED, order=order(OLD)), False, Decision.NOTHING, id="the shadow has done its work"),
+        pytest.param(
+            State(phase=Phase.PROBATION, order=AS_SHADOW, candidate=installed(NEW)), False, Decision.SUPERSEDE, id="what answers must not"
+        ),
+        *(
+            pytest.param(State(phase=phase, order=AS_SHADOW, candidate=installed(NEW)), False, Decision.NOTHING, id=f"{phase} a shadow")
+            for phase in (Phase.FETCHING, Phase.VERIFYING, Phase.PROVING)
+        ),
         *(
             pytest.param(State(phase=phase, order=order(), candidate=installed(NEW)), False, Decision.NOTHING, id=f"go on {phase}")
             for phase in Phase
@@ -127,6 +143,22 @@ def test_decisions(state: State, recall: bool, decision: Decision) -> None:
     assert decide(state, recall=recall) is decision
 
 
+@pytest.mark.parametrize(
+    ("changes", "runs"),
+    [
+        pytest.param({}, True, id="as ordered"),
+        pytest.param({"order": None}, False, id="its order is trusted no more"),
+        pytest.param({"order": order()}, False, id="it is to answer"),
+        pytest.param({"order": order(OTHER, shadow=True)}, False, id="another shadow is wanted"),
+        pytest.param({"order": order(OLD)}, False, id="it has done its work"),
+        pytest.param({"shadow": None}, False, id="it is not here"),
+        *(pytest.param({"phase": phase}, False, id=phase) for phase in Phase if phase is not Phase.IDLE),
+    ],
+)
+def test_what_runs_beside_the_active_bundle(changes: dict, runs: bool) -> None:
+    assert beside(msgspec.structs.replace(SHADOWED, **changes)) == (SHADOWED.shadow if runs else None)
+
+
 class TestAccept:
     def test_a_newer_order_replaces_the_old_one_and_nothing_else(self) -> None:
         after = accept(BUSY, order(OTHER, 3))
@@ -145,6 +177,10 @@ class TestAccept:
     def test_one_counter_cannot_name_two_bundles(self) -> None:
         with pytest.raises(OrderReplayed, match="counter 2 was already used"):
             accept(RUNNING, order(OTHER, 2))
+
+    def test_nor_say_of_one_that_it_answers_and_that_it_must_not(self) -> None:
+        with pytest.raises(OrderReplayed, match="counter 2 was already used"):
+            accept(RUNNING, AS_SHADOW)
 
 
 def test_a_pardon_tries_the_order_again() -> None:
@@ -198,7 +234,7 @@ def test_only_what_came_after_the_switch_counts() -> None:
     )
 
 
-BAD_DISK, KILLED, BAD = (Reject("x", code=code) for code in ("bad-digest", "child-crash", "wrong-answer"))
+BAD_DISK, KILLED, BAD, CROWDED = (Reject("x", code=code) for code in ("bad-digest", "child-crash", "wrong-answer", "no-room"))
 
 
 @pytest.mark.parametrize(
@@ -212,6 +248,7 @@ BAD_DISK, KILLED, BAD = (Reject("x", code=code) for code in ("bad-digest", "chil
         pytest.param(Phase.PROVING, 1, KILLED, Step.REJECTED, id="and killed again"),
         pytest.param(Phase.SWITCHING, 0, KILLED, Step.LOST, id="killed while it starts"),
         pytest.param(Phase.PROVING, 0, BAD, Step.REJECTED, id="a wrong answer"),
+        pytest.param(Phase.PROVING, 0, CROWDED, Step.REJECTED, id="no room beside what serves"),
         pytest.param(Phase.PROBATION, 0, BAD, Step.REJECTED, id="a wrong answer on probation"),
         pytest.param(Phase.REVERTING, 0, BAD, None, id="a way back has no way back"),
     ],

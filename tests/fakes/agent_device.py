@@ -27,7 +27,7 @@ from fleet_contract.bundle import Bundle
 from fleet_contract.messages import Event
 from tests.fakes.agent_repository import DEVICE, PROFILE, MemoryRepository
 from tests.fakes.agent_run_world import FakeClock, FakeStore
-from tests.fakes.agent_world import MemoryFiles, ScriptedHost
+from tests.fakes.agent_world import MemoryFiles, ScriptedGuest, ScriptedHost
 from tests.fakes.small_bundle import small_bundle
 
 ONE, TWO, THREE = (small_bundle(f"{number}.0.0", model=bytes(30_000) + bytes([number])) for number in (1, 2, 3))
@@ -86,6 +86,7 @@ class Device:
 
     def restart(self) -> None:
         self.host = self.make_host()
+        self.guest = ScriptedGuest()
         time = TrustedTime(self.folder / "time.json", self.clock, datetime(2026, 1, 1, tzinfo=UTC))
         trust = Trust(self.folder / "tuf", self.repository.root_v1, self.files, time)
         self.inbox = Inbox(Addressee(DEVICE, PROFILE), trust, self.store, time)
@@ -97,6 +98,7 @@ class Device:
             trust=trust,
             delivery=downloads(self.files, trust, self.clock),
             host=self.host,
+            guest=self.guest,
             store=self.store,
             clock=self.clock,
             requests=self.requests,

@@ -85,6 +85,37 @@ class ScriptedHost:
         return self.conducts.get(sha256, Conduct()) if sha256 in self._known else Conduct()
 
 
+class ScriptedGuest:
+    """Implements ports.Guest. `refuse_proof` and `refuse_start` map a bundle's version to the error that is raised."""
+
+    def __init__(self) -> None:
+        self.proven: list[str] = []
+        self.started: list[str] = []
+        self.chosen: Choice | None = None
+        self.refuse_proof: dict[str, Exception] = {}
+        self.refuse_start: dict[str, Exception] = {}
+        self._running: str | None = None
+
+    def prove(self, bundle: Bundle) -> Proof:
+        self.proven.append(bundle.manifest.version)
+        if bundle.manifest.version in self.refuse_proof:
+            raise self.refuse_proof[bundle.manifest.version]
+        measured = Measurement("fp32", "onnxruntime:cpu", "right", "", 10.0, 20.0, 50_000_000, 5.0)
+        return Proof(bundle.sha256, measured, (measured,))
+
+    def start(self, bundle: Bundle, chosen: Choice | None = None) -> None:
+        self.started.append(bundle.manifest.version)
+        if bundle.manifest.version in self.refuse_start:
+            raise self.refuse_start[bundle.manifest.version]
+        self._running, self.chosen = bundle.sha256, chosen
+
+    def end(self) -> None:
+        self._running = None
+
+    def running(self) -> str | None:
+        return self._running
+
+
 class FakeLink:
     """Implements ports.Link; `sent` is what went up. `accept` is how many messages are taken before the connection is gone."""
 

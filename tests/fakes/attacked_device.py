@@ -28,7 +28,7 @@ from fleet_contract.bundle import Bundle
 from fleet_contract.messages import Event
 from tests.fakes.agent_repository import DEVICE, PROFILE, MemoryRepository
 from tests.fakes.agent_run_world import FakeStore
-from tests.fakes.agent_world import ScriptedHost
+from tests.fakes.agent_world import ScriptedGuest, ScriptedHost
 from tests.fakes.hostile_server import HostileServer
 
 BUILT_AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -69,7 +69,7 @@ class AttackedDevice:
         self.restart()
 
     def restart(self) -> None:
-        self.host = ScriptedHost()
+        self.host, self.guest = ScriptedHost(), ScriptedGuest()
         exchange = Exchange(self.server, self.clock, new_id=self._new_id)
         self.server.hear = exchange.receive
         small = OneToOne(exchange, patience=self.patience, backoff=Backoff(0.0, 0.0))
@@ -86,6 +86,7 @@ class AttackedDevice:
             trust=self.trust,
             delivery=Downloads(ways, self.trust.target, self._manners, self.clock),
             host=self.host,
+            guest=self.guest,
             store=self.store,
             clock=self.time,
             requests=Requests(self.folder),
