@@ -132,6 +132,8 @@ MAX_UNRECORDED_REQUESTS_COUNT = 4_096
 """Answered requests that wait to be recorded."""
 MAX_UNRECORDED_BYTES = 16 * MIB
 """Of their tensors."""
+MAX_SIDE_BY_SIDE_JSON_BYTES = 256 * KIB
+"""Of a request with its tensors as JSON; larger ones are answered one at a time."""
 MAX_GRPC_MESSAGE_BYTES = 16 * MIB
 """Eight are read at once; larger tensors go over HTTP."""
 MAX_DEVICE_FILE_BYTES = 256 * KIB

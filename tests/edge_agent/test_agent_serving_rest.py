@@ -4,6 +4,7 @@ import hashlib
 import http.client
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from edge_agent.serving.guard import guard_of
 from edge_agent.serving.http.server import HttpServer
 from edge_agent.serving.metrics import Metric, Point, render
 from edge_agent.serving.refusals import Refused
+from fleet_contract import limits
 from fleet_contract.inputs import TensorsInput
 from fleet_contract.manifest import State
 from fleet_contract.outputs import Raw
@@ -211,6 +213,21 @@ def test_a_wrong_header_length_is_told(server: HttpServer, length: str) -> None:
 def test_a_number_that_its_type_cannot_hold_is_told(server: HttpServer, values: list) -> None:
     status, _, told = ask(server, "POST", "/v2/models/uint8/infer", tensor(values, [1, 1], "UINT8"))
     assert (status, told["code"]) == (400, "bad-tensor")
+
+
+def test_large_tensors_as_json_are_taken_one_at_a_time() -> None:
+    rows = limits.MAX_SIDE_BY_SIDE_JSON_BYTES // 4
+    large, hurried = (tensor([1] * 2 * rows, [rows, 2], **more) for more in ({}, {"parameters": {"timeout": 1_000}}))
+    toy = EchoPredictor("toy", manifest_of(VECTOR, CLASSES))
+    toy.open.clear()
+    with rest_server(EchoCatalogue(toy)) as server, ThreadPoolExecutor(1) as callers:
+        first = callers.submit(ask, server, "POST", "/v2/models/toy/infer", large)
+        assert toy.entered.wait(30)
+        status, _, told = ask(server, "POST", "/v2/models/toy/infer", hurried)
+        assert (status, told["code"], len(toy.timeouts_s)) == (504, "deadline", 1)
+        toy.open.set()
+        assert first.result(30)[0] == 200
+        assert ask(server, "POST", "/v2/models/toy/infer", large)[0] == 200
 
 
 def test_large_tensors_must_be_binary(server: HttpServer) -> None:

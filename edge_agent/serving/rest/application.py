@@ -1,6 +1,8 @@
 """The routes of the Open Inference Protocol v2, of its model repository extension (index only), and /metrics."""
 
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from http import HTTPMethod, HTTPStatus
 from typing import Any
@@ -9,7 +11,7 @@ from urllib.parse import unquote
 import msgspec
 
 from edge_agent import __version__
-from edge_agent.errors import AgentError, Reject
+from edge_agent.errors import AgentError, Reject, Retry
 from edge_agent.serving import metrics
 from edge_agent.serving.answers import told
 from edge_agent.serving.datatypes import datatype_of
@@ -18,7 +20,9 @@ from edge_agent.serving.http.head import Head, parse_length
 from edge_agent.serving.http.message import Request, Response
 from edge_agent.serving.refusals import Refusal, Refused
 from edge_agent.serving.rest import reading, writing
+from edge_agent.serving.rest.schema import InferRequest
 from edge_agent.serving.service import Call, Service
+from fleet_contract import limits
 from fleet_contract.tensors import TensorSpec
 
 EXTENSIONS = ("binary_tensor_data", "classification", "model_repository(index)")
@@ -43,6 +47,7 @@ class RestApplication:
     def __init__(self, service: Service, guard: Guard, sources: Sequence[metrics.Metrics] = ()) -> None:
         """`sources` are what /metrics tells."""
         self._service, self._guard, self._sources = service, guard, tuple(sources)
+        self._turn = threading.Lock()
         self._fixed: Mapping[str, tuple[HTTPMethod, _Route]] = {
             "/v2": (HTTPMethod.GET, self._server),
             "/v2/health/live": (HTTPMethod.GET, lambda _: _json({"live": True})),
@@ -84,6 +89,22 @@ class RestApplication:
         asked, given = reading.read(request.body, None if length is None else parse_length(length, "Inference-Header-Content-Length"))
         timeout_s = asked.parameters.timeout / 1e6 if asked.parameters.timeout else None
         call = Call(model, version, given, [output.name for output in asked.outputs], timeout_s, asked.id)
+        if length is not None or len(request.body) <= limits.MAX_SIDE_BY_SIDE_JSON_BYTES:
+            return self._answer(asked, call)
+        with self._alone(timeout_s):
+            return self._answer(asked, call)
+
+    @contextmanager
+    def _alone(self, timeout_s: float | None) -> Iterator[None]:
+        """Tensors as JSON take many times the memory of their text, which callers side by side would need each. Raises Retry (deadline)."""
+        if not self._turn.acquire(timeout=-1 if timeout_s is None else timeout_s):
+            raise Retry("large tensors as JSON are taken one at a time; as binary data they need not wait", code="deadline")
+        try:
+            yield
+        finally:
+            self._turn.release()
+
+    def _answer(self, asked: InferRequest, call: Call) -> Response:
         answered = self._service.infer(call)
         answers = told(answered.prediction, answered.inputs) if asked.parameters.answers else None
         text, binary = writing.write(asked, answered.prediction, answered.outputs, answers)
