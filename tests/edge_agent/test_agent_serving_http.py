@@ -163,6 +163,12 @@ def test_bodies_of_all_together_are_bounded() -> None:
         assert ask(server, sized(BODY))[1]["code"] == "overloaded"
 
 
+def test_what_is_announced_and_does_not_come_holds_up_nobody() -> None:
+    with rest_server(EchoCatalogue(toy()), bounds=Bounds(bodies_bytes=1_000_000)) as server, connected(server) as dripping:
+        dripping.sendall(sized(bytes(999_999))[:500])
+        assert ask(server, sized(BODY))[0] == 200
+
+
 def test_answers_count_among_them_until_they_are_sent() -> None:
     with rest_server(EchoCatalogue(toy()), bounds=Bounds(bodies_bytes=len(BODY) + 10, linger_s=0.2)) as server:
         for _ in range(2):

@@ -24,8 +24,7 @@ def read(stream: Stream, head: Head, share: Share, max_bytes: int) -> bytes | me
     if head.length is None:
         data = _chunks(stream, share, max_bytes)
     else:
-        share.add(head.length)
-        data = stream.take(head.length) if head.length else b""
+        data = stream.take(head.length, share.add) if head.length else b""
     coding = (head.field("content-encoding") or "identity").lower()
     return data if coding == "identity" else _inflated(data, coding, share, max_bytes)
 
@@ -35,8 +34,7 @@ def _chunks(stream: Stream, share: Share, max_bytes: int) -> bytes:
     while size := _size(stream.line(limits.MAX_HTTP_LINE_BYTES)):
         if len(whole) + size > max_bytes:
             raise Refused(f"the body has more than {max_bytes} bytes", code="too-large")
-        share.add(size)
-        whole += stream.take(size)
+        whole += stream.take(size, share.add)
         if stream.line(limits.MAX_HTTP_LINE_BYTES):
             raise Refused("a chunk is longer than it says")
     for _ in range(limits.MAX_HTTP_FIELDS_COUNT):

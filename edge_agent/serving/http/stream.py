@@ -49,18 +49,20 @@ class Stream:
         line, self._held = self._held[:end], self._held[end + len(_LINE_END) :]
         return line
 
-    def take(self, count: int) -> bytes | memoryview:
-        """Exactly `count` bytes. Raises Refused (too-slow, bad-request)."""
-        held = self._held
-        if len(held) >= count:
-            self._held = held[count:]
-            return held[:count]
-        self._held = b""
-        whole = memoryview(bytearray(count))
+    def take(self, count: int, pay: Callable[[int], None]) -> bytes | memoryview:
+        """Exactly `count` bytes; `pay` is told of them as they come. Raises Refused (too-slow, bad-request), or what `pay` raises."""
+        held = self._held[:count]
+        pay(len(held))
+        self._held = self._held[count:]
+        if len(held) == count:
+            return held
+        whole = memoryview(bytearray(count))  # its pages, too, come with the bytes
         whole[: len(held)] = held
         at = len(held)
         while at < count:
-            at += self._fill(whole[at:])
+            came = self._fill(whole[at:])
+            pay(came)
+            at += came
         return whole
 
     @property
