@@ -21,10 +21,7 @@ def check_length(head: Head, max_bytes: int) -> None:
 
 def read(stream: Stream, head: Head, share: Share, max_bytes: int) -> bytes | memoryview:
     """The whole body. `share` pays for it. Raises Refused (too-large, overloaded, too-slow, bad-request, unknown-encoding)."""
-    if head.length is None:
-        data = _chunks(stream, share, max_bytes)
-    else:
-        data = stream.take(head.length, share.add) if head.length else b""
+    data = _chunks(stream, share, max_bytes) if head.length is None else stream.take(head.length, share.add)
     coding = (head.field("content-encoding") or "identity").lower()
     return data if coding == "identity" else _inflated(data, coding, share, max_bytes)
 
