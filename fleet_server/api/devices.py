@@ -37,8 +37,8 @@ class LedgerItem(LaneBalance):
 
 
 class Device(Answer):
-    """`bundle` is what it reports to run, `desired_bundle` what its order says. A quarantined device takes no part until it is released;
-    what it recorded waits on it."""
+    """`bundle` is what it reports to run, `shadow` what it reports to run beside that, `desired_bundle` what the fleet wants it to run. A quarantined
+    device takes no part until it is released; what it recorded waits on it."""
 
     id: str
     profile: str
@@ -48,6 +48,7 @@ class Device(Answer):
     bundle: str | None
     bundle_version: str | None
     desired_bundle: str | None
+    shadow: str | None
     last_seen: datetime | None
     enrolled_at: datetime
     order_counter: int

@@ -14,17 +14,21 @@ class RolloutState(StrEnum):
     PROPOSED = "proposed"
     CANARY = "canary"
     WAVE = "wave"
+    SHADOW = "shadow"
+    """Its devices run the bundle beside their own: see fleet_server.domain.shadow."""
     DONE = "done"
     STOPPED = "stopped"
 
 
-ACTIVE = (RolloutState.CANARY, RolloutState.WAVE)
+ACTIVE = (RolloutState.CANARY, RolloutState.WAVE, RolloutState.SHADOW)
 
 
 class DeviceState(StrEnum):
     PENDING = "pending"
     ORDERED = "ordered"
     ACTIVE = "active"
+    COMPARED = "compared"
+    """Of a shadow: it has seen enough inputs."""
     FAILED = "failed"
 
 
@@ -76,9 +80,11 @@ def stop(facts: list[DeviceFacts], reason: str) -> Decision:
     return Decision(RolloutState.STOPPED, reason, failed, send_back=back)
 
 
-def first_state(*, anything_runs: bool, approved: bool) -> RolloutState:
+def first_state(*, anything_runs: bool, approved: bool, shadow: bool = False) -> RolloutState:
     if not approved:
         return RolloutState.PROPOSED
+    if shadow:
+        return RolloutState.SHADOW
     return RolloutState.CANARY if anything_runs else RolloutState.WAVE
 
 

@@ -30,6 +30,7 @@ class DeviceView:
     bundle: str | None
     bundle_version: str | None
     desired_bundle: str | None
+    shadow: str | None
     last_seen: datetime | None
     enrolled_at: datetime
     order_counter: int
@@ -102,6 +103,7 @@ def _observed(status: Status, at: datetime) -> dict:
         "phase": status.phase,
         "bundle": status.bundle,
         "bundle_version": status.bundle_version,
+        "shadow": status.shadow or None,
         "order_counter": status.order_counter,
         "inputs": status.inputs,
         "refused": dict(status.refused),
@@ -125,6 +127,7 @@ def _check(status: Status) -> None:
     if len(_instance(status)) > limits.MAX_NAME_CHARS:
         raise BadRequest("the instance of the status is too long", field="instance", limit=limits.MAX_NAME_CHARS)
     words = [_instance(status), status.agent_version, status.phase, status.bundle or "", status.bundle_version or "", status.error or ""]
+    words.append(status.shadow or "")
     for said in status.ledger.values():
         words += [*said.dropped]
     if not all(map(is_count, counts)):

@@ -109,6 +109,6 @@ def _store_device(connection: Connection, token: Row, now: datetime) -> None:
     fresh = {"issued_counter": 0, "online": False, "agent_version": "", "phase": "unknown", "order_counter": 0, "inputs": 0, "refused": {}}
     row = {"id": token.device_id, "profile": token.profile, "task": token.task, "enrolled_at": now, **fresh}
     moved = update(Device).where(Device.id == token.device_id, Device.task != token.task)
-    connection.execute(moved.values(desired_bundle=None, desired_rollout=None))
+    connection.execute(moved.values(desired_bundle=None, desired_rollout=None, shadow_rollout=None))
     again = {name: (lambda new, name=name: new[name]) for name in ("profile", "task", "enrolled_at")}
     connection.execute(upsert(connection, Device, ["id"], again), row)

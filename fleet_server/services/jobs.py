@@ -54,7 +54,8 @@ def page(fleet: Fleet, *, after: int, limit: int) -> list[Row]:
 
 def _champion(connection: Connection, task: str) -> str:
     """What the task runs: the bundle of its newest finished rollout, or the newest published when there is none."""
-    done = select(Rollout.bundle).where(Rollout.task == task, Rollout.state == RolloutState.DONE.value).order_by(Rollout.id.desc())
+    done = select(Rollout.bundle).where(Rollout.task == task, Rollout.state == RolloutState.DONE.value, Rollout.shadow.is_(False))
+    done = done.order_by(Rollout.id.desc())
     newest = select(Bundle.sha256).where(Bundle.task == task).order_by(Bundle.id.desc())
     found = connection.execute(done.limit(1)).scalar_one_or_none() or connection.execute(newest.limit(1)).scalar_one_or_none()
     if found is None:

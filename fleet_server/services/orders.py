@@ -57,7 +57,7 @@ def campaign_id(finding: int) -> str:
 def _adoptions(connection: Connection) -> dict[str, Row]:
     """By task, the newest rollout that went to everyone: what a device that nothing was ever wanted of shall run."""
     tasks = connection.execute(select(Device.task).where(Device.desired_bundle.is_(None)).distinct()).scalars().all()
-    done = (Rollout.everyone, Rollout.state == RolloutState.DONE.value)
+    done = (Rollout.everyone, Rollout.shadow.is_(False), Rollout.state == RolloutState.DONE.value)
     found = {}
     for task in tasks:
         newest = select(Rollout.id, Rollout.bundle).where(Rollout.task == task, *done).order_by(Rollout.id.desc()).limit(1)
@@ -74,7 +74,8 @@ def _adopt(connection: Connection, adoptions: dict[str, Row]) -> None:
 
 
 def _desired() -> Select:
-    """Each device that shall run something, with its last order (`last_*`) and the drift it is to sample for (`finding`).
+    """Each device that shall run something, with its last order (`last_*`), the drift it is to sample for (`finding`), and what shall run beside
+    it (`shadow_bundle`).
 
     A campaign stays in the order until the bundle changes: the device runs it once per id, and one order less is sent.
     """
@@ -88,8 +89,10 @@ def _desired() -> Select:
         IssuedOrder.not_after.label("last_not_after"),
         IssuedOrder.signed_by.label("last_signed_by"),
         Finding.id.label("finding"),
+        Rollout.bundle.label("shadow_bundle"),
     )
-    joined = select(*columns).outerjoin(IssuedOrder, last).outerjoin(Finding, drifted)
+    beside = Rollout.id == Device.shadow_rollout
+    joined = select(*columns).outerjoin(IssuedOrder, last).outerjoin(Finding, drifted).outerjoin(Rollout, beside)
     return joined.where(Device.desired_bundle.is_not(None), _TAKES_PART).order_by(Device.id)
 
 
@@ -98,7 +101,12 @@ def _is_stale(row: Row, keyid: str, now: datetime) -> bool:
         return True
     if counters.is_behind(row.issued_counter, row.order_counter):  # this database was restored from an older copy
         return True
-    return (row.last_bundle, row.last_rollout, row.last_campaign) != (row.desired_bundle, row.desired_rollout, _campaign(row))
+    return (row.last_bundle, row.last_rollout, row.last_campaign) != (*_wanted(row), _campaign(row))
+
+
+def _wanted(row: Row) -> tuple[str, int | None]:
+    """The bundle that the order names, and its rollout: no rollout is a shadow here and plain there, so that together they say which it is."""
+    return (row.desired_bundle, row.desired_rollout) if row.shadow_bundle is None else (row.shadow_bundle, row.shadow_rollout)
 
 
 def _campaign(row: Row) -> str | None:
@@ -108,16 +116,16 @@ def _campaign(row: Row) -> str | None:
 def _renew(connection: Connection, fleet: Fleet, device: Row, now: datetime) -> bytes:
     order = _order(connection, fleet, device, counters.following(device.issued_counter, device.order_counter), now)
     envelope = fleet.signer.sign(order)
-    _store(connection, order, envelope, fleet.signer.keyid(), device.desired_rollout, now)
+    _store(connection, order, envelope, fleet.signer.keyid(), _wanted(device)[1], now)
     return envelope
 
 
 def _order(connection: Connection, fleet: Fleet, device: Row, counter: int, now: datetime) -> Order:
-    campaign = _campaign(device)
-    bundle = bundles.find(connection, device.desired_bundle)
+    campaign, (wanted, rollout) = _campaign(device), _wanted(device)
+    bundle = bundles.find(connection, wanted)
     sampling = None
     if campaign is not None:
-        policy = bundles.manifest_of(bundle).policy.sampling
+        policy = bundles.policy_of(connection, device.desired_bundle).sampling
         sampling = SamplingCampaign(id=campaign, max_items=policy.max_items, max_bytes=policy.max_bytes)
     return Order(
         device=device.id,
@@ -128,9 +136,10 @@ def _order(connection: Connection, fleet: Fleet, device: Row, counter: int, now:
         target_path=bundle.target_path,
         sha256=bundle.sha256,
         length=bundle.length,
-        rollout=None if device.desired_rollout is None else str(device.desired_rollout),
+        rollout=None if rollout is None else str(rollout),
         sampling=sampling,
         transport=fleet.transport or msgspec.UNSET,
+        shadow=device.shadow_bundle is not None or msgspec.UNSET,
     )
 
 

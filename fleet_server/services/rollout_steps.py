@@ -5,11 +5,11 @@ from datetime import datetime
 from sqlalchemy import Connection, Engine, Row, func, select, update
 
 from fleet_contract.manifest import Policy
-from fleet_server.domain import presence, rollout
+from fleet_server.domain import presence, rollout, shadow
 from fleet_server.domain.retraining import FindingState
 from fleet_server.domain.rollout import Decision, DeviceFacts, DeviceState, RolloutState
 from fleet_server.errors import Conflict
-from fleet_server.services import audit, bundles, devices, rollouts
+from fleet_server.services import audit, bundles, devices, rollouts, shadows
 from fleet_server.tables.database import reading, writing
 from fleet_server.tables.device import Device
 from fleet_server.tables.event import Event
@@ -44,7 +44,8 @@ def stop(engine: Engine, made: int, *, by: str, now: datetime) -> None:
         row = rollouts.find(connection, made)
         if row.state not in {state.value for state in (RolloutState.PROPOSED, *rollout.ACTIVE)}:
             raise Conflict(f"rollout {made} is {row.state} already", field="state")
-        decision = rollout.stop(_facts(connection, row, now), f"stopped by {by}")
+        reason = f"stopped by {by}"
+        decision = Decision(RolloutState.STOPPED, reason, {}) if row.shadow else rollout.stop(_facts(connection, row, now), reason)
         _apply(connection, row, decision, by, now)
 
 
@@ -68,7 +69,11 @@ def _advance_one(engine: Engine, made: int, now: datetime) -> bool:
             newcomers = [each.id for each in devices.rows_of_task(connection, row.task) if each.id not in known]
             rollouts.add_devices(connection, made, newcomers)
         policy: Policy = bundles.policy_of(connection, row.bundle)
-        decision = rollout.decide(RolloutState(row.state), _facts(connection, row, now), policy.rollout)
+        if row.state == RolloutState.SHADOW:
+            known_of = shadows.facts(connection, row, rollouts.device_rows(connection, made))
+            decision = shadow.decide(known_of, policy.rollout.gate_inputs)
+        else:
+            decision = rollout.decide(RolloutState(row.state), _facts(connection, row, now), policy.rollout)
         _apply(connection, row, decision, audit.SERVER, now)
         return decision.state != row.state
 
@@ -128,7 +133,7 @@ def _streak(connection: Connection, device: str, bundle: str) -> int:
 
 def _apply(connection: Connection, row: Row, decision: Decision, by: str, now: datetime) -> None:
     for device in decision.order:
-        _order(connection, row, device, now)
+        (shadows.order if row.shadow else _order)(connection, row, device, now)
     for device, state in decision.devices.items():
         when = {"active_at": now} if state is DeviceState.ACTIVE else {}
         connection.execute(_mine(row.id, device).values(state=state.value, **when))
@@ -137,6 +142,8 @@ def _apply(connection: Connection, row: Row, decision: Decision, by: str, now: d
     if (decision.state, decision.reason) == (row.state, row.reason):
         return
     ended = {"ended_at": now} if decision.state in (RolloutState.DONE, RolloutState.STOPPED) and row.ended_at is None else {}
+    if ended and row.shadow:
+        shadows.end(connection, row)
     reason = decision.reason or row.reason
     connection.execute(update(Rollout).where(Rollout.id == row.id).values(state=decision.state.value, reason=reason, **ended))
     if decision.state != row.state:

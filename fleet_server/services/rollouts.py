@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine, Row, insert, select, update
 from fleet_server.domain import presence, rollout
 from fleet_server.domain.rollout import DeviceState, RolloutState
 from fleet_server.errors import BadRequest, Conflict, NotFound
-from fleet_server.services import audit, bundles, devices
+from fleet_server.services import audit, bundles, devices, shadows
 from fleet_server.tables.database import reading, writing
 from fleet_server.tables.rollout import Rollout, RolloutDevice
 
@@ -24,6 +24,7 @@ class RolloutView:
     task: str
     state: str
     everyone: bool
+    shadow: bool
     canaries: list[str]
     devices: dict[str, str]
     finding: int | None
@@ -31,17 +32,20 @@ class RolloutView:
     created_by: str
     created_at: datetime
     ended_at: datetime | None
+    compared: dict[str, dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is asked for. `devices` None: every device of the task, those enrolled later too. `canaries` None: the rule chooses."""
+    """What is asked for. `devices` None: every device of the task, those enrolled later too. `canaries` None: the rule chooses. `shadow`: run it beside
+    what the devices run; those that run nothing, or this very bundle, take no part."""
 
     bundle: str
     devices: tuple[str, ...] | None = None
     canaries: tuple[str, ...] | None = None
     approved: bool = True
     finding: int | None = None
+    shadow: bool = False
 
 
 def create(engine: Engine, plan: Plan, *, by: str, now: datetime) -> RolloutView:
@@ -56,8 +60,10 @@ def open_rollout(connection: Connection, plan: Plan, *, by: str, now: datetime) 
     bundle = bundles.find(connection, plan.bundle)
     fleet = devices.rows_of_task(connection, bundle.task)
     chosen = _chosen(fleet, plan.devices, bundle.task)
+    if plan.shadow:
+        chosen = _shadowable(chosen, plan)
     anything_runs = any(row.desired_bundle for row in chosen)
-    state = rollout.first_state(anything_runs=anything_runs, approved=plan.approved)
+    state = rollout.first_state(anything_runs=anything_runs, approved=plan.approved, shadow=plan.shadow)
     if plan.approved:
         _check_alone(connection, bundle.task)
     row = {
@@ -65,7 +71,8 @@ def open_rollout(connection: Connection, plan: Plan, *, by: str, now: datetime) 
         "task": bundle.task,
         "state": state.value,
         "everyone": plan.devices is None,
-        "canaries": _canaries(connection, plan, chosen, now) if anything_runs else [],
+        "shadow": plan.shadow,
+        "canaries": _canaries(connection, plan, chosen, now) if anything_runs and not plan.shadow else [],
         "finding": plan.finding,
         "reason": "",
         "created_by": by,
@@ -92,13 +99,13 @@ def begin(connection: Connection, row: Row, *, by: str, now: datetime) -> None:
     """Let a proposed rollout start."""
     chosen = device_rows(connection, row.id)
     runs = any(each.desired_bundle for each in devices.rows_of_task(connection, row.task) if each.id in {c.device for c in chosen})
-    state = rollout.first_state(anything_runs=runs, approved=True)
+    state = rollout.first_state(anything_runs=runs, approved=True, shadow=row.shadow)
     connection.execute(update(Rollout).where(Rollout.id == row.id).values(state=state.value))
     audit.append(connection, by, "rollout.approve", f"rollout:{row.id}", {"state": state.value}, now)
 
 
 def under_way(connection: Connection, task: str) -> int | None:
-    """The id of the task's canary or wave rollout."""
+    """The id of the task's rollout that is under way."""
     active = [state.value for state in rollout.ACTIVE]
     return connection.execute(select(Rollout.id).where(Rollout.task == task, Rollout.state.in_(active))).scalars().first()
 
@@ -130,18 +137,20 @@ def device_rows(connection: Connection, made: int) -> list[Row]:
 def get(engine: Engine, made: int) -> RolloutView:
     """Raises NotFound."""
     with reading(engine) as connection:
-        return _view(find(connection, made, lock=False), device_rows(connection, made))
+        return _view(connection, find(connection, made, lock=False))
 
 
 def page(engine: Engine, *, after: int, limit: int) -> list[RolloutView]:
     with reading(engine) as connection:
         rows = list(connection.execute(select(Rollout).where(Rollout.id > after).order_by(Rollout.id).limit(limit)))
-        return [_view(row, device_rows(connection, row.id)) for row in rows]
+        return [_view(connection, row) for row in rows]
 
 
-def _view(row: Row, devices_of: list[Row]) -> RolloutView:
-    own: dict[str, Any] = {name: getattr(row, name) for name in RolloutView.__dataclass_fields__ if name != "devices"}
-    return RolloutView(devices={each.device: each.state for each in devices_of}, **own)
+def _view(connection: Connection, row: Row) -> RolloutView:
+    devices_of = device_rows(connection, row.id)
+    own: dict[str, Any] = {name: getattr(row, name) for name in RolloutView.__dataclass_fields__ if name not in ("devices", "compared")}
+    compared = shadows.compared(connection, row, devices_of) if row.shadow else {}
+    return RolloutView(devices={each.device: each.state for each in devices_of}, compared=compared, **own)
 
 
 def _chosen(fleet: list[Row], wanted: Sequence[str] | None, task: str) -> list[Row]:
@@ -151,6 +160,14 @@ def _chosen(fleet: list[Row], wanted: Sequence[str] | None, task: str) -> list[R
     if unknown or not wanted:
         raise BadRequest(f"no devices of task {task!r}: {', '.join(unknown[:5]) or 'an empty list'}", field="devices")
     return [row for row in fleet if row.id in {*wanted}]
+
+
+def _shadowable(chosen: list[Row], plan: Plan) -> list[Row]:
+    found = [row for row in chosen if row.desired_bundle not in (None, plan.bundle)]
+    if not found or (plan.devices is not None and len(found) < len(chosen)):
+        idle = sorted({row.id for row in chosen} - {row.id for row in found})
+        raise BadRequest(f"a shadow runs beside another bundle; not so on {', '.join(idle[:5]) or 'any device'}", field="devices")
+    return found
 
 
 def _canaries(connection: Connection, plan: Plan, chosen: list[Row], now: datetime) -> list[str]:

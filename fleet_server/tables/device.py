@@ -10,8 +10,8 @@ from fleet_server.tables.columns import Instant
 
 
 class Device(SQLModel, table=True):
-    """`desired_*` and `issued_counter` are the server's; from `online` on, the device's last status.
-    `instance` is which start of its agent spoke last; None before any has. While `quarantined_at` is set the device takes no part."""
+    """`desired_*`, `shadow_rollout` (whose bundle runs beside the desired one) and `issued_counter` are the server's; from `online` on, the device's
+    last status. `instance` is which start of its agent spoke last; None before any has. While `quarantined_at` is set the device takes no part."""
 
     __tablename__ = "devices"
 
@@ -21,6 +21,7 @@ class Device(SQLModel, table=True):
     enrolled_at: datetime = Field(sa_type=Instant)
     desired_bundle: str | None = Field(default=None, foreign_key="bundles.sha256")
     desired_rollout: int | None = None
+    shadow_rollout: int | None = Field(default=None, sa_type=BigInteger)
     issued_counter: int = Field(default=0, sa_type=BigInteger)
     online: bool = False
     last_seen: datetime | None = Field(default=None, sa_type=Instant)
@@ -29,6 +30,7 @@ class Device(SQLModel, table=True):
     phase: str = "unknown"
     bundle: str | None = None
     bundle_version: str | None = None
+    shadow: str | None = None
     order_counter: int = Field(default=0, sa_type=BigInteger)
     inputs: int = Field(default=0, sa_type=BigInteger)
     refused: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)

@@ -10,7 +10,7 @@ from fleet_server.tables.columns import BigId, Instant
 
 
 class Rollout(SQLModel, table=True):
-    """`everyone` is whether it is for every device of the task, those enrolled later too."""
+    """`everyone` is whether it is for every device of the task, those enrolled later too; `shadow` whether the bundle is only to run beside theirs."""
 
     __tablename__ = "rollouts"
 
@@ -19,6 +19,7 @@ class Rollout(SQLModel, table=True):
     task: str = Field(index=True)
     state: str = Field(index=True)
     everyone: bool
+    shadow: bool = False
     canaries: list[Any] = Field(sa_type=JSON)
     finding: int | None = None
     reason: str = ""

@@ -134,9 +134,26 @@ def test_a_proposed_rollout_is_approved_once(api: Api, bundle: str) -> None:
     assert api.post(f"/v1/rollouts/{made['id']}/approve").status_code == 409
 
 
+def test_a_shadow_is_ordered_and_its_figures_are_shown(api: Api, bundle: str) -> None:
+    api.world.run_order("cam-1")
+    api.world.settle()
+    second = api.publish("2")
+    made = api.post("/v1/rollouts", {"bundle": second, "shadow": True}).json()
+    assert (made["state"], made["shadow"], made["canaries"], made["compared"]) == ("shadow", True, [], {})
+    api.world.settle()
+    assert api.world.order("cam-1").shadow is True
+    assert api.get("/v1/devices/cam-1").json()["desired_bundle"] == bundle
+    detail = {"candidate": second, "inputs": 4, "agreed": 3, "latency_us": 10, "candidate_latency_us": 20, "missed.unfit": 2}
+    api.world.send("cam-1", Event(at=api.world.clock(), kind="shadow.compared", detail=detail))
+    shown = {"inputs": 4, "agreed": 3, "agreement": 0.75, "missed": 2, "latency_us": 10.0, "candidate_latency_us": 20.0}
+    assert api.get(f"/v1/rollouts/{made['id']}").json()["compared"] == {"cam-1": shown}
+    assert api.post(f"/v1/rollouts/{made['id']}/stop").json()["state"] == "stopped"
+
+
 @pytest.mark.parametrize(
     ("body", "status", "field"),
     [
+        pytest.param({"shadow": True}, 400, "devices", id="a shadow of what runs"),
         pytest.param({"bundle": "0" * 64}, 404, "bundle", id="unknown bundle"),
         pytest.param({"devices": ["ghost"]}, 400, "devices", id="unknown device"),
         pytest.param({"devices": []}, 422, "devices", id="no devices"),

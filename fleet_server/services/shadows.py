@@ -1,0 +1,104 @@
+"""Shadows as devices tell of them: what a rollout that is one knows, orders and shows."""
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, select, update
+
+from fleet_server.domain.records import is_count
+from fleet_server.domain.rollout import DeviceState
+from fleet_server.domain.shadow import ShadowFacts
+from fleet_server.services import devices
+from fleet_server.tables.device import Device
+from fleet_server.tables.event import Event
+from fleet_server.tables.rollout import RolloutDevice
+
+COMPARED = "shadow.compared"
+_FAILURES = ("update.rejected", "shadow.refused", "order.rejected")
+_UNREADABLE = "bad-order"
+"""What an agent that is too old for shadows makes of such an order."""
+_IDLE = "idle"
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Of one device: inputs that both bundles answered, how many of them alike, and inputs that the shadow missed. Latencies are means of requests."""
+
+    inputs: int = 0
+    agreed: int = 0
+    missed: int = 0
+    latency_us: float = 0.0
+    candidate_latency_us: float = 0.0
+
+    @property
+    def agreement(self) -> float | None:
+        return self.agreed / self.inputs if self.inputs else None
+
+
+def facts(connection: Connection, rollout: Row, each_device: list[Row]) -> list[ShadowFacts]:
+    known = {each.id: each for each in devices.rows_of_task(connection, rollout.task) if each.quarantined_at is None}
+    return [_fact(connection, rollout, each, known[each.device]) for each in each_device if each.device in known]
+
+
+def order(connection: Connection, rollout: Row, device: str, now: datetime) -> None:
+    mine = (RolloutDevice.rollout == rollout.id, RolloutDevice.device == device)
+    connection.execute(update(RolloutDevice).where(*mine).values(ordered_at=now))
+    connection.execute(update(Device).where(Device.id == device).values(shadow_rollout=rollout.id))
+
+
+def end(connection: Connection, rollout: Row) -> None:
+    """From now on its devices' orders are plain ones for what they run."""
+    connection.execute(update(Device).where(Device.shadow_rollout == rollout.id).values(shadow_rollout=None))
+
+
+def compared(connection: Connection, rollout: Row, each_device: list[Row]) -> dict[str, dict[str, Any]]:
+    """By device, what was told of the rollout's bundle from its order to the rollout's end."""
+    found = {each.device: _compared(connection, rollout, each) for each in each_device if each.ordered_at is not None}
+    return {device: asdict(figures) | {"agreement": figures.agreement} for device, figures in found.items()}
+
+
+def _fact(connection: Connection, rollout: Row, mine: Row, device: Row) -> ShadowFacts:
+    runs = device.bundle is not None and device.bundle == device.desired_bundle
+    asked = mine.ordered_at is not None
+    return ShadowFacts(
+        device=device.id,
+        state=DeviceState(mine.state),
+        ready=runs and device.phase == _IDLE,
+        failure=_failure(connection, rollout, mine, runs=runs) if asked else None,
+        compared=_compared(connection, rollout, mine).inputs if asked else 0,
+    )
+
+
+def _failure(connection: Connection, rollout: Row, mine: Row, *, runs: bool) -> str | None:
+    since = select(Event).where(Event.device == mine.device, Event.kind.in_(_FAILURES), Event.received_at >= mine.ordered_at)
+    for event in connection.execute(since.order_by(Event.id)):
+        if event.detail.get("sha256") == rollout.bundle or event.detail.get("code") == _UNREADABLE:
+            return f"{event.kind} {event.detail.get('code', '')}: {event.detail.get('message', '')}".rstrip(" :")
+    return None if runs else "that it runs its own bundle no more"
+
+
+def _compared(connection: Connection, rollout: Row, mine: Row) -> Compared:
+    told = select(Event.detail).where(Event.device == mine.device, Event.kind == COMPARED, Event.received_at >= mine.ordered_at)
+    if rollout.ended_at is not None:
+        told = told.where(Event.received_at <= rollout.ended_at)
+    details = [detail for detail in connection.execute(told).scalars() if detail.get("candidate") == rollout.bundle]
+    inputs = sum(_count(detail, "inputs") for detail in details)
+    return Compared(
+        inputs=inputs,
+        agreed=min(inputs, sum(_count(detail, "agreed") for detail in details)),
+        missed=sum(_count(detail, name) for detail in details for name in detail if name.startswith("missed.")),
+        latency_us=_mean(details, "latency_us", inputs),
+        candidate_latency_us=_mean(details, "candidate_latency_us", inputs),
+    )
+
+
+def _mean(details: list[dict[str, Any]], name: str, inputs: int) -> float:
+    """Weighed by the inputs that each was told of."""
+    return sum(_count(detail, name) * _count(detail, "inputs") for detail in details) / max(1, inputs)
+
+
+def _count(detail: dict[str, Any], name: str) -> int:
+    """A device may tell anything."""
+    value = detail.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) and is_count(value) else 0
