@@ -1,6 +1,6 @@
 """The loop from source to store: read, validate, infer, record. An input's records and the source's cursor are committed together, once.
 
-Inference and recording have a thread each: while the worker computes one micro-batch, the one before it is sketched and committed, and the next one
+While the worker computes one micro-batch, it has the next one already, the one before is sketched and committed in a thread of its own, and another
 is read and checked. They stay in order. Whatever waits for the model goes to it together.
 """
 
@@ -24,6 +24,8 @@ from fleet_contract.inputs import InputSpec
 from fleet_contract.order import SamplingCampaign
 
 MODEL_CHANGED = "model-changed"
+_HANDS = 2
+"""The worker finds the next batch when it has answered one."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,8 @@ class Pipeline:
             if self._tray is not None:
                 ending.enter_context(closing(Clerk(self._tray, self._books, self._pace.manners.gather_s, lambda: self._campaign)))
             recording = ending.enter_context(closing(Stage("recording", self._record)))
-            inference = ending.enter_context(closing(Stage("inference", self._infer_for(recording))))
+            inference = Stage("inference", self._infer, recording.put, hands=_HANDS, overlaps=self._forgets)
+            ending.enter_context(closing(inference))
             try:
                 while not stop.is_set():
                     self._follow(self._wait_for_model(), inference, recording)
@@ -142,12 +145,13 @@ class Pipeline:
         self._under_way.append(batch)
         inference.put(batch)
 
-    def _infer_for(self, recording: Stage) -> Callable[[Batch], None]:
-        def infer(batch: Batch) -> None:
-            answered = self._answerer.answer(batch.tensor, batch.values, batch.begins) if batch.passed else []
-            recording.put((batch, answered))
+    def _infer(self, batch: Batch) -> tuple[Batch, list[Answered]]:
+        return batch, self._answerer.answer(batch.tensor, batch.values, batch.begins) if batch.passed else []
 
-        return infer
+    def _forgets(self) -> bool:
+        """Whether the model answers a batch without what the one before left behind."""
+        model = self._host.active()
+        return model is None or not model.manifest.states
 
     def _record(self, work: tuple[Batch, list[Answered]]) -> None:
         batch, answered = work

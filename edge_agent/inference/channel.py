@@ -1,4 +1,5 @@
-"""The way between supervisor and worker: frames over a stream socket, and large tensors in shared memory beside it. The two sides speak in turn.
+"""The way between supervisor and worker: frames over a stream socket, and large tensors in shared memory beside it. The supervisor may ask
+once more before it has heard the answer; else the two sides speak in turn.
 
 A frame is `<QQQ` (header length, payload length, where in the arena the payload lies, or INLINE), the msgpack header, zeros up to a boundary, and
 an inline payload. One system call sends it and one reads it, and what a header means is worked out the first time it is seen.
@@ -31,6 +32,9 @@ _PREFIX = struct.Struct("<QQQ")
 _BUFFER_BYTES = layout.align(_PREFIX.size + MAX_HEADER_BYTES) + INLINE_BYTES
 _ABSTINENT_FRAMES = 1000
 """Who waited awake in vain, sleeps for so many."""
+Span = tuple[int, int]
+"""Start and stop in the arena."""
+NOWHERE: Span = (0, 0)
 _KEPT = 64
 """Headers that are remembered each way: one a batch size."""
 
@@ -55,7 +59,7 @@ class _Usual:
 
 
 class Channel:
-    """One side of it. Not thread-safe."""
+    """One side of it. One thread may send while another receives."""
 
     def __init__(self, sock: socket.socket, arena: Arena, decoder: msgspec.msgpack.Decoder) -> None:
         """Takes socket and arena over. `decoder` is of what the other side says."""
@@ -70,6 +74,8 @@ class Channel:
         self._usual: _Usual | None = None
         self._is_busy = False
         self._abstaining = 0
+        self._sent, self._received = 1, 0  # that a worker is ready, it says unasked
+        self._surplus = (0, 0)
 
     def close(self) -> None:
         self._sock.close()
@@ -83,6 +89,7 @@ class Channel:
             self._sock.sendall(_start(header, len(payload), INLINE))
             self._sock.sendall(payload)
             self._sock.settimeout(None)
+            self._sent += 1
         except TimeoutError:
             raise
         except OSError as error:
@@ -95,33 +102,39 @@ class Channel:
         return self._understand(header)[0], self._take(length)
 
     def send_tensors(
-        self, kind: type[Infer] | type[Answer], arrays: Mapping[str, np.ndarray], *, room_bytes: int = 0, behind: int = 0
-    ) -> None:
-        """The other side may want to answer with `room_bytes`; the arena is not touched before `behind`. Raises ValueError for a type that
-        cannot be sent, or more than the arena holds; ChannelClosed, or TimeoutError."""
+        self, kind: type[Infer] | type[Answer], arrays: Mapping[str, np.ndarray], *, room_bytes: int = 0, beside: Span = NOWHERE
+    ) -> Span:
+        """What of the arena this takes: the other side may want to answer with `room_bytes`, and what lies `beside` is not touched. Raises ValueError
+        for a type that cannot be sent, or more than the arena holds; ChannelClosed, or TimeoutError."""
         key = (kind, *((name, array.dtype, array.shape) for name, array in arrays.items()))
         known = self._said.get(key)
         if known is None:
             known, arrays = self._learn(kind, arrays, key)
         if known.layout.length > INLINE_BYTES or room_bytes > INLINE_BYTES:
-            self._put(self._share(known, arrays, room_bytes, layout.align(behind)))
+            taken, frame = self._share(known, arrays, room_bytes, beside)
         else:
-            self._put(known.start + known.layout.join(arrays))
+            taken, frame = NOWHERE, known.start + known.layout.join(arrays)
+        self._sent += 1
+        self._put(frame)
+        return taken
 
     def receive(self, max_payload_bytes: int, timeout_s: float, rest_s: Callable[[], float]) -> Frame:
         """Raises TimeoutError when nothing has come within `timeout_s`; ChannelClosed, also when the rest of it has not come while `rest_s()` is
         positive."""
         self._limit_waiting(timeout_s)
-        got = self._recv(0)
+        got = self._left() or self._recv(0)
         if got is None:
             raise TimeoutError(f"nothing came within {timeout_s:g} s")
-        return self._parse(got, max_payload_bytes, rest_s)
+        self._received += 1
+        return self._parse(got, max_payload_bytes, rest_s, more=self._sent > self._received)
 
     def await_frame(self, max_payload_bytes: int, spin_s: float) -> Frame:
         """For as long as it takes. If the frame before came within `spin_s`, this one is waited for awake for so long: a processor takes longer to
         wake up than a small model to answer. Once that was in vain, perhaps because the other side wants this very processor, it is not done for
         some frames. Raises ChannelClosed."""
-        if self._is_busy:
+        if got := self._left():
+            pass
+        elif self._is_busy:
             got = self._poll(spin_s)
         elif self._abstaining:
             self._abstaining -= 1
@@ -131,7 +144,7 @@ class Channel:
             got = self._recv(0)
             self._is_busy = time.perf_counter() - began_s < spin_s
         got = self._recv(0) if got is None else got
-        return self._parse(got or 0, max_payload_bytes, lambda: 1.0)
+        return self._parse(got or 0, max_payload_bytes, lambda: 1.0, more=True)
 
     def _learn(self, kind, arrays: Mapping[str, np.ndarray], key: tuple) -> tuple[_Known, Mapping[str, np.ndarray]]:
         heads, plain = layout.describe(arrays)
@@ -141,10 +154,12 @@ class Channel:
             _remember(self._said, key, known)
         return known, plain
 
-    def _share(self, known: _Known, arrays: Mapping[str, np.ndarray], room_bytes: int, at: int) -> bytes:
-        self._arena.part(at, layout.align(known.layout.length) + room_bytes)
+    def _share(self, known: _Known, arrays: Mapping[str, np.ndarray], room_bytes: int, beside: Span) -> tuple[Span, bytes]:
+        length = layout.align(known.layout.length) + room_bytes
+        at = 0 if length <= beside[0] else layout.align(beside[1])
+        self._arena.part(at, length)
         known.layout.write(arrays, self._arena.view, at)
-        return _start(known.header, known.layout.length, at)
+        return (at, at + length), _start(known.header, known.layout.length, at)
 
     def _put(self, frame: bytes) -> None:
         try:
@@ -183,7 +198,17 @@ class Channel:
         except OSError as error:
             raise ChannelClosed(f"the channel broke: {error}") from error
 
-    def _parse(self, got: int, max_payload_bytes: int, rest_s: Callable[[], float]) -> Frame:
+    def _left(self) -> int | None:
+        """What came behind the frame before, now at the buffer's beginning."""
+        start, stop = self._surplus
+        if start == stop:
+            return None
+        self._buffer[: stop - start] = self._buffer[start:stop]
+        self._surplus = (0, 0)
+        return stop - start
+
+    def _parse(self, got: int, max_payload_bytes: int, rest_s: Callable[[], float], *, more: bool) -> Frame:
+        """`more`: what comes behind it may be the next."""
         usual = self._usual
         if (
             usual is not None
@@ -198,8 +223,10 @@ class Channel:
         if header_bytes > MAX_HEADER_BYTES or length > (min(max_payload_bytes, INLINE_BYTES) if at == INLINE else max_payload_bytes):
             raise ChannelClosed(f"a frame of {header_bytes} + {length} bytes, at most {MAX_HEADER_BYTES} + {max_payload_bytes}")
         stop = begin + (length if at == INLINE else 0)
-        if self._complete(got, stop, rest_s) != stop:
+        got = self._complete(got, stop, rest_s)
+        if got != stop and not more:
             raise ChannelClosed("more than a frame came at once")
+        self._surplus = (stop, got)
         message, placed = self._understand(bytes(self._buffer[_PREFIX.size : _PREFIX.size + header_bytes]))
         return self._inline(message, placed, begin, stop) if at == INLINE else self._shared(message, placed, at, length)
 

@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import msgspec
 from edge_agent.errors import Reject
 from edge_agent.inference import layout, protocol
 from edge_agent.inference.arena import Arena, NoRoom
-from edge_agent.inference.channel import Channel
+from edge_agent.inference.channel import NOWHERE, Channel, Span
 from edge_agent.inference.frame import ChannelClosed, Frame
 from edge_agent.inference.plan import Plan
 from edge_agent.ports import Clock, Tensors
@@ -67,7 +68,7 @@ class _Owed(NamedTuple):
 
 
 class Child:
-    """One worker process with one model. Not thread-safe."""
+    """One worker process with one model. For one thread at a time, but that another may `ask` while an answer is awaited."""
 
     def __init__(self, wanted: Wanted, clock: Clock, starter: Executor, deadlines: Deadlines) -> None:
         """Starts the process and waits until it is sandboxed. `starter` must run its calls on one thread that outlives the child: the kernel sends
@@ -76,6 +77,8 @@ class Child:
         self._deadlines = deadlines
         self._wanted = wanted
         self._owed: _Owed | None = None
+        self._speaking = threading.Lock()
+        self._asked: Span = NOWHERE
         ours, theirs = socket.socketpair()
         arena = Arena.create(min(limits.MAX_BATCH_BYTES, wanted.memory_mb * limits.MIB // 2))
         self._channel = Channel(ours, arena, protocol.replies)
@@ -108,16 +111,30 @@ class Child:
 
     def infer(self, inputs: Tensors, granted_s: float, max_bytes: int, patience_s: float | None = None) -> Tensors:
         """The answers of the plan, of at most `max_bytes`; not checked further. Raises Reject, ChildLost, or Late after `patience_s`."""
-        deadline_s = self._deadlines.infer_s + granted_s
         began_s = self._clock.monotonic_s()
-        max_bytes += layout.SLACK_BYTES
+        self.ask(inputs, max_bytes)
+        return self.hear(granted_s, max_bytes, began_s, patience_s)
+
+    def ask(self, inputs: Tensors, max_bytes: int) -> None:
+        """To be followed by `hear`. Raises Reject, or ChildLost."""
         try:
-            self._channel.send_tensors(protocol.Infer, inputs, room_bytes=max_bytes)
-        except ValueError as error:
-            raise Reject(f"the batch cannot be sent: {error}", code="too-large" if isinstance(error, NoRoom) else "bad-input") from error
+            self._ask(inputs, max_bytes, NOWHERE)
         except (ChannelClosed, TimeoutError) as error:
-            raise self._lost_by(error, deadline_s) from error
-        self._owed = _Owed(began_s + deadline_s, deadline_s, max_bytes)
+            raise self._lost_by(error, self._deadlines.infer_s) from error
+
+    def ask_ahead(self, inputs: Tensors, max_bytes: int) -> bool:
+        """While another thread hears the answer to what was asked last, and until it has nobody else may `hear`. False where that cannot be: `ask`
+        says why, then."""
+        try:
+            self._ask(inputs, max_bytes, self._asked)
+        except (Reject, ChannelClosed, TimeoutError):
+            return False
+        return True
+
+    def hear(self, granted_s: float, max_bytes: int, began_s: float, patience_s: float | None = None) -> Tensors:
+        """The answers to what was asked, as `infer`; it is late by when the worker `began`."""
+        deadline_s = self._deadlines.infer_s + granted_s
+        self._owed = _Owed(began_s + deadline_s, deadline_s, max_bytes + layout.SLACK_BYTES)
         if patience_s is None:
             return self._collect(self._owed, deadline_s, deadline_s)
         return self._collect(self._owed, began_s + patience_s - self._clock.monotonic_s(), deadline_s)
@@ -146,7 +163,7 @@ class Child:
 
     def close(self) -> None:
         """End the process; safe to call twice. A closed channel is the worker's word to leave, SIGKILL follows."""
-        self._channel.close()
+        self._hang_up()
         try:
             self._process.wait(_END_S if self._owed is None else 0)
         except subprocess.TimeoutExpired:
@@ -189,9 +206,21 @@ class Child:
         return self._lost("child-crash", str(error))
 
     def _lost(self, code: str, message: str) -> ChildLost:
-        self._channel.close()
+        self._hang_up()
         self._kill()
         return ChildLost(code, f"{message} (exit status {self._process.returncode})")
+
+    def _ask(self, inputs: Tensors, max_bytes: int, beside: Span) -> None:
+        try:
+            with self._speaking:
+                self._asked = self._channel.send_tensors(protocol.Infer, inputs, room_bytes=max_bytes + layout.SLACK_BYTES, beside=beside)
+        except ValueError as error:
+            raise Reject(f"the batch cannot be sent: {error}", code="too-large" if isinstance(error, NoRoom) else "bad-input") from error
+
+    def _hang_up(self) -> None:
+        """Nobody speaks into a descriptor that is somebody else's by then."""
+        with self._speaking:
+            self._channel.close()
 
     def _kill(self) -> None:
         self._process.kill()

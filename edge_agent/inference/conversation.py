@@ -52,7 +52,7 @@ def _answer(channel: Channel, runtime: Runtime, spin_s: float) -> None:
 
 def _send(channel: Channel, answers, behind: int) -> None:
     try:
-        channel.send_tensors(Answer, answers, behind=behind)
+        channel.send_tensors(Answer, answers, beside=(0, behind))
     except ValueError as error:
         raise Reject(f"the answer cannot be sent: {error}", code="wrong-answer") from error
 

@@ -1,5 +1,6 @@
 """The workers of one bundle, and the requests that they answer: who asks first is served first, and a lost worker costs one request."""
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -42,12 +43,26 @@ class Served:
         return rows * self.row_s
 
 
+class _UnderWay:
+    """A request whose holder has passed the slot on once the worker had it. `done` is held until the answer is heard, or the worker lost.
+    `has_next`: somebody has taken the slot meanwhile."""
+
+    __slots__ = ("child", "done", "has_next")
+
+    def __init__(self, child: Child) -> None:
+        self.child = child
+        self.has_next = False
+        self.done = threading.Lock()
+        self.done.acquire()
+
+
 @dataclass(eq=False)
 class _Slot:
     """Of its lease's holder. `on_trial`: whether the bundle answers for what the child was asked last, which it may owe yet."""
 
     child: Child | None = None
     on_trial: bool = True
+    under_way: _UnderWay | None = None
 
 
 class Pool:
@@ -61,6 +76,7 @@ class Pool:
         self._clock = clock
         self._slots = [_Slot() for _ in range(count)]
         self._admission = Admission(self._slots, MAX_WAITING)
+        self._is_crowded = False
 
     @property
     def pids(self) -> list[int]:
@@ -88,13 +104,13 @@ class Pool:
         served = self.served
         rows = served.expected.rows(inputs)
         end_s = None if timeout_s is None else self._clock.monotonic_s() + timeout_s
+        given = served.expected.complete(inputs)
         slot = self._admission.acquire(timeout_s)
-        try:
-            began_s = self._clock.monotonic_s()
-            outputs = self._ask(slot, served.expected.complete(inputs), rows, end_s, on_trial)
-            latency_us = round(1e6 * (self._clock.monotonic_s() - began_s))
-        finally:
-            self._release(slot)
+        if self._is_crowded and end_s is None:
+            outputs, began_s = self._ask_patiently(slot, given, rows, on_trial)
+        else:
+            outputs, began_s = self._ask_in_time(slot, given, rows, end_s, on_trial)
+        latency_us = round(1e6 * (self._clock.monotonic_s() - began_s))
         model = served.model
         if on_trial:
             self._conducts.answered(model.sha256, rows, latency_us, 1e6 * served.granted_s(rows))
@@ -104,6 +120,7 @@ class Pool:
         """Raises Reject as proving does, Retry as `infer` does, or Shut."""
         slot = self._admission.acquire()
         try:
+            self._wait_turn(slot, None)
             answers = proving.answer_all(self.served.known, lambda inputs, rows: self._ask(slot, inputs, rows, None))
         finally:
             self._release(slot)
@@ -113,6 +130,7 @@ class Pool:
         """Let nobody in any more, serve those who are, and end the workers."""
         self._admission.shut()
         for slot in self._slots:
+            self._wait_turn(slot, None)
             if slot.child is not None:
                 slot.child.close()
                 slot.child = None
@@ -121,7 +139,65 @@ class Pool:
         self._admission.open()
 
     def _release(self, slot: _Slot) -> None:
+        """Where somebody waits already, slots are passed on early from now on."""
+        if self._admission.waiting:
+            self._is_crowded = True
         self._admission.release(slot, last=slot.child is None)
+
+    def _ask_patiently(self, slot: _Slot, inputs: Tensors, rows: int, on_trial: bool) -> tuple[Tensors, float]:
+        """Gives the slot to the next one as soon as the worker has the request, so that the worker finds the next when it has answered this.
+        The answers, and when the worker began."""
+        served = self.served
+        max_bytes = served.expected.max_bytes(rows)
+        try:
+            child, began_s = self._begin(slot, inputs, max_bytes, on_trial)
+            under_way = slot.under_way = _UnderWay(child)
+        finally:
+            self._admission.release(slot, last=True)
+        try:
+            outputs = child.hear(served.granted_s(rows), max_bytes, began_s)
+        except (ChildLost, Reject) as error:
+            raise self._blame(slot, child, error, on_trial) from error
+        finally:
+            self._is_crowded = under_way.has_next or self._admission.waiting > 0
+            under_way.done.release()
+        self._check(outputs, rows, on_trial)
+        return outputs, began_s
+
+    def _begin(self, slot: _Slot, inputs: Tensors, max_bytes: int, on_trial: bool) -> tuple[Child, float]:
+        """The worker that has the request now and nothing before it, and since when. One that was lost meanwhile, over the request before, is asked
+        anew."""
+        before = slot.under_way
+        if before is not None:
+            before.has_next = True
+        is_asked = before is not None and before.done.locked() and before.child.ask_ahead(inputs, max_bytes)
+        self._wait_turn(slot, None)
+        if is_asked and slot.child is before.child:
+            return before.child, self._clock.monotonic_s()
+        child = self._ready(slot, None)
+        began_s = self._clock.monotonic_s()
+        try:
+            child.ask(inputs, max_bytes)
+        except (ChildLost, Reject) as error:
+            raise self._blame(slot, child, error, on_trial) from error
+        return child, began_s
+
+    def _wait_turn(self, slot: _Slot, end_s: float | None) -> None:
+        """Until the answer to what is under way is heard. Raises Retry (deadline)."""
+        if slot.under_way is None:
+            return
+        left_s = self._left_s(end_s)
+        if not slot.under_way.done.acquire(timeout=-1 if left_s is None else left_s):
+            raise Retry("the worker was not free in time", code="deadline")
+        slot.under_way = None
+
+    def _ask_in_time(self, slot: _Slot, inputs: Tensors, rows: int, end_s: float | None, on_trial: bool) -> tuple[Tensors, float]:
+        try:
+            self._wait_turn(slot, end_s)
+            began_s = self._clock.monotonic_s()
+            return self._ask(slot, inputs, rows, end_s, on_trial), began_s
+        finally:
+            self._release(slot)
 
     def _ask(self, slot: _Slot, inputs: Tensors, rows: int, end_s: float | None, on_trial: bool = True) -> Tensors:
         served = self.served
@@ -129,20 +205,31 @@ class Pool:
         slot.on_trial = on_trial
         try:
             outputs = child.infer(inputs, served.granted_s(rows), served.expected.max_bytes(rows), self._left_s(end_s))
-            served.expected.check(outputs, rows)
-            return outputs
         except Late as error:
             raise Retry(str(error), code="deadline") from error
-        except ChildLost as error:
+        except (ChildLost, Reject) as error:
+            raise self._blame(slot, child, error, on_trial) from error
+        self._check(outputs, rows, on_trial)
+        return outputs
+
+    def _check(self, outputs: Tensors, rows: int, on_trial: bool) -> None:
+        try:
+            self.served.expected.check(outputs, rows)
+        except Reject as error:
+            self._note(error.code, on_trial)
+            raise
+
+    def _blame(self, slot: _Slot, child: Child, error: ChildLost | Reject, on_trial: bool) -> Retry | Reject:
+        """What the caller is told. What leaks memory begins anew."""
+        if isinstance(error, ChildLost):
             slot.child = None
             self._note(error.code, on_trial)
-            raise Retry(str(error), code=_LOST[error.code]) from error
-        except Reject as error:
-            self._note(error.code, on_trial and error.code not in _CALLERS_FAULT)
-            if error.code == "memory":  # what leaks begins anew
-                child.close()
-                slot.child = None
-            raise
+            return Retry(str(error), code=_LOST[error.code])
+        self._note(error.code, on_trial and error.code not in _CALLERS_FAULT)
+        if error.code == "memory":
+            slot.child = None
+            child.close()
+        return error
 
     def _ready(self, slot: _Slot, end_s: float | None) -> Child:
         """A worker that owes nothing. One that is lost over what it owed to another is replaced at once."""

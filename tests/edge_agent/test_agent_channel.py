@@ -66,7 +66,7 @@ def test_tensors_arrive_as_they_were_sent(wire: Wire, arrays: dict[str, np.ndarr
     for _ in range(2):
         wire.supervisor.send_tensors(Infer, arrays, room_bytes=ARENA_BYTES // 2)
         request = wire.worker.await_frame(ARENA_BYTES, 0.0)
-        wire.worker.send_tensors(Answer, request.tensors(), behind=request.shared_until)
+        wire.worker.send_tensors(Answer, request.tensors(), beside=(0, request.shared_until))
         found = _hear(wire).copy()
         assert [*found] == [*arrays]
         for name, array in arrays.items():
@@ -100,7 +100,7 @@ def test_what_was_heard_stays_though_the_other_side_changes_what_is_shared(wire:
 )
 def test_more_than_is_shared_is_not_sent(wire: Wire, size: int, behind: int) -> None:
     with pytest.raises(ValueError, match="do not lie within"):
-        wire.worker.send_tensors(Answer, {"x": np.zeros(size, np.uint8)}, behind=behind)
+        wire.worker.send_tensors(Answer, {"x": np.zeros(size, np.uint8)}, beside=(0, behind))
 
 
 def test_a_model_arrives_in_one_piece(wire: Wire) -> None:
