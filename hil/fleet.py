@@ -58,9 +58,9 @@ class FleetRig:
         (self.home / "admin-token").touch(0o600)
         (self.home / "admin-token").write_text(self.server.token + "\n")
 
-    def publish(self, bundle: Path) -> None:
+    def publish(self, bundle: Path, *, rollout: bool = True) -> None:
         where = {"server_url": self.server.state().https_url, "ca": self.server.ca, "token_file": self.home / "admin-token"}
-        workbench.publish(bundle, **where, key=self.server.releases_key)
+        workbench.publish(bundle, **where, key=self.server.releases_key, rollout=rollout)
 
     def add_device(self, device_id: str, source: str, *, profile: str, task: str, options: Sequence[str] = ()) -> DeviceRig:
         """Enrol a new board and start its agent, with more `edge-agent run` options if given."""

@@ -12,7 +12,8 @@ def build(task: Path, bundle: Path, version: str, *, on_line: Callable[[str], No
     run("model-tools build", command, on_line=on_line)
 
 
-def publish(bundle: Path, *, server_url: str, ca: Path, token_file: Path, key: Path) -> None:
-    """Sign with the releases key, upload, and start its rollout. Raises ProgramFailed."""
+def publish(bundle: Path, *, server_url: str, ca: Path, token_file: Path, key: Path, rollout: bool = True) -> None:
+    """Sign with the releases key, upload, and start its rollout if wanted. Raises ProgramFailed."""
     where = ["--server", server_url, "--ca", str(ca), "--token-file", str(token_file)]
-    run("model-tools publish", [installed("model-tools"), "publish", str(bundle), *where, "--key", str(key), "--rollout"])
+    then = ["--rollout"] if rollout else []
+    run("model-tools publish", [installed("model-tools"), "publish", str(bundle), *where, "--key", str(key), *then])
