@@ -30,7 +30,7 @@ INLINE_BYTES = 32 * 1024
 INLINE = 2**64 - 1
 _PREFIX = struct.Struct("<QQQ")
 _BUFFER_BYTES = layout.align(_PREFIX.size + MAX_HEADER_BYTES) + INLINE_BYTES
-_ABSTINENT_FRAMES = 1000
+_ABSTINENT_FRAMES = 100
 """Who waited awake in vain, sleeps for so many."""
 Span = tuple[int, int]
 """Start and stop in the arena."""
@@ -75,7 +75,7 @@ class Channel:
         self._is_busy = False
         self._abstaining = 0
         self._sent, self._received = 1, 0  # that a worker is ready, it says unasked
-        self._surplus = (0, 0)
+        self._surplus: Span | None = None
 
     def close(self) -> None:
         self._sock.close()
@@ -122,7 +122,7 @@ class Channel:
         """Raises TimeoutError when nothing has come within `timeout_s`; ChannelClosed, also when the rest of it has not come while `rest_s()` is
         positive."""
         self._limit_waiting(timeout_s)
-        got = self._left() or self._recv(0)
+        got = self._recv(0) if self._surplus is None else self._left()
         if got is None:
             raise TimeoutError(f"nothing came within {timeout_s:g} s")
         self._received += 1
@@ -132,8 +132,8 @@ class Channel:
         """For as long as it takes. If the frame before came within `spin_s`, this one is waited for awake for so long: a processor takes longer to
         wake up than a small model to answer. Once that was in vain, perhaps because the other side wants this very processor, it is not done for
         some frames. Raises ChannelClosed."""
-        if got := self._left():
-            pass
+        if self._surplus is not None:
+            got = self._left()
         elif self._is_busy:
             got = self._poll(spin_s)
         elif self._abstaining:
@@ -198,13 +198,10 @@ class Channel:
         except OSError as error:
             raise ChannelClosed(f"the channel broke: {error}") from error
 
-    def _left(self) -> int | None:
+    def _left(self) -> int:
         """What came behind the frame before, now at the buffer's beginning."""
-        start, stop = self._surplus
-        if start == stop:
-            return None
+        (start, stop), self._surplus = self._surplus, None
         self._buffer[: stop - start] = self._buffer[start:stop]
-        self._surplus = (0, 0)
         return stop - start
 
     def _parse(self, got: int, max_payload_bytes: int, rest_s: Callable[[], float], *, more: bool) -> Frame:
@@ -226,7 +223,7 @@ class Channel:
         got = self._complete(got, stop, rest_s)
         if got != stop and not more:
             raise ChannelClosed("more than a frame came at once")
-        self._surplus = (stop, got)
+        self._surplus = None if got == stop else (stop, got)
         message, placed = self._understand(bytes(self._buffer[_PREFIX.size : _PREFIX.size + header_bytes]))
         return self._inline(message, placed, begin, stop) if at == INLINE else self._shared(message, placed, at, length)
 

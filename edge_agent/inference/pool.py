@@ -193,7 +193,8 @@ class Pool:
 
     def _ask_in_time(self, slot: _Slot, inputs: Tensors, rows: int, end_s: float | None, on_trial: bool) -> tuple[Tensors, float]:
         try:
-            self._wait_turn(slot, end_s)
+            if slot.under_way is not None:
+                self._wait_turn(slot, end_s)
             began_s = self._clock.monotonic_s()
             return self._ask(slot, inputs, rows, end_s, on_trial), began_s
         finally:
@@ -201,10 +202,14 @@ class Pool:
 
     def _ask(self, slot: _Slot, inputs: Tensors, rows: int, end_s: float | None, on_trial: bool = True) -> Tensors:
         served = self.served
-        child = self._ready(slot, end_s)
+        child = slot.child
+        if child is None or child.is_owing:
+            child = self._ready(slot, end_s)
         slot.on_trial = on_trial
         try:
-            outputs = child.infer(inputs, served.granted_s(rows), served.expected.max_bytes(rows), self._left_s(end_s))
+            outputs = child.infer(
+                inputs, served.granted_s(rows), served.expected.max_bytes(rows), None if end_s is None else self._left_s(end_s)
+            )
         except Late as error:
             raise Retry(str(error), code="deadline") from error
         except (ChildLost, Reject) as error:

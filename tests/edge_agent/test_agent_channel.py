@@ -76,6 +76,30 @@ def test_tensors_arrive_as_they_were_sent(wire: Wire, arrays: dict[str, np.ndarr
             assert found[name].flags.aligned
 
 
+@pytest.mark.parametrize("sizes", [(3, 5), (50_000, 60_000), (3, 50_000), (50_000, 3)], ids=str)
+def test_a_request_may_come_before_the_one_before_is_answered(wire: Wire, sizes: tuple[int, int]) -> None:
+    """And the answers one behind the other, in the socket and in the arena."""
+    wire.worker.send(protocol.Ready([]))
+    _hear(wire)
+    taken = wire.supervisor.send_tensors(Infer, {"x": np.full(sizes[0], 1.0)}, room_bytes=8 * sizes[0])
+    wire.supervisor.send_tensors(Infer, {"x": np.full(sizes[1], 2.0)}, room_bytes=8 * sizes[1], beside=taken)
+    for _ in sizes:
+        request = wire.worker.await_frame(ARENA_BYTES, 0.0)
+        wire.worker.send_tensors(Answer, {"x": 10 * request.tensors()["x"]}, beside=(0, request.shared_until))
+    answers = [_hear(wire).copy()["x"] for _ in sizes]
+    assert [(len(answer), answer.min(), answer.max()) for answer in answers] == [(sizes[0], 10, 10), (sizes[1], 20, 20)]
+
+
+def test_an_answer_that_nobody_asked_for_closes_the_channel(wire: Wire) -> None:
+    wire.worker.send(protocol.Ready([]))
+    _hear(wire)
+    wire.supervisor.send_tensors(Infer, {"x": np.ones(3)})
+    for _ in range(2):
+        wire.worker.send_tensors(Answer, {"x": np.ones(3)})
+    with pytest.raises(ChannelClosed, match="more than a frame"):
+        _hear(wire)
+
+
 def test_what_was_heard_stays_though_more_is_said(wire: Wire) -> None:
     for number in range(2):
         wire.worker.send_tensors(Answer, {"x": np.full(3, number)})

@@ -83,3 +83,61 @@ def test_closing_drops_what_waits(done: list[int], gate: threading.Event) -> Non
     closer.join(30)
     assert not closer.is_alive()
     assert done in ([1], [1, 2])
+
+
+class Bench:
+    """Items that are worked on until they are let go, one by one."""
+
+    def __init__(self) -> None:
+        self.begun = [threading.Event() for _ in range(4)]
+        self.go = [threading.Event() for _ in range(4)]
+
+    def work(self, item: int) -> int:
+        self.begun[item].set()
+        self.go[item].wait(30)
+        if item < 0:
+            raise ValueError(f"item {item}")
+        return item
+
+
+def test_two_hands_work_side_by_side_and_deliver_in_order(done: list[int]) -> None:
+    bench = Bench()
+    with closing(Stage("x", bench.work, done.append, hands=2)) as stage:
+        stage.put(0)
+        stage.put(1)
+        assert bench.begun[0].wait(30)
+        assert bench.begun[1].wait(30)
+        bench.go[1].set()
+        assert done == []
+        bench.go[0].set()
+        stage.settle()
+        assert done == [0, 1]
+
+
+def test_items_that_do_not_overlap_are_worked_on_one_by_one(done: list[int]) -> None:
+    bench = Bench()
+    with closing(Stage("x", bench.work, done.append, hands=2, overlaps=lambda: False)) as stage:
+        stage.put(0)
+        stage.put(1)
+        assert bench.begun[0].wait(30)
+        assert not bench.begun[1].is_set()
+        bench.go[0].set()
+        assert bench.begun[1].wait(30)
+        assert done == [0]
+        bench.go[1].set()
+
+
+def test_what_another_hand_made_behind_a_failure_is_not_delivered(done: list[int]) -> None:
+    bench = Bench()
+    with closing(Stage("x", bench.work, done.append, hands=2)) as stage:
+        stage.put(-1)
+        stage.put(1)
+        assert bench.begun[1].wait(30)
+        bench.go[1].set()
+        bench.go[-1].set()
+        with pytest.raises(ValueError, match="item -1"):
+            stage.settle()
+        stage.put(2)
+        bench.go[2].set()
+        stage.settle()
+        assert done == [2]

@@ -81,7 +81,7 @@ def _entering(bound: Bound, tensor: GraphTensor, *, text: bool) -> _Convert:
     scaled = (bound.scale, bound.offset) != (1.0, 0.0)
     dtype = np.dtype(tensor.dtype)
     if bound.dtype == tensor.dtype and not scaled:
-        return partial(_plain, dtype=dtype)
+        return _Pixels(dtype)
     convert = partial(
         _quantized if tensor.scale else _cast,
         scaling=(bound.scale, bound.offset) if scaled else None,
@@ -114,10 +114,25 @@ def _fits(given: np.dtype, taken: np.dtype, *, rounded: bool) -> bool:
     return np.can_cast(given, taken, "same_kind" if taken.kind == "f" else "safe")
 
 
-def _plain(values: np.ndarray, dtype: np.dtype | None = None) -> np.ndarray:
-    """Engines read at addresses that fit the type, in C order. Pixels come as bytes."""
-    if dtype is not None and values.dtype != dtype:
-        return values.astype(dtype, "C")
+class _Pixels:
+    """Values of the type, or pixels, which come as bytes: they are cast into one array, valid until the next are."""
+
+    def __init__(self, dtype: np.dtype) -> None:
+        self._dtype = dtype
+        self._cast = np.empty(0, dtype)
+
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        if values.dtype == self._dtype:
+            flags = values.flags
+            return values if flags.c_contiguous and flags.aligned else values.copy("C")
+        if self._cast.shape != values.shape:
+            self._cast = np.empty(values.shape, self._dtype)
+        np.copyto(self._cast, values, casting="unsafe")
+        return self._cast
+
+
+def _plain(values: np.ndarray) -> np.ndarray:
+    """Engines read at addresses that fit the type, in C order."""
     flags = values.flags
     return values if flags.c_contiguous and flags.aligned else values.copy("C")
 
