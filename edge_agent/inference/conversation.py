@@ -2,6 +2,8 @@
 
 import gc
 import os
+from collections.abc import Callable
+from typing import TypeVar
 
 from edge_agent.errors import Reject
 from edge_agent.inference.channel import Channel
@@ -9,6 +11,7 @@ from edge_agent.inference.frame import ChannelClosed
 from edge_agent.inference.protocol import Answer, Failed, Loaded, Ready
 from edge_agent.inference.runtimes.port import Runtime
 
+T = TypeVar("T")
 _MAX_PAYLOAD_BYTES = 2 * 1024**3
 _MAX_REASON_CHARS = 500
 _SPIN_S = 1e-4
@@ -32,22 +35,26 @@ def hold(channel: Channel, runtime: Runtime, walls: list[str]) -> None:
 
 def _load(channel: Channel, runtime: Runtime) -> None:
     request, model = channel.receive_model()
-    try:
-        reply = Loaded(runtime.load(model, request.plan))
-    except Exception as error:  # noqa: BLE001 - engines raise types of their own; the supervisor judges
-        reply = _failure(error)
-    channel.send(reply)
+    channel.send(_attempt(lambda: Loaded(runtime.load(model, request.plan))))
 
 
 def _answer(channel: Channel, runtime: Runtime, spin_s: float) -> None:
-    try:
+    def answer() -> None:
         frame = channel.await_frame(_MAX_PAYLOAD_BYTES, spin_s)
-        answers = runtime.infer(frame.tensors())
-        _send(channel, answers, frame.shared_until)
+        _send(channel, runtime.infer(frame.tensors()), frame.shared_until)
+
+    failed = _attempt(answer)
+    if failed is not None:
+        channel.send(failed)
+
+
+def _attempt(work: Callable[[], T]) -> T | Failed:
+    try:
+        return work()
     except ChannelClosed:
         raise
     except Exception as error:  # noqa: BLE001 - engines raise types of their own; the supervisor judges
-        channel.send(_failure(error))
+        return _failure(error)
 
 
 def _send(channel: Channel, answers, behind: int) -> None:
