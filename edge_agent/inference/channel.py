@@ -8,6 +8,7 @@ an inline payload. One system call sends it and one reads it, and what a header 
 from __future__ import annotations
 
 import mmap
+import os
 import socket
 import struct
 import time
@@ -30,8 +31,12 @@ INLINE_BYTES = 32 * 1024
 INLINE = 2**64 - 1
 _PREFIX = struct.Struct("<QQQ")
 _BUFFER_BYTES = layout.align(_PREFIX.size + MAX_HEADER_BYTES) + INLINE_BYTES
-_ABSTINENT_FRAMES = 100
+_ABSTINENT_FRAMES = 16
 """Who waited awake in vain, sleeps for so many."""
+_SPIN_S = 1e-4
+"""Of a processor that would else sleep and be woken, for each frame of a closed loop."""
+_QUICK_S = 3e-4
+"""A frame that reached a sleeper so soon would have come while it was awake."""
 Span = tuple[int, int]
 """Start and stop in the arena."""
 NOWHERE: Span = (0, 0)
@@ -61,8 +66,11 @@ class _Usual:
 class Channel:
     """One side of it. One thread may send while another receives."""
 
-    def __init__(self, sock: socket.socket, arena: Arena, decoder: msgspec.msgpack.Decoder) -> None:
-        """Takes socket and arena over. `decoder` is of what the other side says."""
+    def __init__(self, sock: socket.socket, arena: Arena, decoder: msgspec.msgpack.Decoder, spin_s: float = 0.0) -> None:
+        """Takes socket and arena over. `decoder` is of what the other side says. In a closed loop a frame is waited for awake for up to `spin_s`:
+        a processor takes longer to wake up than a small model to answer. Once that was in vain, perhaps because the other side wants this very
+        processor, it is not done for some frames."""
+        self._spin_s = spin_s
         self._sock = sock
         self._arena = arena
         self._decoder = decoder
@@ -122,29 +130,15 @@ class Channel:
         """Raises TimeoutError when nothing has come within `timeout_s`; ChannelClosed, also when the rest of it has not come while `rest_s()` is
         positive."""
         self._limit_waiting(timeout_s)
-        got = self._recv(0) if self._surplus is None else self._left()
+        got = self._await()
         if got is None:
             raise TimeoutError(f"nothing came within {timeout_s:g} s")
         self._received += 1
         return self._parse(got, max_payload_bytes, rest_s, more=self._sent > self._received)
 
-    def await_frame(self, max_payload_bytes: int, spin_s: float) -> Frame:
-        """For as long as it takes. If the frame before came within `spin_s`, this one is waited for awake for so long: a processor takes longer to
-        wake up than a small model to answer. Once that was in vain, perhaps because the other side wants this very processor, it is not done for
-        some frames. Raises ChannelClosed."""
-        if self._surplus is not None:
-            got = self._left()
-        elif self._is_busy:
-            got = self._poll(spin_s)
-        elif self._abstaining:
-            self._abstaining -= 1
-            got = None
-        else:
-            began_s = time.perf_counter()
-            got = self._recv(0)
-            self._is_busy = time.perf_counter() - began_s < spin_s
-        got = self._recv(0) if got is None else got
-        return self._parse(got or 0, max_payload_bytes, lambda: 1.0, more=True)
+    def await_frame(self, max_payload_bytes: int) -> Frame:
+        """For as long as it takes. Raises ChannelClosed."""
+        return self._parse(self._await() or 0, max_payload_bytes, lambda: 1.0, more=True)
 
     def _learn(self, kind, arrays: Mapping[str, np.ndarray], key: tuple) -> tuple[_Known, Mapping[str, np.ndarray]]:
         heads, plain = layout.describe(arrays)
@@ -179,8 +173,23 @@ class Channel:
             socket_waits.limit(self._sock, option, timeout_s)
         self._timeout_s = timeout_s
 
-    def _poll(self, spin_s: float) -> int | None:
-        end_s = time.perf_counter() + spin_s
+    def _await(self) -> int | None:
+        """How many bytes of a frame are there; None when it takes too long."""
+        if self._surplus is not None:
+            return self._left()
+        if self._is_busy:
+            got = self._poll()
+            return self._recv(0) if got is None else got
+        if self._abstaining:
+            self._abstaining -= 1
+            return self._recv(0)
+        began_s = time.perf_counter()
+        got = self._recv(0)
+        self._is_busy = time.perf_counter() - began_s < _QUICK_S and self._spin_s > 0
+        return got
+
+    def _poll(self) -> int | None:
+        end_s = time.perf_counter() + self._spin_s
         while time.perf_counter() < end_s:
             got = self._recv(0, socket.MSG_DONTWAIT)
             if got is not None:
@@ -284,3 +293,8 @@ def _remember(found: dict, key, value) -> None:
     if len(found) >= _KEPT:
         found.clear()
     found[key] = value
+
+
+def spin_s() -> float:
+    """For a process that may use several processors: on a single one, the other side could not get on meanwhile."""
+    return _SPIN_S if len(os.sched_getaffinity(0)) > 1 else 0.0

@@ -16,7 +16,7 @@ import msgspec
 from edge_agent.errors import Reject
 from edge_agent.inference import layout, protocol
 from edge_agent.inference.arena import Arena, NoRoom
-from edge_agent.inference.channel import NOWHERE, Channel, Span
+from edge_agent.inference.channel import NOWHERE, Channel, Span, spin_s
 from edge_agent.inference.frame import ChannelClosed, Frame
 from edge_agent.inference.plan import Plan
 from edge_agent.ports import Clock, Tensors
@@ -81,7 +81,7 @@ class Child:
         self._asked: Span = NOWHERE
         ours, theirs = socket.socketpair()
         arena = Arena.create(min(limits.MAX_BATCH_BYTES, wanted.memory_mb * limits.MIB // 2))
-        self._channel = Channel(ours, arena, protocol.replies)
+        self._channel = Channel(ours, arena, protocol.replies, spin_s())
         try:
             self._process = starter.submit(_start, wanted, theirs.fileno(), arena.fd).result()
         except BaseException:

@@ -1,7 +1,6 @@
 """The worker's side of the channel: one model is loaded, then every request answered, until the supervisor hangs up."""
 
 import gc
-import os
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -14,8 +13,6 @@ from edge_agent.inference.runtimes.port import Runtime
 T = TypeVar("T")
 _MAX_PAYLOAD_BYTES = 2 * 1024**3
 _MAX_REASON_CHARS = 500
-_SPIN_S = 1e-4
-"""Of a processor that would else sleep and be woken, for each request of a closed loop."""
 _STARVED = ("bad_alloc", "bad allocation", "failed to allocate")
 
 
@@ -26,9 +23,8 @@ def hold(channel: Channel, runtime: Runtime, walls: list[str]) -> None:
         _load(channel, runtime)
         gc.collect()
         gc.freeze()  # what has been imported stays
-        spin_s = _SPIN_S if len(os.sched_getaffinity(0)) > 1 else 0.0
         while True:
-            _answer(channel, runtime, spin_s)
+            _answer(channel, runtime)
     except OSError:
         runtime.unload()
 
@@ -38,9 +34,9 @@ def _load(channel: Channel, runtime: Runtime) -> None:
     channel.send(_attempt(lambda: Loaded(runtime.load(model, request.plan))))
 
 
-def _answer(channel: Channel, runtime: Runtime, spin_s: float) -> None:
+def _answer(channel: Channel, runtime: Runtime) -> None:
     def answer() -> None:
-        frame = channel.await_frame(_MAX_PAYLOAD_BYTES, spin_s)
+        frame = channel.await_frame(_MAX_PAYLOAD_BYTES)
         _send(channel, runtime.infer(frame.tensors()), frame.shared_until)
 
     failed = _attempt(answer)

@@ -65,7 +65,7 @@ def test_tensors_arrive_as_they_were_sent(wire: Wire, arrays: dict[str, np.ndarr
     """There and back, twice: the second time the header is known."""
     for _ in range(2):
         wire.supervisor.send_tensors(Infer, arrays, room_bytes=ARENA_BYTES // 2)
-        request = wire.worker.await_frame(ARENA_BYTES, 0.0)
+        request = wire.worker.await_frame(ARENA_BYTES)
         wire.worker.send_tensors(Answer, request.tensors(), beside=(0, request.shared_until))
         found = _hear(wire).copy()
         assert [*found] == [*arrays]
@@ -84,7 +84,7 @@ def test_a_request_may_come_before_the_one_before_is_answered(wire: Wire, sizes:
     taken = wire.supervisor.send_tensors(Infer, {"x": np.full(sizes[0], 1.0)}, room_bytes=8 * sizes[0])
     wire.supervisor.send_tensors(Infer, {"x": np.full(sizes[1], 2.0)}, room_bytes=8 * sizes[1], beside=taken)
     for _ in sizes:
-        request = wire.worker.await_frame(ARENA_BYTES, 0.0)
+        request = wire.worker.await_frame(ARENA_BYTES)
         wire.worker.send_tensors(Answer, {"x": 10 * request.tensors()["x"]}, beside=(0, request.shared_until))
     answers = [_hear(wire).copy()["x"] for _ in sizes]
     assert [(len(answer), answer.min(), answer.max()) for answer in answers] == [(sizes[0], 10, 10), (sizes[1], 20, 20)]

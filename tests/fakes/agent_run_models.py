@@ -170,7 +170,10 @@ def bundle(
 
 def reference(spec: ImageInput | VectorInput = VECTOR, grid: Grid | None = None) -> Reference:
     found = [Feature(name=name, role="input", low=-10, high=260) for name in features.input_names(spec)]
-    found += [Feature(name=name, role="output", low=0, high=1) for name in features.output_names(Classification(tensor="logits", classes=[*CLASSES]))]
+    found += [
+        Feature(name=name, role="output", low=0, high=1)
+        for name in features.output_names(Classification(tensor="logits", classes=[*CLASSES]))
+    ]
     grid = grid or Grid(features=found, bins=8)
     sketcher = Sketcher(grid)
     sketcher.add(np.zeros((4, len(grid.features)), np.float32))
