@@ -46,8 +46,8 @@ class _Rest:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "example: python -m bench footprint --inferences 10000 --swaps 20"
-    parser.add_argument("--inferences", type=at_least(100), default=100_000, help="of the soak (default: %(default)s)")
-    parser.add_argument("--swaps", type=at_least(10), default=100, help="of the soak (default: %(default)s)")
+    parser.add_argument("--inferences", type=at_least(100), default=100_000, help="of the soak, at least 100 (default: %(default)s)")
+    parser.add_argument("--swaps", type=at_least(10), default=100, help="of the soak, at least 10 (default: %(default)s)")
     parser.add_argument("--seconds", type=at_least(1), default=20, help="that wake-ups are counted for (default: %(default)s)")
 
 
