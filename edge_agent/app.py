@@ -45,7 +45,7 @@ from edge_agent.serving.metrics import Metrics
 from edge_agent.sinks.factory import open_sink
 from edge_agent.sources.address import redact
 from edge_agent.sources.backlog import Rules
-from edge_agent.sources.factory import open_source
+from edge_agent.sources.factory import open_source, origin_of
 from edge_agent.storage.journal import Journal
 from edge_agent.trust.client import Trust
 from edge_agent.trust.time import TrustedTime
@@ -88,6 +88,7 @@ class _Ground:
 
     profile: profiles.Profile
     inputs: Source | None
+    origin: str
     sinks: list[Sink]
     tray: Tray | None
     store: Outbox
@@ -174,14 +175,16 @@ def _open(me: Identity, state: StateFolder, source: str | None, settings: Settin
     ignored = Ignored(store, clock)
     link = MqttLink(me.device.broker_url, me.device.device_id, tls, epoch=store.epoch, at=clock.now(), on_ignored=ignored.note)
     exchange = Exchange(link, clock, new_id=lambda: secrets.token_hex(_ID_BYTES))
-    return _Ground(profile, inputs, sinks, tray, store, host, guest, ignored, link, tls, exchange)
+    return _Ground(
+        profile, inputs, "" if source is None else origin_of(source), sinks, tray, store, host, guest, ignored, link, tls, exchange
+    )
 
 
 def _pipeline(ground: _Ground, host: Inferring, settings: Settings, clock: TrustedTime, appeal: Callable[[], None]) -> Pipeline | Idle:
     pace = Pace(micro_batch=settings.micro_batch)
     if ground.inputs is None:
         return Idle(ground.store, clock, pace, ground.sinks, ground.tray)
-    return Pipeline(ground.inputs, host, ground.store, clock, pace, appeal, ground.sinks, ground.tray)
+    return Pipeline(ground.inputs, host, ground.store, clock, pace, appeal, ground.sinks, ground.tray, ground.origin)
 
 
 def _figures(ground: _Ground, pipeline: Pipeline | Idle) -> list[Metrics]:

@@ -4,6 +4,7 @@ While the worker computes one micro-batch, it has the next one already, the one 
 is read and checked. They stay in order. Whatever waits for the model goes to it together.
 """
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +23,8 @@ from edge_agent.ports import Clock, Inferring, Input, Sink, Source, Store
 from edge_agent.stage import Stage
 from fleet_contract.inputs import InputSpec
 from fleet_contract.order import SamplingCampaign
+
+log = logging.getLogger(__name__)
 
 MODEL_CHANGED = "model-changed"
 _HANDS = 2
@@ -65,8 +68,10 @@ class Pipeline:
         appeal: Callable[[], None] = lambda: None,
         sinks: Sequence[Sink] = (),
         tray: Tray | None = None,
+        origin: str = "",
     ) -> None:
-        """`appeal`: see Answerer. `tray` is where local applications' requests wait to be recorded, if they are."""
+        """`appeal`: see Answerer. `tray` is where local applications' requests wait to be recorded, if they are. `origin` names the source: the
+        store's cursor is none of its own when it was committed under another."""
         self._source = source
         self._host = host
         self._store = store
@@ -74,7 +79,7 @@ class Pipeline:
         self._pace = pace
         self._stop = threading.Event()
         self._patience = Patience(pace.retry_s, pace.max_retry_s)
-        self._books = Books(store, clock, pace.manners, self._patience.pause, sinks)
+        self._books = Books(store, clock, pace.manners, self._patience.pause, sinks, origin)
         self._tray = tray
         self._answerer = Answerer(host, self._patience.pause, self._books.note_failure, appeal)
         self._campaign: SamplingCampaign | None = None
@@ -97,6 +102,8 @@ class Pipeline:
         Raises Fatal when the source can never feed the model."""
         self._stop = stop
         self._patience.begin(stop)
+        if self._books.is_of_other_source:
+            log.warning("what was read last came from another source; this one is read from its beginning")
         with ExitStack() as ending:
             if self._tray is not None:
                 ending.enter_context(closing(Clerk(self._tray, self._books, self._pace.manners.gather_s, lambda: self._campaign)))
@@ -122,7 +129,7 @@ class Pipeline:
         """Feed inputs of this shape until the model wants another; what was read for the old shape is then read again for the new."""
         try:
             for inputs in _micro_batches(
-                self._source.read(spec, self._store.cursor()), validation.batch_rows(spec, self._pace.micro_batch)
+                self._source.read(spec, self._books.cursor()), validation.batch_rows(spec, self._pace.micro_batch)
             ):
                 self._exhausted = inputs is None
                 if inputs:

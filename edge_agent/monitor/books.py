@@ -18,6 +18,7 @@ from fleet_contract.messages import Event, Record, Result, SketchWindow
 from fleet_contract.order import SamplingCampaign
 
 CAMPAIGN_MARK = "campaign"
+ORIGIN_MARK = "source"
 
 
 @dataclass(frozen=True)
@@ -34,13 +35,17 @@ class Manners:
 class Books:
     """Thread-safe. Whatever commits does so again and again while the store says Retry; the counters move only with the commit."""
 
-    def __init__(self, store: Store, clock: Clock, manners: Manners, pause: Callable[[int], None], sinks: Sequence[Sink] = ()) -> None:
-        """`pause(n)` waits before the n-th repetition in a row and may raise to give up."""
+    def __init__(
+        self, store: Store, clock: Clock, manners: Manners, pause: Callable[[int], None], sinks: Sequence[Sink] = (), origin: str = ""
+    ) -> None:
+        """`pause(n)` waits before the n-th repetition in a row and may raise to give up. `origin` tells the batches' source from others."""
         self._store = store
         self._clock = clock
         self._manners = manners
         self._pause = pause
         self._sinks = sinks
+        self._origin = origin
+        self._is_marked = store.mark(ORIGIN_MARK) == origin
         self._lock = threading.Lock()
         self._sampler = Sampler(manners.sampling_idle_s, manners.sampling_patience_s)
         self._recorder = Recorder(self._sampler)
@@ -56,12 +61,24 @@ class Books:
         campaign = self._sampler.campaign
         return campaign.id if campaign else None
 
+    @property
+    def is_of_other_source(self) -> bool:
+        """Whether the committed cursor is known to be one of another source."""
+        return self._store.mark(ORIGIN_MARK) not in (None, self._origin)
+
+    def cursor(self) -> str | None:
+        """Behind what was committed of this source. A cursor that was committed without an origin is taken for its own."""
+        return None if self.is_of_other_source else self._store.cursor()
+
     def enter(self, batch: Batch, answered: Sequence[Answered], losses: Mapping[str, int]) -> None:
         """The records of a batch, and the cursor behind it. `losses` are inputs that never came."""
         with self._lock:
             records, refused = self._records(batch, answered)
             counted = self._count(len(batch.inputs), refused, losses)
-            self._commit(records, counted, cursor=batch.inputs[-1].cursor, report=self._report_is_due(records))
+            cursor = batch.inputs[-1].cursor
+            marks = {} if cursor is None or self._is_marked else {ORIGIN_MARK: self._origin}
+            self._commit(records, counted, cursor=cursor, marks=marks, report=self._report_is_due(records))
+            self._is_marked = self._is_marked or bool(marks)
         self._emit(records)
 
     def enter_served(self, served: Sequence[Served], losses: Mapping[str, int]) -> None:

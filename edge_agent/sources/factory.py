@@ -1,5 +1,6 @@
 """From the text that names a source to the source."""
 
+import hashlib
 import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,6 +40,19 @@ def open_source(text: str, clock: Clock, rules: Rules | None = None) -> Source:
         case "python":
             return _open_python(found.place, clock, rules)
     raise Fatal(f"unknown source {text!r}: give {GRAMMAR}", code="source")
+
+
+def origin_of(text: str) -> str:
+    """A digest of what a cursor belongs to: the kind and the place, not how it is read. Of a folder or a file it is where links lead to.
+    Raises Fatal."""
+    found = address.parse(text)
+    if found.kind in ("csv", "jsonl"):
+        name = f"{found.kind}:{Path(found.place).resolve()}"
+    elif found.kind == "folder" or (found.kind == "camera" and Path(found.place).is_dir()):
+        name = f"folder:{Path(found.place).resolve()}"
+    else:
+        name = f"{found.kind}:{found.place}"
+    return hashlib.sha256(name.encode()).hexdigest()
 
 
 def _open_rows(found: SourceAddress, clock: Clock, rules: Rules | None) -> Source:

@@ -1,5 +1,6 @@
 """Sensor rows from a growing file."""
 
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -9,6 +10,8 @@ from edge_agent.ports import Clock, Input
 from edge_agent.sources import rows, tail
 from edge_agent.sources.rows import Columns, Row
 from fleet_contract.inputs import InputSpec
+
+log = logging.getLogger(__name__)
 
 
 class Format(Protocol):
@@ -38,9 +41,14 @@ class RowFile:
         self.close()
         self._file = self._open()
         done = int(after) if after and after.isdecimal() else 0
-        number = 0
+        number, is_warned = 0, False
         for line in tail.lines(self._file):
             if line is None:
+                if number < done and not is_warned:
+                    log.warning(
+                        "%s has %d rows, %d were read before: was it replaced? The next is row %d", self._path, number, done, done + 1
+                    )
+                    is_warned = True
                 yield None
             elif layout.is_row(line):
                 number += 1

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -40,6 +41,20 @@ def drain(source: RowFile, after: str | None = None) -> list[Input]:
 def rows_of(path: Path, text: str, make_format: Callable = JsonFormat, time: str | None = None) -> RowFile:
     path.write_text(text)
     return RowFile(path, FakeClock(), make_format, time)
+
+
+@pytest.mark.parametrize(
+    ("after", "lines"), [pytest.param("3", 1, id="fewer"), pytest.param("2", 0, id="as-many"), pytest.param(None, 0, id="new")]
+)
+def test_a_file_with_fewer_rows_than_were_read_is_told_once(
+    after: str | None, lines: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = rows_of(tmp_path / "s.jsonl", "[1,2]\n[3,4]\n")
+    with closing(source):
+        list(islice(source.read(VECTOR, after), 5))
+    assert [record.getMessage().partition(" ")[2] for record in caplog.records] == lines * [
+        "has 2 rows, 3 were read before: was it replaced? The next is row 4"
+    ]
 
 
 class TestJsonLines:
