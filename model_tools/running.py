@@ -6,8 +6,9 @@ import numpy as np
 
 from fleet_contract.inputs import ImageInput
 from fleet_contract.manifest import Manifest, Variant
+from fleet_contract.outputs import Classification, Detection, Raw, Regression
 from fleet_contract.signature import inputs_of, signature_of
-from fleet_contract.tensors import TensorSpec
+from fleet_contract.tensors import ANY, TensorSpec
 from model_tools.errors import BadInput
 from model_tools.graphs import Graph, GraphTensor, OnnxGraph, open_graph
 
@@ -20,14 +21,20 @@ _BATCH_VALUES = 2**24
 
 def run(manifest: Manifest, variant: Variant, model: bytes, inputs: Tensors, *, fused: bool = True) -> dict[str, np.ndarray]:
     """The outputs of the manifest's signature but its states; of a model with states the rows are consecutive steps from a zero state.
-    `fused`: see graphs.open_graph. Raises BadInput for a model that does not run, or has not these tensors."""
+    `fused`: see graphs.open_graph. Raises BadInput for a model that does not run, or has not these tensors in these shapes."""
     graph = open_graph(variant.runtime, model, fused=fused)
     _check_names(manifest, variant, graph)
     steps = list(_steps(manifest, variant, graph, inputs))
     left = {state.output for state in manifest.states}
     names = [spec.name for spec in signature_of(manifest).outputs if spec.name not in left]
     rows = len(next(iter(inputs.values())))
-    return {name: np.concatenate([step[name] for step in steps])[:rows] for name in names}
+    told = {name: np.concatenate([step[name] for step in steps])[:rows] for name in names}
+    for name, values in told.items():
+        if len(values) != rows:
+            raise BadInput(
+                f"variant {variant.name!r}: output {name!r} has {len(values)} rows for {rows} inputs", field="output", limit=rows
+            )
+    return told
 
 
 def fixed_rows(runtime: str, model: bytes, tensor: str) -> int:
@@ -71,7 +78,35 @@ def _ask(manifest: Manifest, variant: Variant, graph: Graph, inputs: Tensors) ->
     fed = {_own(variant, name): _entering(values, graph.inputs[_own(variant, name)]) for name, values in inputs.items()}
     specs = signature_of(manifest).outputs
     told = graph.run(fed, [_own(variant, spec.name) for spec in specs])
+    for spec, values in zip(specs, told, strict=True):
+        _check_shape(manifest, variant, spec, values)
     return {spec.name: _leaving(values, graph.outputs[_own(variant, spec.name)], spec) for spec, values in zip(specs, told, strict=True)}
+
+
+def _check_shape(manifest: Manifest, variant: Variant, spec: TensorSpec, values: np.ndarray) -> None:
+    found, wanted = list(values.shape), list(spec.shape)
+    if len(found) != len(wanted) or any(axis not in (ANY, length) for axis, length in zip(wanted[1:], found[1:], strict=True)):
+        field = _key(manifest, spec)
+        message = f"variant {variant.name!r} answers {spec.name!r} of shape {found}, where {field} wants {wanted} ({ANY}: any length)"
+        raise BadInput(message, field=field, limit=str(wanted))
+
+
+def _key(manifest: Manifest, spec: TensorSpec) -> str:
+    """What a person has to change where this output has another shape."""
+    output = manifest.output
+    if spec.name in {state.output for state in manifest.states}:
+        return "states.shape"
+    match output:
+        case Classification():
+            return "output.classes"
+        case Detection():
+            return "output.boxes" if spec.name == output.boxes else "output.classes"
+        case Regression():
+            return "output.targets"
+        case Raw():
+            return "output.tensors"
+        case _:
+            return "output.tensor"
 
 
 def _check_names(manifest: Manifest, variant: Variant, graph: Graph) -> None:

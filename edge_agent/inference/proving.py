@@ -108,12 +108,13 @@ def answers_of(known: KnownAnswers, variant: Variant, manifest: Manifest) -> dic
     given = {name: tensors.to_array(tensor) for name, tensor in known.outputs[variant.name].items()}
     if {*given} != {*specs}:
         raise Reject(f"known answers of {variant.name!r} are of {', '.join(given)}, not {', '.join(specs)}", code="bundle")
-    rows = {tensor.shape[0] if tensor.shape else 0 for tensor in known.inputs.values()}
+    rows = {tensor.shape[0] if tensor.shape else 0 for tensor in known.inputs.values()} or {0}
     for name, values in given.items():
-        if not fits(values, specs[name].shape) or {len(values)} != rows or (values.dtype.kind == "f" and not np.isfinite(values).all()):
-            raise Reject(
-                f"known answers of {variant.name!r}: {name!r} of shape {values.shape} must be finite, {specs[name].shape}", code="bundle"
-            )
+        of = f"known answers of {variant.name!r}: {name!r}"
+        if not fits(values, specs[name].shape) or {len(values)} != rows:
+            raise Reject(f"{of} of shape {values.shape} must have {specs[name].shape}, {min(rows)} rows", code="bundle")
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise Reject(f"{of} must be finite", code="bundle")
     return given
 
 

@@ -41,6 +41,9 @@ precision = "fp32"
 [samples]
 file = "rows.npz"
 """
+CLASSES = 'type = "classification"\ntensor = "logits"\nclasses = ["no", "yes"]'
+THRESHOLD = 'type = "threshold"\ntensor = "logits"\nlabels = ["no", "yes"]'
+TARGET = 'type = "regression"\ntensor = "logits"\ntargets = ["t"]\nscale = [1.0]\noffset = [0.0]\nunits = ["K"]'
 ROWS = np.random.default_rng(4).uniform(-9, 9, (40, 2)).astype(np.float32)
 
 
@@ -92,6 +95,9 @@ def test_a_tolerance_of_ones_own_goes_before_the_rule(desk: Path) -> None:
         pytest.param("linear.onnx", "toy.toml", "variants.runtime", id="an ending that tells no runtime"),
         pytest.param('tensor = "input"', 'tensor = "other"', "samples.file", id="samples of another tensor"),
         pytest.param('tensor = "logits"', 'tensor = "other"', "output.tensor", id="an output that the model has not"),
+        pytest.param('["no", "yes"]', '["no", "yes", "maybe"]', "output.classes", id="more classes than the model has"),
+        pytest.param(CLASSES, THRESHOLD, "output.tensor", id="one logit wanted of a model with two"),
+        pytest.param(CLASSES, TARGET, "output.targets", id="fewer targets than the model has"),
         pytest.param('columns = ["a", "b"]', 'columns = ["a"]', "input", id="a column without bounds"),
         pytest.param("low = [-10.0, -10.0]", "low = [-10.0, 5.0]", "input.low, input.high of b", id="samples that a device would refuse"),
         pytest.param("rows.npz", "linear.onnx", "samples.file", id="samples that are none"),
