@@ -1,6 +1,7 @@
 """Runs foreign models in a child process with a bound on its memory and its time: an engine that crashes, hangs or swells ends there."""
 
 import multiprocessing
+import os
 import resource
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -57,11 +58,12 @@ class Isolated:
 def isolated(bounds: Bounds = Bounds()) -> Iterator[Isolated]:
     """One child for all variants of a bundle."""
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, context, initializer=_limit, initargs=(bounds.memory_mb,)) as pool:
+    with ProcessPoolExecutor(1, context, initializer=_confine, initargs=(bounds.memory_mb,)) as pool:
         yield Isolated(pool, bounds)
 
 
-def _limit(memory_mb: int) -> None:
+def _confine(memory_mb: int) -> None:
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # or ONNX Runtime writes a device id under ~/.cache; it reads this once, when it is loaded
     most = memory_mb * 1024**2
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
