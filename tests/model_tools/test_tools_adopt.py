@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import tomllib
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -11,6 +13,8 @@ from edge_agent.clock import SystemClock
 from edge_agent.inference.host import InferenceHost
 from firmware_profiles import catalog
 from fleet_contract.bundle import Bundle
+from fleet_contract.inputs import InputSpec
+from fleet_contract.outputs import OutputSpec
 from fleet_contract.sketch import decode_reference
 from model_tools.adopt.adoption import adopt
 from model_tools.adopt.description import load_description
@@ -77,6 +81,13 @@ def test_the_samples_are_its_evidence(desk: Path) -> None:
     inputs = np.frombuffer(known.inputs["input"].data, "<f4").reshape(-1, 2)
     answers = np.frombuffer(known.outputs["fp32"]["logits"].data, "<f4").reshape(-1, 2)
     assert np.abs(inputs @ models.WEIGHT - answers).max() < made.manifest.variants[0].tolerance
+
+
+def test_the_documented_kinds_are_all_there_are() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "adopting-models.md").read_text()
+    kinds = tomllib.loads(page.split("## Kinds of input and output")[1].split("```toml")[1].split("```")[0])
+    for section, union in (("input", InputSpec), ("output", OutputSpec)):
+        assert {type(msgspec.convert(said, union)) for said in kinds[section].values()} == {*union.__args__}
 
 
 def test_a_tolerance_of_ones_own_goes_before_the_rule(desk: Path) -> None:
