@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from math import prod
 
+import msgspec
+
 from fleet_contract.inputs import ImageInput, InputSpec, TensorsInput, VectorInput, WindowInput
 from fleet_contract.manifest import Manifest
 from fleet_contract.outputs import Anomaly, Classification, Detection, OutputSpec, Raw, Regression, Threshold
@@ -26,6 +28,18 @@ def signature_of(manifest: Manifest) -> Signature:
     optional += [TensorSpec(constant.input, constant.dtype, constant.shape) for constant in manifest.constants]
     left = [TensorSpec(state.output, state.dtype, shape) for state, shape in states]
     return Signature(inputs_of(manifest.input), tuple(optional), (*_outputs(manifest.output, manifest.input), *left))
+
+
+def served_signature(manifest: Manifest) -> Signature:
+    """As an application calls the bundle: of a model with states one row at a time, since its rows are consecutive steps."""
+    found = signature_of(manifest)
+    if not manifest.states:
+        return found
+    return Signature(tuple(map(_of_one_row, found.inputs)), found.optional, tuple(map(_of_one_row, found.outputs)))
+
+
+def _of_one_row(spec: TensorSpec) -> TensorSpec:
+    return msgspec.structs.replace(spec, shape=[1, *spec.shape[1:]]) if spec.shape[:1] == [ANY] else spec
 
 
 def inputs_of(spec: InputSpec) -> tuple[TensorSpec, ...]:

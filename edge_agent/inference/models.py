@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from edge_agent.catalogue import ModelView, Prediction, Predictor
 from edge_agent.errors import Fatal
 from edge_agent.ports import ActiveModel, Inferring, Tensors
-from fleet_contract.signature import signature_of
+from fleet_contract.signature import served_signature
 
 _PLATFORMS = {"onnxruntime": "onnx_onnxv1", "litert": "tensorflow_lite"}
 
@@ -56,4 +56,4 @@ class Models:
 
 def _view(name: str, model: ActiveModel) -> ModelView:
     manifest = model.manifest
-    return ModelView(name, manifest.version, _PLATFORMS[manifest.variants[0].runtime], signature_of(manifest), manifest.input)
+    return ModelView(name, manifest.version, _PLATFORMS[manifest.variants[0].runtime], served_signature(manifest), manifest.input)

@@ -98,7 +98,7 @@ def test_the_server_and_its_models_describe_themselves(client) -> None:
     described = client.get_model_metadata("stepping", "1.0.0", as_json=True)
     assert (described["name"], described["versions"], described["platform"]) == ("stepping", ["1.0.0"], "onnx_onnxv1")
     assert described["inputs"] == [
-        {"name": "x", "datatype": "FP32", "shape": ["-1", "2"]},
+        {"name": "x", "datatype": "FP32", "shape": ["1", "2"]},
         {"name": "h", "datatype": "FP32", "shape": ["1", "2"]},
     ]
     assert [tensor["name"] for tensor in described["outputs"]] == ["x", "h_next"]

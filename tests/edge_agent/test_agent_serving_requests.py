@@ -12,7 +12,7 @@ from edge_agent.serving.requests import Checker, Checkers, GivenTensor, flat_rea
 from fleet_contract.inputs import ImageInput, InputSpec, TensorsInput, WindowInput
 from fleet_contract.manifest import State
 from fleet_contract.outputs import Classification, Raw
-from fleet_contract.signature import signature_of
+from fleet_contract.signature import served_signature
 from fleet_contract.tensors import ANY, TensorSpec
 from tests.fakes.agent_serving import VECTOR, manifest_of
 
@@ -26,7 +26,7 @@ STEP = State("h", "h_next", "float32", [1, 2])
 
 def checker(spec: InputSpec = VECTOR, states: list[State] | None = None) -> Checker:
     manifest = manifest_of(spec, Classification("y", ["no", "yes"]), states=states)
-    return Checker(ModelView("toy", "1", "onnx_onnxv1", signature_of(manifest), spec))
+    return Checker(ModelView("toy", "1", "onnx_onnxv1", served_signature(manifest), spec))
 
 
 def x(values: object, shape: list[int] | None = None, datatype: str = "FP32", name: str = "x") -> GivenTensor:
@@ -90,9 +90,15 @@ def test_a_state_may_be_given_or_left_out() -> None:
     model = checker(states=[STEP])
     step = x([[7, 8]], name="h")
     assert set(model.read([x([[1, 2]])])) == {"x"}
-    assert set(model.read([step, x([[1, 2], [3, 4]])])) == {"x", "h"}
+    assert set(model.read([step, x([[1, 2]])])) == {"x", "h"}
     with pytest.raises(Refused, match="'h' holds NaN"):
         model.read([x([[np.nan, 0]], name="h"), x([[1, 2]])])
+
+
+def test_a_model_with_states_takes_one_row_at_a_time() -> None:
+    with pytest.raises(Refused, match=r"'x' has shape \[1, 2\], not \[2, 2\]") as caught:
+        checker(states=[STEP]).read([x([[1, 2], [3, 4]])])
+    assert caught.value.code == "bad-tensor"
 
 
 @pytest.mark.parametrize(
@@ -111,7 +117,7 @@ def test_outputs_that_are_not_there_are_refused(wanted: list[str]) -> None:
 
 def test_a_swapped_model_is_held_to_its_own_signature() -> None:
     checkers = Checkers()
-    first, second = (ModelView("toy", "1", "", signature_of(manifest_of(spec, Raw([*PAIR.tensors]))), spec) for spec in (VECTOR, IMAGE))
+    first, second = (ModelView("toy", "1", "", served_signature(manifest_of(spec, Raw([*PAIR.tensors]))), spec) for spec in (VECTOR, IMAGE))
     assert checkers.of(first) is checkers.of(first)
     assert checkers.of(second).view is second
 

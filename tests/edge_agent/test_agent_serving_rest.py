@@ -91,8 +91,8 @@ def test_the_server_and_its_models_describe_themselves(client: triton.InferenceS
         "name": "stepping",
         "versions": ["1.0.0"],
         "platform": "onnx_onnxv1",
-        "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 2]}, {"name": "h", "datatype": "FP32", "shape": [1, 2]}],
-        "outputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 2]}, {"name": "h_next", "datatype": "FP32", "shape": [1, 2]}],
+        "inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2]}, {"name": "h", "datatype": "FP32", "shape": [1, 2]}],
+        "outputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2]}, {"name": "h_next", "datatype": "FP32", "shape": [1, 2]}],
     }
     listed = {entry["name"]: (entry["version"], entry["state"]) for entry in client.get_model_repository_index()}
     assert listed["toy"] == ("1.0.0", "READY")
@@ -116,7 +116,7 @@ def test_every_type_goes_there_and_back(
 
 
 def test_the_request_decides_what_comes_back(client: triton.InferenceServerClient) -> None:
-    values = np.array([[1, 2], [3, 4]], np.float32)
+    values = np.array([[1, 2]], np.float32)
     state = np.array([[5, 6]], np.float32)
     answer = client.infer("stepping", [given(values), given(state, name="h")], request_id="42", model_version="1.0.0")
     np.testing.assert_array_equal(answer.as_numpy("h_next"), state)
@@ -124,6 +124,12 @@ def test_the_request_decides_what_comes_back(client: triton.InferenceServerClien
     one = client.infer("stepping", [given(values)], outputs=[triton.InferRequestedOutput("h_next")])
     assert one.as_numpy("x") is None
     np.testing.assert_array_equal(one.as_numpy("h_next"), [[0, 0]])
+
+
+def test_two_rows_at_once_for_a_model_with_states_are_the_callers_fault(client: triton.InferenceServerClient) -> None:
+    with pytest.raises(InferenceServerException, match=r"'x' has shape \[1, 2\], not \[2, 2\]") as caught:
+        client.infer("stepping", [given(np.array([[1, 2], [3, 4]], np.float32))])
+    assert caught.value.status() == "400"
 
 
 def test_the_best_classes_may_be_asked_for(client: triton.InferenceServerClient) -> None:

@@ -22,7 +22,7 @@ from edge_agent.serving.tally import Tally
 from fleet_contract.inputs import InputSpec, TensorsInput, VectorInput
 from fleet_contract.manifest import Lineage, Manifest, State, Variant
 from fleet_contract.outputs import Classification, OutputSpec, Raw
-from fleet_contract.signature import signature_of
+from fleet_contract.signature import served_signature
 from fleet_contract.tensors import ANY, DType, TensorSpec
 
 DTYPES: tuple[DType, ...] = DType.__args__
@@ -69,7 +69,7 @@ class EchoPredictor:
         self.open.set()
         self._view = None
         if self.manifest is not None:
-            self._view = ModelView(self.name, self.manifest.version, "onnx_onnxv1", signature_of(self.manifest), self.manifest.input)
+            self._view = ModelView(self.name, self.manifest.version, "onnx_onnxv1", served_signature(self.manifest), self.manifest.input)
 
     def view(self) -> ModelView | None:
         return self._view
