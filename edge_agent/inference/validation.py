@@ -98,13 +98,21 @@ def _is_inside(batch: np.ndarray, spec: InputSpec, tensor: TensorSpec) -> np.nda
     axes = tuple(range(1, batch.ndim))
     match spec:
         case ImageInput():
-            return (batch.min(axis=axes) >= 0) & (batch.max(axis=axes) <= MAX_PIXEL) if batch.dtype.kind == "f" else _all(batch)
+            low, high = range_of(spec)
+            return (batch.min(axis=axes) >= low) & (batch.max(axis=axes) <= high) if batch.dtype.kind == "f" else _all(batch)
         case VectorInput() | WindowInput():
             samples = batch.reshape(len(batch), -1, len(spec.columns))
-            low, high = _bounds(spec.low), _bounds(spec.high)
+            low, high = range_of(spec)
             return ((samples.min(axis=1) >= low) & (samples.max(axis=1) <= high)).all(axis=1)
         case TensorsInput():
             return _is_finite(batch) if batch.dtype.kind == "f" and tensor.finite else _all(batch)
+
+
+def range_of(spec: ImageInput | VectorInput | WindowInput) -> tuple[np.ndarray, np.ndarray]:
+    """The lowest and the highest value that may reach the model, float32: of pixels (), else (columns,)."""
+    if isinstance(spec, ImageInput):
+        return np.float32(0), np.float32(MAX_PIXEL)
+    return _bounds(spec.low), _bounds(spec.high)
 
 
 def _bounds(values: Sequence[float]) -> np.ndarray:

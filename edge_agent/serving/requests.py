@@ -9,13 +9,12 @@ from math import prod
 import numpy as np
 
 from edge_agent.catalogue import ModelView
+from edge_agent.inference.validation import MAX_PIXEL, range_of
 from edge_agent.serving.datatypes import datatype_of, dtype_named
 from edge_agent.serving.refusals import Refused
 from fleet_contract import limits, tensors
 from fleet_contract.inputs import ImageInput, InputSpec, TensorsInput
 from fleet_contract.tensors import ANY, STRING, DType, TensorSpec
-
-MAX_PIXEL = 255.0
 
 Reader = Callable[[DType, list[int]], "np.ndarray"]
 
@@ -24,8 +23,8 @@ Reader = Callable[[DType, list[int]], "np.ndarray"]
 class _Bounds:
     """`floor` .. `ceiling` is what every column allows."""
 
-    low: np.ndarray | float
-    high: np.ndarray | float
+    low: np.ndarray
+    high: np.ndarray
     floor: float
     ceiling: float
 
@@ -156,14 +155,10 @@ def flat_reader(values: Sequence) -> Reader:
 
 
 def _bounds(spec: InputSpec) -> _Bounds | None:
-    match spec:
-        case TensorsInput():
-            return None
-        case ImageInput():
-            return _Bounds(0.0, MAX_PIXEL, 0.0, MAX_PIXEL)
-        case _:
-            low, high = np.array(spec.low, np.float32), np.array(spec.high, np.float32)
-            return _Bounds(low, high, float(low.max()), float(high.min()))
+    if isinstance(spec, TensorsInput):
+        return None
+    low, high = range_of(spec)
+    return _Bounds(low, high, float(low.max()), float(high.min()))
 
 
 def _out_of_range(array: np.ndarray, bounds: _Bounds, spec: InputSpec) -> str:

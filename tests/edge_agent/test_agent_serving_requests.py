@@ -9,7 +9,7 @@ from edge_agent.catalogue import ModelView
 from edge_agent.errors import AgentError, Reject, Retry
 from edge_agent.serving.refusals import Refused, refusal_of
 from edge_agent.serving.requests import Checker, Checkers, GivenTensor, flat_reader
-from fleet_contract.inputs import ImageInput, InputSpec, TensorsInput, WindowInput
+from fleet_contract.inputs import ImageInput, InputSpec, TensorsInput, VectorInput, WindowInput
 from fleet_contract.manifest import State
 from fleet_contract.outputs import Classification, Raw
 from fleet_contract.signature import served_signature
@@ -17,6 +17,7 @@ from fleet_contract.tensors import ANY, TensorSpec
 from tests.fakes.agent_serving import VECTOR, manifest_of
 
 WINDOW = WindowInput(tensor="x", columns=["a", "b"], low=[0.0, -1.0], high=[1.0, 1.0], length=3, stride=1)
+WIDE = VectorInput(tensor="x", columns=["a"], low=[-1e300], high=[1e300])
 FLAT = WindowInput(tensor="x", columns=["a"], low=[-1.0], high=[1.0], length=3, stride=1, flat=True)
 IMAGE = ImageInput(tensor="x", height=2, width=2, channels=1)
 PAIR = TensorsInput([TensorSpec("x", "float32", [ANY, 2]), TensorSpec("y", "bool", [ANY])])
@@ -57,6 +58,7 @@ def flat(values: list, shape: list[int], datatype: str = "FP32") -> GivenTensor:
         pytest.param(VECTOR, [x([[np.nan, 2]])], "not-finite", "'x' holds NaN", id="nan"),
         pytest.param(VECTOR, [flat([1e60, 2], [1, 2])], "not-finite", "'x' holds NaN or infinity", id="beyond-float32"),
         pytest.param(VECTOR, [x([[1, 2], [3, 6]])], "out-of-range", r"row 1: b is 6, outside 0 \.\. 5", id="column-out-of-range"),
+        pytest.param(WIDE, [x([[np.inf]])], "not-finite", "'x' holds NaN or infinity", id="infinity-within-bounds-beyond-float32"),
         pytest.param(WINDOW, [x([[[0, 0], [0, 0], [0, 2]]])], "out-of-range", "row 0: b is 2", id="window-out-of-range"),
         pytest.param(FLAT, [x([[0, 0, -2]])], "out-of-range", "row 0: a is -2", id="flat-window-out-of-range"),
         pytest.param(IMAGE, [x([[[[0, 255], [256, 0]]]])], "out-of-range", "pixel value 256", id="pixel-out-of-range"),
