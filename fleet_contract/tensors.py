@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from math import prod
 from typing import Literal
@@ -48,6 +49,11 @@ class TensorSpec(_Struct):
             raise BadBundle(f"tensor {self.name!r} has the shape {self.shape}", field="shape", limit=limits.MAX_TENSOR_RANK)
         if prod(axis for axis in self.shape if axis != ANY) > limits.MAX_INPUT_VALUES:
             raise BadBundle(f"tensor {self.name!r} of shape {self.shape} is too large", field="shape", limit=limits.MAX_INPUT_VALUES)
+
+
+def fits(shape: Sequence[int], wanted: Sequence[int]) -> bool:
+    """Whether a shape is what a TensorSpec's asks for, axis by axis."""
+    return len(shape) == len(wanted) and all(want in (ANY, axis) for axis, want in zip(shape, wanted, strict=True))
 
 
 def dtype_of(array: np.ndarray) -> DType:

@@ -45,8 +45,7 @@ class _Tensor:
             return False
         if self.inner is not None:
             return shape[1:] == self.inner
-        wanted = self.spec.shape[1:]
-        return len(shape) - 1 == len(wanted) and all(axis in (ANY, length) for axis, length in zip(wanted, shape[1:], strict=True))
+        return tensors.fits(shape[1:], self.spec.shape[1:])
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,13 +90,9 @@ def inputs_of(known: KnownAnswers, manifest: Manifest) -> dict[str, np.ndarray]:
     if len({len(values) if values.ndim else 0 for values in inputs.values()} | {0}) != 2:
         raise Reject("the known inputs must have as many rows each, and at least one", code="bundle")
     for spec in specs:
-        if not fits(inputs[spec.name], spec.shape):
+        if not tensors.fits(inputs[spec.name].shape, spec.shape):
             raise Reject(f"known inputs of shape {inputs[spec.name].shape} do not fit {spec.name!r}: {spec.shape}", code="bundle")
     return inputs
-
-
-def fits(values: np.ndarray, shape: Sequence[int]) -> bool:
-    return values.ndim == len(shape) and all(axis in (tensors.ANY, length) for axis, length in zip(shape, values.shape, strict=True))
 
 
 def answers_of(known: KnownAnswers, variant: Variant, manifest: Manifest) -> dict[str, np.ndarray]:
@@ -111,7 +107,7 @@ def answers_of(known: KnownAnswers, variant: Variant, manifest: Manifest) -> dic
     rows = {tensor.shape[0] if tensor.shape else 0 for tensor in known.inputs.values()} or {0}
     for name, values in given.items():
         of = f"known answers of {variant.name!r}: {name!r}"
-        if not fits(values, specs[name].shape) or {len(values)} != rows:
+        if not tensors.fits(values.shape, specs[name].shape) or {len(values)} != rows:
             raise Reject(f"{of} of shape {values.shape} must have {specs[name].shape}, {min(rows)} rows", code="bundle")
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             raise Reject(f"{of} must be finite", code="bundle")

@@ -10,6 +10,7 @@ from math import prod
 import numpy as np
 
 from edge_agent.ports import Input
+from fleet_contract import tensors
 from fleet_contract.inputs import ImageInput, InputSpec, TensorsInput, VectorInput, WindowInput
 from fleet_contract.signature import inputs_of
 from fleet_contract.tensors import ANY, STRING, TensorSpec
@@ -68,7 +69,7 @@ def split(values: Sequence[np.ndarray], spec: InputSpec) -> tuple[np.ndarray, li
     Pictures of bytes stay bytes."""
     tensor = inputs_of(spec)[0]
     shape, kinds = tensor.shape[1:], "fiub" if tensor.dtype.startswith("float") else np.dtype(tensor.dtype).kind
-    reasons: list[str | None] = [None if _fits(v.shape, shape) and v.dtype.kind in kinds else WRONG_SHAPE for v in values]
+    reasons: list[str | None] = [None if tensors.fits(v.shape, shape) and v.dtype.kind in kinds else WRONG_SHAPE for v in values]
     fitting = [at for at, reason in enumerate(reasons) if reason is None]
     if not fitting:
         return np.empty((0, *(max(axis, 0) for axis in shape)), tensor.dtype), reasons
@@ -83,10 +84,6 @@ def split(values: Sequence[np.ndarray], spec: InputSpec) -> tuple[np.ndarray, li
     for row in np.flatnonzero(~passed):
         reasons[fitting[row]] = OUT_OF_RANGE if finite[row] else NOT_FINITE
     return batch[passed], reasons
-
-
-def _fits(given: Sequence[int], shape: Sequence[int]) -> bool:
-    return len(given) == len(shape) and all(axis in (ANY, length) for axis, length in zip(shape, given, strict=True))
 
 
 def _is_finite(batch: np.ndarray) -> np.ndarray:

@@ -108,8 +108,7 @@ def _check_form(tensor: GivenTensor, spec: TensorSpec, rows: int | None) -> None
     if dtype_named(tensor.datatype) != spec.dtype:
         raise Refused(f"input {spec.name!r} is {datatype_of(spec.dtype)}, not {tensor.datatype}", code="bad-tensor")
     shape, wanted = tensor.shape, spec.shape
-    fits = len(shape) == len(wanted) and all(axis >= 0 and want in (ANY, axis) for axis, want in zip(shape, wanted, strict=True))
-    if not fits:
+    if min(shape, default=0) < 0 or not tensors.fits(shape, wanted):
         raise Refused(f"input {spec.name!r} has shape {_shown(wanted)}, not {shape[: limits.MAX_TENSOR_RANK]}", code="bad-tensor")
     if prod(shape) > limits.MAX_INPUT_VALUES:
         raise Refused(f"input {spec.name!r} has {prod(shape)} values, at most {limits.MAX_INPUT_VALUES}", code="too-large")
