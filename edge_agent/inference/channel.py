@@ -8,10 +8,8 @@ an inline payload. One system call sends it and one reads it, and what a header 
 from __future__ import annotations
 
 import mmap
-import os
 import socket
 import struct
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -24,6 +22,7 @@ from edge_agent.inference.arena import Arena, NoRoom
 from edge_agent.inference.frame import ChannelClosed, Frame
 from edge_agent.inference.layout import Layout
 from edge_agent.inference.protocol import Answer, Infer, Reply, Request
+from edge_agent.vigil import Vigil
 
 MAX_HEADER_BYTES = 64 * 1024
 INLINE_BYTES = 32 * 1024
@@ -31,12 +30,8 @@ INLINE_BYTES = 32 * 1024
 INLINE = 2**64 - 1
 _PREFIX = struct.Struct("<QQQ")
 _BUFFER_BYTES = layout.align(_PREFIX.size + MAX_HEADER_BYTES) + INLINE_BYTES
-_ABSTINENT_FRAMES = 16
-"""Who waited awake in vain, sleeps for so many."""
-_SPIN_S = 1e-4
-"""Of a processor that would else sleep and be woken, for each frame of a closed loop."""
-_QUICK_S = 3e-4
-"""A frame that reached a sleeper so soon would have come while it was awake."""
+AWAKE_S = 5e-4
+"""A frame that may come within it, as the next request of a closed loop does, is waited for awake."""
 Span = tuple[int, int]
 """Start and stop in the arena."""
 NOWHERE: Span = (0, 0)
@@ -66,11 +61,9 @@ class _Usual:
 class Channel:
     """One side of it. One thread may send while another receives."""
 
-    def __init__(self, sock: socket.socket, arena: Arena, decoder: msgspec.msgpack.Decoder, spin_s: float = 0.0) -> None:
-        """Takes socket and arena over. `decoder` is of what the other side says. In a closed loop a frame is waited for awake for up to `spin_s`:
-        a processor takes longer to wake up than a small model to answer. Once that was in vain, perhaps because the other side wants this very
-        processor, it is not done for some frames."""
-        self._spin_s = spin_s
+    def __init__(self, sock: socket.socket, arena: Arena, decoder: msgspec.msgpack.Decoder, awake_s: float = 0.0) -> None:
+        """Takes socket and arena over. `decoder` is of what the other side says. `awake_s`: see Vigil."""
+        self._vigil = Vigil(awake_s)
         self._sock = sock
         self._arena = arena
         self._decoder = decoder
@@ -80,8 +73,6 @@ class Channel:
         self._said: dict[tuple, _Known] = {}
         self._timeout_s: float | None = None
         self._usual: _Usual | None = None
-        self._is_busy = False
-        self._abstaining = 0
         self._sent, self._received = 1, 0  # that a worker is ready, it says unasked
         self._surplus: Span | None = None
 
@@ -177,26 +168,13 @@ class Channel:
         """How many bytes of a frame are there; None when it takes too long."""
         if self._surplus is not None:
             return self._left()
-        if self._is_busy:
-            got = self._poll()
-            return self._recv(0) if got is None else got
-        if self._abstaining:
-            self._abstaining -= 1
-            return self._recv(0)
-        began_s = time.perf_counter()
-        got = self._recv(0)
-        self._is_busy = time.perf_counter() - began_s < _QUICK_S and self._spin_s > 0
-        return got
+        return self._vigil.keep(self._look, self._sleep)
 
-    def _poll(self) -> int | None:
-        end_s = time.perf_counter() + self._spin_s
-        while time.perf_counter() < end_s:
-            got = self._recv(0, socket.MSG_DONTWAIT)
-            if got is not None:
-                return got
-        self._is_busy = False
-        self._abstaining = _ABSTINENT_FRAMES
-        return None
+    def _look(self) -> int | None:
+        return self._recv(0, socket.MSG_DONTWAIT)
+
+    def _sleep(self) -> int | None:
+        return self._recv(0)
 
     def _recv(self, at: int, flags: int = 0) -> int | None:
         """How many bytes came into the buffer; None when it takes too long."""
@@ -293,8 +271,3 @@ def _remember(found: dict, key, value) -> None:
     if len(found) >= _KEPT:
         found.clear()
     found[key] = value
-
-
-def spin_s() -> float:
-    """For a process that may use several processors: on a single one, the other side could not get on meanwhile."""
-    return _SPIN_S if len(os.sched_getaffinity(0)) > 1 else 0.0

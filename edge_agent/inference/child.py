@@ -16,10 +16,11 @@ import msgspec
 from edge_agent.errors import Reject
 from edge_agent.inference import layout, protocol
 from edge_agent.inference.arena import Arena, NoRoom
-from edge_agent.inference.channel import NOWHERE, Channel, Span, spin_s
+from edge_agent.inference.channel import AWAKE_S, NOWHERE, Channel, Span
 from edge_agent.inference.frame import ChannelClosed, Frame
 from edge_agent.inference.plan import Plan
 from edge_agent.ports import Clock, Tensors
+from edge_agent.vigil import affordable
 from firmware_profiles.catalog import Backend
 from fleet_contract import limits
 
@@ -81,7 +82,7 @@ class Child:
         self._asked: Span = NOWHERE
         ours, theirs = socket.socketpair()
         arena = Arena.create(min(limits.MAX_BATCH_BYTES, wanted.memory_mb * limits.MIB // 2))
-        self._channel = Channel(ours, arena, protocol.replies, spin_s())
+        self._channel = Channel(ours, arena, protocol.replies, affordable(AWAKE_S))
         try:
             self._process = starter.submit(_start, wanted, theirs.fileno(), arena.fd).result()
         except BaseException:

@@ -43,10 +43,11 @@ def _serve(sock: socket.socket, arena_fd: int, backend: Backend, memory_mb: int,
     from edge_agent.errors import Reject  # numpy and the engine start threads, so not before the sandbox
     from edge_agent.inference import conversation, protocol
     from edge_agent.inference.arena import Arena
-    from edge_agent.inference.channel import Channel, spin_s
+    from edge_agent.inference.channel import AWAKE_S, Channel
     from edge_agent.inference.runtimes.port import open_runtime
+    from edge_agent.vigil import affordable
 
-    channel = Channel(sock, Arena(arena_fd), protocol.requests, spin_s())
+    channel = Channel(sock, Arena(arena_fd), protocol.requests, affordable(AWAKE_S))
     try:
         runtime = open_runtime(backend)
     except Reject as error:

@@ -5,11 +5,14 @@ from collections.abc import Callable, Sequence
 
 from edge_agent import socket_waits
 from edge_agent.serving.refusals import Refused
+from edge_agent.vigil import Vigil, affordable
 from fleet_contract import limits
 
 _READ_BYTES = 64 * limits.KIB
 _END = b"\r\n\r\n"
 _LINE_END = b"\r\n"
+_AWAKE_S = 2e-4
+"""For the next request of a caller who asks one after the other."""
 
 
 class Gone(Exception):
@@ -27,6 +30,7 @@ class Stream:
         self._held = b""
         self._deadline_s = 0.0
         self._is_hurried = True
+        self._vigil = Vigil(affordable(_AWAKE_S))
         socket_waits.limit(connection, socket.SO_SNDTIMEO, write_s)
 
     def head(self) -> bytes:
@@ -95,13 +99,24 @@ class Stream:
         if self._is_hurried:
             self._wait(self._idle_s)
             self._is_hurried = False
-        try:
-            data = self._socket.recv(_READ_BYTES)
-        except OSError as error:
-            raise Gone from error
+        data = self._vigil.keep(self._look, self._sleep)
         if not data:
             raise Gone
         return data
+
+    def _look(self) -> bytes | None:
+        try:
+            return self._socket.recv(_READ_BYTES, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            raise Gone from error
+
+    def _sleep(self) -> bytes:
+        try:
+            return self._socket.recv(_READ_BYTES)
+        except OSError as error:
+            raise Gone from error
 
     def _more(self) -> bytes:
         data = bytearray(_READ_BYTES)
