@@ -2,7 +2,7 @@
 SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := agent,litert,grpc,server,postgres,tools,hsm,hil,dev
+EXTRAS := agent,litert,grpc,server,postgres,tools,tflite,openssf,hsm,hil,dev
 # PYTHON=/path/to/python3 overrides the search.
 PYTHON ?=
 ARGS ?=

@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from importlib.metadata import version as installed_version
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
 from fleet_contract import names
 from fleet_contract.bundle import Bundle
-from fleet_contract.inputs import ImageInput, VectorInput
+from fleet_contract.inputs import InputSpec
 from fleet_contract.job import Gate, Progress
-from fleet_contract.manifest import Lineage
+from fleet_contract.manifest import Lineage, Policy
+from fleet_contract.outputs import OutputSpec
 from model_tools import workbench
 from model_tools.data.suspicion import row_numbers
 from model_tools.errors import GateFailed
@@ -30,7 +32,8 @@ Tell = Callable[[Progress], None]
 class Candidate:
     """A trained model in both precisions, measured on the task's test data. `prefer` is the precision that devices should run."""
 
-    spec: ImageInput | VectorInput
+    spec: InputSpec
+    output: OutputSpec
     fp32: bytes
     int8: bytes
     fp32_test: "Evaluation"
@@ -43,14 +46,11 @@ class Candidate:
         both = (Model("int8", self.int8), Model("fp32", self.fp32))
         return both if self.prefer == "int8" else both[::-1]
 
-    def accuracy(self) -> float:
-        """The preferred one's, on the task's test data."""
-        return self._preferred().accuracy
-
     def scores(self) -> Scores:
         """Without a champion."""
         preferred = self._preferred()
-        return Scores(preferred.accuracy, self.comparison.accuracy_drop, preferred.rows, list(preferred.per_class.values()))
+        recalls = list(preferred.per_class.values())
+        return Scores(preferred.quality, self.comparison.quality_drop, preferred.rows, recalls, preferred.measure)
 
     def _preferred(self) -> "Evaluation":
         return self.int8_test if self.prefer == "int8" else self.fp32_test
@@ -68,7 +68,7 @@ def build(task: "Task", version: str, tell: Tell) -> Built:
     names.name(version, "version")
     tell(Progress("data", 0.0, "reading the task's data"))
     splits = workbench.read_splits(task)
-    check_followable(workbench.input_spec(task, splits), workbench.output_spec(task, splits))
+    check_followable(workbench.input_spec(task, splits), workbench.output_outline(task, splits))
     for column in row_numbers(splits):
         tell(
             Progress("data", 0.05, f"warning: column {column!r} seems to number the rows, which devices would call drift: see input.ignore")
@@ -102,16 +102,18 @@ def convert(task: "Task", splits: "Splits", trained: "Trained", new: "Dataset | 
 
 def measure(task: "Task", splits: "Splits", fp32: bytes, int8: bytes, new: "Dataset | None" = None) -> Candidate:
     """Both precisions on the task's test data; the bounds of the input also let `new` in."""
-    one, other = workbench.evaluate(fp32, splits.test), workbench.evaluate(int8, splits.test)
-    return Candidate(workbench.input_spec(task, splits, new), fp32, int8, one, other, workbench.compare(one, other), task.quantize.prefer)
+    output = workbench.output_spec(task, splits, fp32)
+    one, other = (workbench.evaluate(model, splits.test, output) for model in (fp32, int8))
+    spec, compared = workbench.input_spec(task, splits, new), workbench.compare(one, other, output)
+    return Candidate(spec, output, fp32, int8, one, other, compared, task.quantize.prefer)
 
 
 def measured(candidate: Candidate) -> dict[str, float]:
     """What the bundle's lineage and card say of a candidate alone."""
     metrics = {
         "test_rows": float(candidate.int8_test.rows),
-        "fp32_accuracy": candidate.fp32_test.accuracy,
-        "int8_accuracy": candidate.int8_test.accuracy,
+        **{f"fp32_{name}": value for name, value in candidate.fp32_test.metrics.items()},
+        **{f"int8_{name}": value for name, value in candidate.int8_test.metrics.items()},
         "int8_agreement": candidate.comparison.agreement,
         "int8_sqnr_db": candidate.comparison.sqnr_db,
     }
@@ -134,11 +136,11 @@ def contents(
         version=version,
         description=task.description,
         input=candidate.spec,
-        output=workbench.output_spec(task, splits),
+        output=candidate.output,
         models=candidate.models(),
         profiles=task.profiles,
         limits=task.limits,
-        policy=task.policy,
+        policy=task.policy if task.kind == "classification" else never_retrained(task.policy),
         lineage=Lineage(
             task_sha256=task.sha256,
             data_sha256=splits.sha256,
@@ -149,6 +151,11 @@ def contents(
             metrics=metrics,
         ),
     )
+
+
+def never_retrained(policy: Policy) -> Policy:
+    """By itself, that is: what people can say of an input in a word is no target of these tasks."""
+    return msgspec.structs.replace(policy, retrain=msgspec.structs.replace(policy.retrain, automatic=False))
 
 
 def evidence(splits: "Splits", tensor: str) -> Evidence:

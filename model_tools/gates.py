@@ -1,17 +1,26 @@
 """Whether a model may be released: each gate compares one measured number with the task's limit."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fleet_contract.job import Gate
 
 if TYPE_CHECKING:
+    from model_tools.evaluate.scoring import Measure
     from model_tools.task import Gates
 
 _ROUNDING = 1e-9
 """0.9 - 0.88 is not quite 0.02: a difference at its limit passes."""
 _BETTER_THAN_GUESSING = 1.25
+_USEFUL: "Mapping[Measure, float]" = {"r2": 0.1, "auc": 0.6, "passed": 0.5}
+"""R² of 0 is what the mean of all targets has, an area of 0.5 what chance has."""
+_WORDS: "Mapping[Measure, str]" = {
+    "accuracy": "accuracy",
+    "r2": "R²",
+    "auc": "area under the ROC curve",
+    "passed": "share of normal rows that pass",
+}
 _FLIPPED_BY_QUANTIZING = 1
 _FLIPPED_BY_RETRAINING = 2
 """So many rows answered otherwise are chance, whatever share of a small test they are: of 18 rows one is 0.056."""
@@ -19,14 +28,15 @@ _FLIPPED_BY_RETRAINING = 2
 
 @dataclass(frozen=True)
 class Scores:
-    """Accuracies, 0..1, of the variants that devices prefer. Old is the task's own test data, `rows` of them; new is held-out labels from the
-    field, None where there are none; the champion's are None for a first model. `recalls` are the shares of each class answered rightly and
-    `int8_drop` what quantizing lost, both on the old."""
+    """Qualities (Evaluation.quality, by `measure`) of the variants that devices prefer. Old is the task's own test data, `rows` of them; new is held-out
+    labels from the field, None where there are none; the champion's are None for a first model. `recalls` are the shares of each class answered
+    rightly and `int8_drop` what quantizing lost, both on the old."""
 
     old: float
     int8_drop: float
     rows: int
     recalls: Sequence[float]
+    measure: "Measure" = "accuracy"
     new: float | None = None
     champion_old: float | None = None
     champion_new: float | None = None
@@ -34,24 +44,24 @@ class Scores:
 
 def judge(limits: "Gates", scores: Scores) -> list[Gate]:
     """Every gate that these scores allow to be judged, passed or not."""
-    judged = [
-        _useful(limits, scores),
-        _at_most(
-            "int8-drop", scores.int8_drop, max(limits.max_int8_drop, _FLIPPED_BY_QUANTIZING / scores.rows), "accuracy lost by quantizing"
-        ),
-    ]
+    what = _WORDS[scores.measure]
+    most_lost = max(limits.max_int8_drop, _FLIPPED_BY_QUANTIZING / scores.rows)
+    judged = [_useful(limits, scores), _at_most("int8-drop", scores.int8_drop, most_lost, f"{what} lost by quantizing")]
     if scores.champion_old is not None:
         loss, most = scores.champion_old - scores.old, max(limits.max_loss_on_old, _FLIPPED_BY_RETRAINING / scores.rows)
-        judged.append(_at_most("loss-on-old", loss, most, "accuracy lost against the champion on the task's test data"))
+        judged.append(_at_most("loss-on-old", loss, most, f"{what} lost against the champion on the task's test data"))
     if scores.champion_new is not None and scores.new is not None:
         gain, least = scores.new - scores.champion_new, _gain_wanted(limits.min_gain_on_new, scores.champion_new)
-        judged.append(_at_least("gain-on-new", gain, least, "accuracy won over the champion on held-out new labels"))
+        judged.append(_at_least("gain-on-new", gain, least, f"{what} won over the champion on held-out new labels"))
     return judged
 
 
 def _useful(limits: "Gates", scores: Scores) -> Gate:
-    if limits.min_accuracy is not None:
-        return _at_least("accuracy", scores.old, limits.min_accuracy, "accuracy on the task's test data")
+    wanted = {"accuracy": limits.min_accuracy, "r2": limits.min_r2, "auc": limits.min_auc, "passed": None}[scores.measure]
+    if scores.measure != "accuracy":
+        return _at_least(scores.measure, scores.old, _USEFUL[scores.measure] if wanted is None else wanted, _WORDS[scores.measure])
+    if wanted is not None:
+        return _at_least("accuracy", scores.old, wanted, "accuracy on the task's test data")
     # of rows that are nearly all of one class, always saying that one is accurate, and useless
     recall = sum(scores.recalls) / len(scores.recalls)
     return _at_least("accuracy", recall, _BETTER_THAN_GUESSING / len(scores.recalls), "mean share of each class answered rightly")

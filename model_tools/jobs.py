@@ -14,6 +14,7 @@ import msgspec
 from fleet_contract import limits, names
 from fleet_contract.bundle import Bundle
 from fleet_contract.job import RESULT, Gate, JobResult, JobSpec, Progress, read_spec
+from fleet_contract.outputs import Classification
 from fleet_contract.sketch import Condition, decode_reference
 from model_tools import workbench
 from model_tools.build import Candidate, Tell, contents, convert, evidence, measured, staged
@@ -88,11 +89,12 @@ def compare(ground: Ground, candidate: Candidate) -> Scores:
     """Champion's and challenger's preferred variants, on the task's test data and on the held-out new labels."""
     preferred = ground.champion.read(ground.champion.manifest.variants[0].entry)
     new = ground.held if ground.held is not None and len(ground.held) else None
+    its_output = ground.champion.manifest.output
     return replace(
         candidate.scores(),
-        new=workbench.evaluate(candidate.models()[0].data, new).accuracy if new else None,
-        champion_old=workbench.evaluate(preferred, ground.splits.test).accuracy,
-        champion_new=workbench.evaluate(preferred, new).accuracy if new else None,
+        new=workbench.evaluate(candidate.models()[0].data, new, candidate.output).quality if new else None,
+        champion_old=workbench.evaluate(preferred, ground.splits.test, its_output).quality,
+        champion_new=workbench.evaluate(preferred, new, its_output).quality if new else None,
     )
 
 
@@ -144,7 +146,10 @@ def _check_fit(task: "Task", splits: "Splits", champion: Bundle) -> None:
     manifest = champion.manifest
     if manifest.task != task.name:
         raise BadInput(f"the champion is of task {manifest.task!r}, the task file of {task.name!r}", field="champion")
-    if manifest.output.classes != list(splits.classes):
+    outline = workbench.output_outline(task, splits)
+    if type(manifest.output) is not type(outline):
+        raise BadInput("the champion answers otherwise than the task wants: build a new bundle instead", field="champion")
+    if isinstance(outline, Classification) and manifest.output.classes != outline.classes:
         raise BadInput("the champion knows other classes than the task's data: build a new bundle instead", field="champion")
 
 

@@ -14,17 +14,21 @@ from fleet_contract.manifest import Limits, Policy
 from model_tools.errors import BadTask
 from model_tools.sections import (
     Answer,
-    CsvFile,
+    DataFile,
     Gates,
     ImageFolder,
     ImageShape,
+    InputShape,
     Quantization,
     Recipe,
     Retraining,
+    Search,
     Split,
     TaskFile,
+    TaskKind,
     Training,
-    VectorShape,
+    WavFolder,
+    WindowShape,
 )
 from model_tools.toml_file import read_toml
 
@@ -36,13 +40,15 @@ class Task:
     folder: Path
     sha256: str
     name: str
+    kind: TaskKind
     description: str
     profiles: list[str]
-    input: ImageShape | VectorShape
+    input: InputShape
     output: Answer
-    data: ImageFolder | CsvFile
+    data: DataFile
     split: Split
     train: Training
+    search: Search
     retrain: Retraining
     quantize: Quantization
     gates: Gates
@@ -51,7 +57,15 @@ class Task:
 
     @property
     def recipe(self) -> Recipe:
-        return self.train.recipe or ("image-cnn" if isinstance(self.input, ImageShape) else "vector-mlp")
+        """The one asked for, or the usual one of the kinds of task and input."""
+        if self.train.recipe is not None:
+            return self.train.recipe
+        return "module" if self.train.module is not None else recipes_for(self.kind, self.input)[0]
+
+    @property
+    def target(self) -> str:
+        """What is learnt, in words: the target's column, or how a folder tells it."""
+        return getattr(self.data, "target", None) or "label"
 
     def resolve(self, path: str) -> Path:
         """A path of the task file, absolute."""
@@ -64,7 +78,7 @@ def load_task(path: Path) -> Task:
     _check(file)
     head = file.task
     sections = {f: getattr(file, f) for f in TaskFile.__struct_fields__ if f != "task"}
-    return Task(path.resolve().parent, sha256, head.name, head.description, head.profiles, **sections)
+    return Task(path.resolve().parent, sha256, head.name, head.kind, head.description, head.profiles, **sections)
 
 
 def _check(file: TaskFile) -> None:
@@ -75,8 +89,8 @@ def _check(file: TaskFile) -> None:
     check_bounds(file)
     _check_ranges(file.input)
     _check_distinct(file.output.classes, "output.classes", limits.MAX_CLASSES)
-    if file.split.group and file.split.time:
-        raise BadTask("split by group or by time, not both", field="split.group")
+    if file.split.group and file.split.time and file.split.by is None:
+        raise BadTask("split by group or by time, not both: say which in split.by", field="split.group")
     if len(file.output.classes) == 1:
         raise BadTask("a classification needs at least two classes", field="output.classes", limit=2)
 
@@ -96,14 +110,44 @@ def check_profiles(profiles: list[str], field: str) -> None:
         raise BadTask(f"unknown hardware profile {unknown[0]!r}; known: {', '.join(known)}", field=field, limit=", ".join(known))
 
 
+def recipes_for(kind: TaskKind, shape: InputShape) -> tuple[Recipe, ...]:
+    """Those that fit, the usual one first."""
+    if isinstance(shape, ImageShape):
+        return () if kind == "anomaly" else ("image-cnn", "image-mobile", "module")
+    if kind == "anomaly":
+        return ("autoencoder", "module")
+    return ("window-cnn" if isinstance(shape, WindowShape) else "vector-mlp", "module")
+
+
 def _check_kinds(file: TaskFile) -> None:
-    image = isinstance(file.input, ImageShape)
-    if image != isinstance(file.data, ImageFolder):
-        raise BadTask(f"input.kind {'image' if image else 'vector'!r} does not go with this data.reader", field="data.reader")
-    if file.train.recipe not in (None, "image-cnn" if image else "vector-mlp"):
-        raise BadTask(f"recipe {file.train.recipe!r} does not take this input.kind", field="train.recipe")
-    if image and file.data.labels is None and (file.split.group or file.split.time):
-        raise BadTask("splitting pictures by group or time needs data.labels with that column", field="data.labels")
+    kind, shape, data = file.task.kind, file.input, file.data
+    if isinstance(shape, ImageShape) != isinstance(data, ImageFolder) or (
+        isinstance(data, WavFolder) and not isinstance(shape, WindowShape)
+    ):
+        told = type(shape).__struct_config__.tag
+        raise BadTask(f"input.kind {told!r} does not go with this data.reader", field="data.reader")
+    fitting = recipes_for(kind, shape)
+    if not fitting:
+        raise BadTask(f"there is no recipe for {kind} of such an input", field="task.kind")
+    if file.train.recipe not in (None, *fitting):
+        told = f"recipe {file.train.recipe!r} does not take this input.kind for {kind}; {', '.join(fitting)} do"
+        raise BadTask(told, field="train.recipe", limit=", ".join(fitting))
+    if (file.train.recipe == "module") > (file.train.module is not None):
+        raise BadTask('recipe "module" needs train.module = "PACKAGE.MODULE:CALLABLE"', field="train.module")
+    if isinstance(data, ImageFolder | WavFolder) and data.labels is None and (file.split.group or file.split.time):
+        raise BadTask("splitting files by group or time needs data.labels with that column", field="data.labels")
+    _check_target(file)
+
+
+def _check_target(file: TaskFile) -> None:
+    kind, data = file.task.kind, file.data
+    if isinstance(data, ImageFolder | WavFolder):
+        if kind == "regression" and data.labels is None:
+            raise BadTask("a regression needs data.labels with a number for each file", field="data.labels")
+    elif data.target is None and kind != "anomaly":
+        raise BadTask(f"a {kind} needs data.target, the column that is to be learnt", field="data.target")
+    if kind != "classification" and file.output.classes:
+        raise BadTask(f"a {kind} has no output.classes", field="output.classes")
 
 
 _BOUNDS = {
@@ -138,7 +182,7 @@ def check_bounds(file: Bounded) -> None:
             raise BadTask(f"{field} is {value}, not between {least} and {most}", field=field, limit=least if value < least else most)
 
 
-def _check_ranges(shape: ImageShape | VectorShape) -> None:
+def _check_ranges(shape: InputShape) -> None:
     if isinstance(shape, ImageShape):
         return
     _check_distinct(shape.columns, "input.columns", limits.MAX_CSV_COLUMNS)

@@ -5,22 +5,25 @@ splits = read_splits(task)
 trained = train(task, splits, progress)
 fp32 = export_onnx(trained, input_spec(task, splits))
 int8 = quantize_int8(fp32, calibration(task, splits))
-score = evaluate(int8, splits.test)
+output = output_spec(task, splits, fp32)
+score = evaluate(int8, splits.test, output)
 """
 
 import numpy as np
 
-from fleet_contract.inputs import ImageInput, VectorInput
-from fleet_contract.outputs import Classification
+from fleet_contract.inputs import InputSpec, VectorInput
+from fleet_contract.outputs import OutputSpec
 from model_tools.data.dataset import Dataset, Splits
 from model_tools.data.pictures import TENSOR, read_pictures, shape_of
 from model_tools.data.samples import read_samples
 from model_tools.data.split import split
 from model_tools.data.vectors import read_vectors
+from model_tools.evaluate.answering import fit_answer
 from model_tools.evaluate.scoring import Comparison, Evaluation, compare, evaluate
 from model_tools.export.graph import OUTPUT, export_onnx
 from model_tools.quantize.static import quantize_int8
-from model_tools.sections import ImageShape, VectorShape
+from model_tools.running import logits
+from model_tools.sections import ImageShape, VectorShape, WindowShape
 from model_tools.task import Task, load_task
 from model_tools.train.checkpoint import load_checkpoint, save_checkpoint
 from model_tools.train.fit import Progress
@@ -41,6 +44,7 @@ __all__ = [
     "input_spec",
     "load_checkpoint",
     "load_task",
+    "output_outline",
     "output_spec",
     "quantize_int8",
     "read_samples",
@@ -54,11 +58,11 @@ __all__ = [
 
 def read_splits(task: Task) -> Splits:
     """All labelled rows of the task, split. Raises BadData."""
-    found = read_pictures(task) if isinstance(task.input, ImageShape) else read_vectors(task)
-    return split(found, task.split)
+    rows = read_pictures(task) if isinstance(task.input, ImageShape) else read_vectors(task)
+    return split(rows, task.split, task.kind)
 
 
-def input_spec(task: Task, splits: Splits, new: Dataset | None = None) -> ImageInput | VectorInput:
+def input_spec(task: Task, splits: Splits, new: Dataset | None = None) -> InputSpec:
     """The bundle's input. A vector's bounds are those of the task file or, for other columns, those of all its rows (and of `new`), widened
     on both sides by input.range_margin times their span: drift must still be let in."""
     if isinstance(task.input, ImageShape):
@@ -67,11 +71,17 @@ def input_spec(task: Task, splits: Splits, new: Dataset | None = None) -> ImageI
     return VectorInput(tensor=TENSOR, columns=list(splits.columns), low=low, high=high)
 
 
-def output_spec(task: Task, splits: Splits) -> Classification:
-    return Classification(tensor=OUTPUT, classes=list(splits.classes))
+def output_spec(task: Task, splits: Splits, fp32: bytes) -> OutputSpec:
+    """The bundle's output: how the answers of this model are read shows on the validation rows. Raises BadInput for a model that does not run."""
+    return fit_answer(task, OUTPUT, logits(fp32, splits.validation.inputs), splits.validation)
 
 
-def _bounds(shape: VectorShape, splits: Splits, new: Dataset | None) -> tuple[list[float], list[float]]:
+def output_outline(task: Task, splits: Splits) -> OutputSpec:
+    """What it will be like, before there is a model."""
+    return fit_answer(task, OUTPUT, np.zeros((len(splits.validation), max(1, len(splits.classes))), np.float32), splits.validation)
+
+
+def _bounds(shape: VectorShape | WindowShape, splits: Splits, new: Dataset | None) -> tuple[list[float], list[float]]:
     parts = [splits.train, splits.validation, splits.test, *([] if new is None else [new])]
     values = np.concatenate([part.inputs for part in parts]).astype(np.float64)
     low, high = values.min(axis=0), values.max(axis=0)

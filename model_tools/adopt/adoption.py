@@ -2,7 +2,6 @@
 
 import hashlib
 
-import msgspec
 import numpy as np
 
 from fleet_contract import limits
@@ -12,6 +11,7 @@ from fleet_contract.signature import inputs_of
 from model_tools.adopt.description import Described, VariantFile
 from model_tools.adopt.isolation import Bounds, Isolated, isolated
 from model_tools.adopt.samples import read_samples
+from model_tools.build import never_retrained
 from model_tools.errors import BadInput
 from model_tools.pack.archive import Contents, Evidence, Model, make_bundle
 
@@ -35,7 +35,7 @@ def adopt(described: Described, version: str, bounds: Bounds = Bounds()) -> byte
             models=[_model(described, variant, models) for variant in said.variants],
             profiles=said.model.profiles,
             limits=said.limits,
-            policy=msgspec.structs.replace(said.policy, retrain=msgspec.structs.replace(said.policy.retrain, automatic=False)),
+            policy=never_retrained(said.policy),
             lineage=_lineage(described, data),
             states=said.states,
             constants=said.constants,

@@ -1,14 +1,17 @@
-"""From the words in a label column to class numbers."""
+"""From the words in a label column to class numbers, or to the numbers that a regression is to estimate."""
 
 from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 
-from fleet_contract import limits
+from fleet_contract import cells, limits
+from fleet_contract.outputs import ANOMALY, NORMAL
 from model_tools.errors import BadData
+from model_tools.task import Task
 
 _MISSING = {"", "nan"}
+_USUALLY_NORMAL = {"normal", "ok", "good", "no", "false", "0"}
 _FEWEST_PER_CLASS = 3
 """One row each for training, validation and test."""
 
@@ -37,6 +40,39 @@ def name_classes(words: Sequence[str], declared: Sequence[str], field: str) -> t
     if few := [c for c in classes if counts[c] < _FEWEST_PER_CLASS]:
         raise BadData(f"class {few[0]!r} has {counts[few[0]]} rows, at least {_FEWEST_PER_CLASS}", field=field, limit=_FEWEST_PER_CLASS)
     return classes
+
+
+def read_targets(task: Task, words: Sequence[str], field: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Labels and classes as in Dataset. Raises BadData (field `field`)."""
+    if task.kind == "regression":
+        return _numbers(words, field), ()
+    if task.kind == "anomaly":
+        return _anomalies(words, task.output.normal, field), (NORMAL, ANOMALY)
+    classes = name_classes(words, task.output.classes, field)
+    return number(words, classes), classes
+
+
+def _numbers(words: Sequence[str], field: str) -> np.ndarray:
+    values = np.empty(len(words), np.float32)
+    for row, word in enumerate(words):
+        try:
+            values[row] = cells.to_number(word)
+        except ValueError:
+            raise BadData(f"row {row + 1}: the target {word[:40]!r} is no number", field=field, limit=f"row {row + 1}") from None
+    if not np.isfinite(values).all():
+        raise BadData(f"row {int(np.isfinite(values).argmin()) + 1}: the target is not a finite number", field=field)
+    if np.ptp(values) == 0:
+        raise BadData(f"every target is {values[0]:g}: there is nothing to estimate", field=field)
+    return values
+
+
+def _anomalies(words: Sequence[str], normal: Sequence[str], field: str) -> np.ndarray:
+    healthy = {*normal} or _USUALLY_NORMAL
+    found = np.array([(word if normal else word.lower()) not in healthy for word in words], np.int64)
+    if found.all():
+        told = ", ".join(sorted(healthy))
+        raise BadData(f"no row is normal ({told}): say in output.normal which labels are", field=field, limit=told)
+    return found
 
 
 def number(words: Sequence[str], classes: Sequence[str]) -> np.ndarray:

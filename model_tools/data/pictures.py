@@ -10,7 +10,7 @@ from fleet_contract import images, limits
 from fleet_contract.inputs import ImageInput
 from model_tools.data import labels, rows
 from model_tools.data.dataset import Dataset
-from model_tools.data.found import Found
+from model_tools.data.times import to_times
 from model_tools.errors import BadData
 from model_tools.sections import ImageFolder, ImageShape
 from model_tools.task import Task
@@ -29,7 +29,7 @@ class _Listing:
     times: list[str] = field(default_factory=list)
 
 
-def read_pictures(task: Task) -> Found:
+def read_pictures(task: Task) -> Dataset:
     """Every picture of the task, decoded and resized as on a device, float32 (rows, channels, height, width).
 
     Raises BadData: no folder, an unreadable picture (named), a label without its file, a missing label, one class only, too few.
@@ -44,10 +44,16 @@ def read_pictures(task: Task) -> Found:
         raise BadData(
             f"{len(listing.files)} pictures, at least {task.data.min_rows} are wanted", field="data.folder", limit=task.data.min_rows
         )
-    classes = labels.name_classes(listing.words, task.output.classes, "label")
+    targets, classes = labels.read_targets(task, listing.words, "label")
     pixels = read_files(folder, listing.files, shape_of(task.input))
-    made = Dataset(pixels, labels.number(listing.words, classes), classes, tuple(listing.files))
-    return Found(made, (), tuple(listing.groups) or None, tuple(listing.times) or None)
+    return Dataset(
+        pixels,
+        targets,
+        classes,
+        tuple(listing.files),
+        groups=tuple(listing.groups) or None,
+        times=to_times(listing.times, task.split.time or "") if listing.times else None,
+    )
 
 
 def shape_of(shape: ImageShape) -> ImageInput:

@@ -1,31 +1,34 @@
 """Which rows train, which validate, which test: the same rows and seed, the same answer."""
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from model_tools.data.dataset import Dataset, Splits
-from model_tools.data.found import Found
+from model_tools.data.dataset import Dataset, SplitBy, Splits
 from model_tools.errors import BadData
-from model_tools.sections import Split
+from model_tools.sections import Split, TaskKind
 
 
-def split(found: Found, rule: Split) -> Splits:
-    """By time when rows have one (the newest test), by whole groups when they have those, else so that each part has its share of each class.
+def split(rows: Dataset, rule: Split, kind: TaskKind = "classification") -> Splits:
+    """As `choose_way` says: the newest test, whole groups, or each part with its share of each class (of a regression: of all rows).
 
-    Raises BadData when a part would be empty, or a class absent from training.
+    Raises BadData when a part would be empty, a class absent from training, or the rows do not know what they are to be split by.
     """
-    if found.times is not None:
-        test, validation = _newest(found.times, rule)
-    elif found.groups is not None:
-        test, validation = _whole_groups(found.groups, rule)
-    else:
-        test, validation = _shares(found.rows.labels, rule)
-    rest = np.setdiff1d(np.arange(len(found.rows)), np.concatenate([test, validation]))
-    parts = [found.rows.select(np.sort(part)) for part in (rest, validation, test)]
-    _check(*parts)
-    return Splits(*parts, columns=found.columns)
+    by = choose_way(rows, rule)
+    test, validation = _WAYS[by](rows, rule)
+    rest = np.setdiff1d(np.arange(len(rows)), np.concatenate([test, validation]))
+    parts = [rows.select(np.sort(part)) for part in (rest, validation, test)]
+    _check(parts, kind)
+    return Splits(*parts, by=by)
+
+
+def choose_way(rows: Dataset, rule: Split) -> SplitBy:
+    """What the task says, and else by time wherever rows have one: what is measured later than it was learnt is what a device meets."""
+    if rule.by is not None:
+        return rule.by
+    if rule.group is not None:
+        return "group"
+    return "time" if rows.times is not None else "shares"
 
 
 def hold_out(rows: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset]:
@@ -33,8 +36,8 @@ def hold_out(rows: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset]:
     chosen: list[int] = []
     rng = np.random.default_rng(seed)
     carry = 0.0
-    for label in np.unique(rows.labels):
-        at = rng.permutation(np.flatnonzero(rows.labels == label))
+    for stratum in _strata(rows):
+        at = rng.permutation(stratum)
         carry += share * len(at)
         take = min(int(carry), len(at) - 1)
         carry -= take
@@ -43,11 +46,11 @@ def hold_out(rows: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset]:
     return rows.select(np.setdiff1d(np.arange(len(rows)), held)), rows.select(held)
 
 
-def _shares(labels: np.ndarray, rule: Split) -> tuple[np.ndarray, np.ndarray]:
+def _shares(rows: Dataset, rule: Split) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(rule.seed)
     test, validation = [], []
-    for label in np.unique(labels):
-        at = rng.permutation(np.flatnonzero(labels == label))
+    for stratum in _strata(rows):
+        at = rng.permutation(stratum)
         first = max(1, round(rule.test * len(at)))
         second = first + max(1, round(rule.validation * len(at)))
         test.append(at[:first])
@@ -55,26 +58,33 @@ def _shares(labels: np.ndarray, rule: Split) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(test), np.concatenate(validation)
 
 
-def _newest(times: Sequence[str], rule: Split) -> tuple[np.ndarray, np.ndarray]:
-    order = np.array(sorted(range(len(times)), key=_clock(times)), np.int64)
+def _strata(rows: Dataset) -> Sequence[np.ndarray]:
+    """The rows of each class; of a regression all of them."""
+    if not rows.classes:
+        return [np.arange(len(rows))]
+    return [np.flatnonzero(rows.labels == label) for label in np.unique(rows.labels)]
+
+
+def _newest(rows: Dataset, rule: Split) -> tuple[np.ndarray, np.ndarray]:
+    if rows.times is None:
+        raise BadData('to split by time, name its column in split.time; by the order of the rows: split.by = "order"', field="split.time")
+    return _last(np.argsort(rows.times, kind="stable"), rule)
+
+
+def _end(rows: Dataset, rule: Split) -> tuple[np.ndarray, np.ndarray]:
+    return _last(np.arange(len(rows)), rule)
+
+
+def _last(order: np.ndarray, rule: Split) -> tuple[np.ndarray, np.ndarray]:
     first = len(order) - max(1, round(rule.test * len(order)))
     second = first - max(1, round(rule.validation * len(order)))
     return order[first:], order[second:first]
 
 
-def _clock(times: Sequence[str]):
-    """Numbers by value; otherwise text, which orders ISO 8601 dates."""
-    try:
-        values = [float(t) for t in times]
-    except ValueError:
-        return lambda row: (times[row], row)
-    if not all(map(math.isfinite, values)):
-        raise BadData("the time column has NaN or infinity", field="split.time")
-    return lambda row: (values[row], row)
-
-
-def _whole_groups(groups: Sequence[str], rule: Split) -> tuple[np.ndarray, np.ndarray]:
-    names = np.array(groups)
+def _whole_groups(rows: Dataset, rule: Split) -> tuple[np.ndarray, np.ndarray]:
+    if rows.groups is None:
+        raise BadData("to split by group, name its column in split.group", field="split.group")
+    names = np.array(rows.groups)
     order = np.random.default_rng(rule.seed).permutation(np.unique(names))
     if len(order) < 3:
         raise BadData(f"{len(order)} groups cannot be split into training, validation and test", field="split.group", limit=3)
@@ -93,9 +103,19 @@ def _take(names: np.ndarray, order: np.ndarray, share: float, keep: int) -> tupl
     return np.concatenate(taken), order[len(taken) :]
 
 
-def _check(train: Dataset, validation: Dataset, test: Dataset) -> None:
-    for part, name in ((train, "training"), (validation, "validation"), (test, "test")):
+def _check(parts: Sequence[Dataset], kind: TaskKind) -> None:
+    for part, name in zip(parts, ("training", "validation", "test"), strict=True):
         if not len(part):
             raise BadData(f"the split leaves no rows for {name}", field="split", limit=1)
-    if absent := [c for c, rows in train.count().items() if not rows]:
+    needed = parts[0].classes[:1] if kind == "anomaly" else parts[0].classes
+    if absent := [c for c, rows in parts[0].count().items() if not rows and c in needed]:
         raise BadData(f"the split leaves no training row of class {absent[0]!r}", field="split", limit=1)
+
+
+_WAYS: Mapping[SplitBy, Callable[[Dataset, Split], tuple[np.ndarray, np.ndarray]]] = {
+    "time": _newest,
+    "group": _whole_groups,
+    "order": _end,
+    "shares": _shares,
+}
+"""Each gives the rows of test and of validation."""

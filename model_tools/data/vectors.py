@@ -8,7 +8,7 @@ import numpy as np
 from fleet_contract import cells
 from model_tools.data import labels, rows
 from model_tools.data.dataset import Dataset
-from model_tools.data.found import Found
+from model_tools.data.times import to_times
 from model_tools.errors import BadData
 from model_tools.sections import CsvFile, VectorShape
 from model_tools.task import Task
@@ -16,7 +16,7 @@ from model_tools.task import Task
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
-def read_vectors(task: Task) -> Found:
+def read_vectors(task: Task) -> Dataset:
     """Every row of the task's CSV file, in raw units.
 
     Raises BadData: a missing or repeated column, a cell that is no finite number (row and column named), a missing label, one class only,
@@ -41,9 +41,16 @@ def read_vectors(task: Task) -> Found:
                 times.append(found[time].strip())
     if len(words) < source.min_rows:
         raise BadData(f"{path.name} has {len(words)} rows, at least {source.min_rows} are wanted", field=path.name, limit=source.min_rows)
-    classes = labels.name_classes(words, task.output.classes, source.target)
-    made = Dataset(np.array(numbers, np.float32), labels.number(words, classes), classes, tuple(ids))
-    return Found(made, columns, tuple(groups) or None, tuple(times) or None)
+    targets, classes = labels.read_targets(task, words, source.target)
+    return Dataset(
+        np.array(numbers, np.float32),
+        targets,
+        classes,
+        tuple(ids),
+        columns,
+        tuple(groups) or None,
+        to_times(times, task.split.time or "") if times else None,
+    )
 
 
 def to_number(text: str) -> float:

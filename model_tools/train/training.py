@@ -8,12 +8,13 @@ from torch import nn
 from model_tools.data.dataset import Dataset, Splits
 from model_tools.data.split import hold_out
 from model_tools.errors import BadData
-from model_tools.sections import Recipe
+from model_tools.sections import ImageShape, Recipe
 from model_tools.task import Task
 from model_tools.train.fit import Progress, fit
 from model_tools.train.plan import Plan, plan_retraining, plan_training
 
-_CALIBRATION_ROWS = {"image-cnn": 256, "vector-mlp": 4_096}
+_CALIBRATION_ROWS = 4_096
+_CALIBRATION_PICTURES = 256
 """Int8 cuts off what lies beyond the calibration rows: of vectors, which are small, rare extremes should be among them."""
 
 
@@ -56,7 +57,7 @@ def retrain(task: Task, splits: Splits, new: Dataset, progress: Progress) -> Tra
 
 def calibration(task: Task, splits: Splits, new: Dataset | None = None) -> np.ndarray:
     """float32 (rows, ...): training rows for the quantizer, up to quantize.rows, the new ones in their share of the draws."""
-    most = task.quantize.rows or _CALIBRATION_ROWS[task.recipe]
+    most = task.quantize.rows or (_CALIBRATION_PICTURES if isinstance(task.input, ImageShape) else _CALIBRATION_ROWS)
     fresh = 0 if new is None else min(len(new), round(task.retrain.new_share * most))
     parts = [_sample(splits.train, most - fresh, task.train.seed)]
     if new is not None and fresh:

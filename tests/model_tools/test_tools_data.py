@@ -11,10 +11,10 @@ from fleet_contract import limits
 from fleet_contract.inputs import ImageInput
 from fleet_contract.job import LabelledSample
 from model_tools.data.dataset import Dataset, Splits
-from model_tools.data.found import Found
 from model_tools.data.pictures import read_files
 from model_tools.data.split import hold_out, split
 from model_tools.data.suspicion import row_numbers
+from model_tools.data.times import to_times
 from model_tools.errors import BadData
 from model_tools.sections import Split
 from model_tools.task import Task, load_task
@@ -224,11 +224,18 @@ class TestPictures:
         assert caught.value.field == "data.folder"
 
 
-def found(rows: int, classes: int = 2, groups: list[str] | None = None, times: list[str] | None = None) -> Found:
+def found(rows: int, classes: int = 2, groups: list[str] | None = None, times: list[str] | None = None) -> Dataset:
     labels = np.arange(rows) % classes
     names = tuple(f"c{i}" for i in range(classes))
-    data = Dataset(np.arange(rows, dtype=np.float32)[:, None], labels, names, tuple(map(str, range(rows))))
-    return Found(data, ("x",), tuple(groups) if groups else None, tuple(times) if times else None)
+    return Dataset(
+        np.arange(rows, dtype=np.float32)[:, None],
+        labels,
+        names,
+        tuple(map(str, range(rows))),
+        ("x",),
+        tuple(groups) if groups else None,
+        to_times(times, "at") if times else None,
+    )
 
 
 class TestSplit:
@@ -259,26 +266,22 @@ class TestSplit:
         ("rows", "rule"),
         [
             pytest.param(found(20, groups=["a", "b"] * 10), Split(group="g"), id="two-groups"),
-            pytest.param(found(20, times=["nan"] * 20), Split(time="t"), id="time-is-nan"),
+            pytest.param(found(20), Split(by="time"), id="no-times"),
+            pytest.param(found(20), Split(by="group"), id="no-groups"),
             pytest.param(
-                Found(
-                    Dataset(np.zeros((20, 1), np.float32), np.repeat([0, 1], [14, 6]), ("a", "b"), ("",) * 20),
-                    ("x",),
-                    None,
-                    tuple(map(str, range(20))),
-                ),
+                Dataset(np.zeros((20, 1), np.float32), np.repeat([0, 1], [14, 6]), ("a", "b"), ("",) * 20, times=np.arange(20.0)),
                 Split(time="t"),
                 id="a-class-that-only-the-future-has",
             ),
         ],
     )
-    def test_a_split_that_cannot_be_is_refused(self, rows: Found, rule: Split) -> None:
+    def test_a_split_that_cannot_be_is_refused(self, rows: Dataset, rule: Split) -> None:
         with pytest.raises(BadData):
             split(rows, rule)
 
     @pytest.mark.parametrize("rows", [2, 7, 20, 100])
     def test_held_out_rows_are_apart_by_class_and_the_same_each_time(self, rows: int) -> None:
-        data = found(rows, classes=2).rows
+        data = found(rows, classes=2)
         fit, held = hold_out(data, 0.25, seed=3)
         assert {*fit.ids} | {*held.ids} == {*data.ids}
         assert not {*fit.ids} & {*held.ids}

@@ -11,7 +11,7 @@ FULL = [*FIRST, "loss-on-old", "gain-on-new"]
 
 
 def scores(old=0.95, drop=0.0, new=0.9, champion_old=0.95, champion_new=0.5, rows=1000, recalls=(0.95, 0.95)) -> Scores:
-    return Scores(old, drop, rows, recalls, new, champion_old, champion_new)
+    return Scores(old, drop, rows, recalls, "accuracy", new, champion_old, champion_new)
 
 
 @pytest.mark.parametrize(

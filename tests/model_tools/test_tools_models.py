@@ -41,8 +41,8 @@ def wine() -> Splits:
     x, y = load_wine(return_X_y=True)
     at = np.random.default_rng(0).permutation(len(y))
     parts = (at[:120], at[120:136], at[136:])
-    rows = [Dataset(x[p].astype(np.float32), y[p].astype(np.int64), ("a", "b", "c"), tuple(map(str, p))) for p in parts]
-    return Splits(*rows, columns=tuple(f"c{i}" for i in range(x.shape[1])))
+    columns = tuple(f"c{i}" for i in range(x.shape[1]))
+    return Splits(*[Dataset(x[p].astype(np.float32), y[p].astype(np.int64), ("a", "b", "c"), tuple(map(str, p)), columns) for p in parts])
 
 
 def stripes(rows: int = 96) -> Splits:
@@ -62,10 +62,11 @@ class TestVectors:
         trained = workbench.train(task, splits, quiet)
         fp32 = workbench.export_onnx(trained, workbench.input_spec(task, splits))
         int8 = workbench.quantize_int8(fp32, workbench.calibration(task, splits))
-        one, other = workbench.evaluate(fp32, splits.test), workbench.evaluate(int8, splits.test)
-        compared = workbench.compare(one, other)
-        assert one.accuracy >= 0.95
-        assert compared.accuracy_drop <= 0.03
+        output = workbench.output_spec(task, splits, fp32)
+        one, other = (workbench.evaluate(model, splits.test, output) for model in (fp32, int8))
+        compared = workbench.compare(one, other, output)
+        assert one.quality >= 0.95
+        assert compared.quality_drop <= 0.03
         assert compared.agreement >= 0.95
         assert compared.sqnr_db > 20
         assert other.model_bytes < one.model_bytes
@@ -83,8 +84,9 @@ class TestVectors:
         champion = workbench.export_onnx(workbench.train(task, splits, quiet), spec)
         challenger = workbench.export_onnx(workbench.retrain(task, splits, fresh, quiet), spec)
         moved = shifted(splits.test)
-        assert workbench.evaluate(challenger, moved).accuracy >= max(0.88, workbench.evaluate(champion, moved).accuracy)
-        assert workbench.evaluate(challenger, splits.test).accuracy >= 0.9
+        output = workbench.output_spec(task, splits, champion)
+        assert workbench.evaluate(challenger, moved, output).quality >= max(0.88, workbench.evaluate(champion, moved, output).quality)
+        assert workbench.evaluate(challenger, splits.test, output).quality >= 0.9
 
     def test_an_outlier_and_a_constant_column_do_no_harm(self, tmp_path: Path) -> None:
         splits = wine()
@@ -95,8 +97,9 @@ class TestVectors:
         task = make_task(tmp_path, VECTORS)
         fp32 = workbench.export_onnx(workbench.train(task, splits, quiet), workbench.input_spec(task, splits))
         int8 = workbench.quantize_int8(fp32, workbench.calibration(task, splits))
-        assert workbench.evaluate(fp32, splits.train).accuracy >= 0.95
-        assert workbench.evaluate(int8, splits.train).accuracy >= 0.95
+        output = workbench.output_spec(task, splits, fp32)
+        assert workbench.evaluate(fp32, splits.train, output).quality >= 0.95
+        assert workbench.evaluate(int8, splits.train, output).quality >= 0.95
 
     def test_few_noisy_rows_are_not_learnt_by_heart(self, tmp_path: Path) -> None:
         rng = np.random.default_rng(2)
@@ -121,8 +124,9 @@ class TestPictures:
         task, splits = make_task(tmp_path, PICTURES + "[train]\nepochs = 30\nwidth = 4\n"), stripes()
         fp32 = workbench.export_onnx(workbench.train(task, splits, quiet), workbench.input_spec(task, splits))
         int8 = workbench.quantize_int8(fp32, workbench.calibration(task, splits))
-        one, other = workbench.evaluate(fp32, splits.test), workbench.evaluate(int8, splits.test)
-        assert (one.accuracy, other.accuracy) == (1, 1)
+        output = workbench.output_spec(task, splits, fp32)
+        one, other = (workbench.evaluate(model, splits.test, output) for model in (fp32, int8))
+        assert (one.quality, other.quality) == (1, 1)
         assert one.per_class == {"left": 1.0, "right": 1.0}
 
     @pytest.mark.parametrize("size", [(8, 8), (9, 33), (64, 64), (100, 37), (224, 224)], ids=str)

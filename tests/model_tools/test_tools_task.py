@@ -59,7 +59,7 @@ WRONG = [
     pytest.param({"input": '[input]\nkind = "vector"\nheight = 3'}, "", "input.height", "columns", id="key-of-another-input-kind"),
     pytest.param({"input": '[input]\nkind = "sound"'}, "", "input.kind", "vector", id="unknown-input-kind"),
     pytest.param({"input": "[input]\ncolumns = []"}, "", "input.kind", "lacks", id="no-input-kind"),
-    pytest.param({"data": '[data]\nreader = "csv"\nfile = "rows.csv"'}, "", "data.target", "lacks", id="missing-key"),
+    pytest.param({"data": '[data]\nreader = "csv"\nfile = "rows.csv"'}, "", "data.target", "to be learnt", id="no-target"),
     pytest.param({"data": FOLDER}, "", "data.reader", "vector", id="reader-of-another-input-kind"),
     pytest.param({"task": '[task]\nname = "No Good"'}, "", "task.name", "a-z", id="name-outside-its-charset"),
     pytest.param({"task": '[task]\nname = "x"\nprofiles = ["toaster"]'}, "", "task.profiles", "any", id="unknown-profile"),
