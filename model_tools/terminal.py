@@ -1,6 +1,7 @@
 """What the commands of this program have in common: options, and the way they answer."""
 
 import getpass
+import shutil
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +15,8 @@ from model_tools.errors import BadInput
 from model_tools.keys import passphrases
 from model_tools.keys.passphrases import Passphrase
 
+_BAR_CHARS = 24
+
 
 def reachable(out: Path) -> Path:
     """Refuse a folder that is not there now, not after an hour of training."""
@@ -22,6 +25,9 @@ def reachable(out: Path) -> Path:
     return out
 
 
+TaskFile = Annotated[Path, typer.Argument(help="The task file (TOML).", exists=True, dir_okay=False)]
+ModelFile = Annotated[Path, typer.Argument(help="An ONNX model.", exists=True, dir_okay=False)]
+Version = Annotated[str, typer.Option("--version", help="The new bundle's version; each is released once.")]
 BundleFile = Annotated[Path, typer.Argument(help="A packed bundle.", exists=True, dir_okay=False)]
 Out = Annotated[Path, typer.Option("--out", help="Where the result goes.", callback=reachable)]
 PassphraseFile = Annotated[
@@ -50,7 +56,15 @@ def answer(told: dict[str, object], as_json: bool) -> None:
 
 
 def show(progress: Progress) -> None:
-    typer.echo(f"{progress.share:4.0%} {progress.stage}: {progress.message}", err=True)
+    """A line each where stderr is a file; on a terminal one bar, below the warnings."""
+    is_warning = progress.message.startswith("warning")
+    if not sys.stderr.isatty() or is_warning:
+        typer.echo(f"{progress.share:4.0%} {progress.stage}: {progress.message}", err=True)
+        return
+    done = round(_BAR_CHARS * min(1.0, progress.share))
+    line = f"{progress.share:4.0%} [{'#' * done}{'.' * (_BAR_CHARS - done)}] {progress.stage}: {progress.message}"
+    width = shutil.get_terminal_size().columns - 1
+    typer.echo(f"\r{line[:width]:{width}}", err=True, nl=progress.share >= 1)
 
 
 def passphrase_from(plain: bool, file: Path | None) -> Passphrase:

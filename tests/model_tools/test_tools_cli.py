@@ -16,8 +16,8 @@ from tuf.api.metadata import DelegatedRole, Delegations, Metadata, Targets
 
 from fleet_contract.bundle import Bundle
 from fleet_contract.release import RELEASES, release_of
-from model_tools import cli
 from model_tools.cli import main
+from model_tools.commands import packing
 from model_tools.delta.making import apply
 from model_tools.sign.releases import sign_releases
 from tests.fakes.release_server import error, serve_releases
@@ -126,7 +126,7 @@ def test_usage_errors_exit_with_2(arguments, capsys):
 
 @pytest.mark.parametrize(("options", "traced"), [pytest.param([], False, id="as usual"), pytest.param(["--debug"], True, id="debug")])
 def test_a_mistake_is_one_line_and_shows_where_only_when_asked(options, traced, desk, capsys, monkeypatch):
-    monkeypatch.setattr(cli, "summary", lambda _: 1 / 0)
+    monkeypatch.setattr(packing, "summary", lambda _: 1 / 0)
     assert run(*options, "inspect", desk / "tiny.bundle", "--json") == 1
     said = capsys.readouterr().err
     assert json.loads(said.splitlines()[-1])["error"]["code"] == "internal"

@@ -1,0 +1,81 @@
+"""From checked models to bundles, and what bundles say."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fleet_contract.bundle import Bundle
+from model_tools.storage import write_whole
+from model_tools.terminal import BundleFile, Json, ModelFile, Out, TaskFile, Version, answer, show, summary
+
+app = typer.Typer()
+
+
+@app.command()
+def pack(
+    task: TaskFile,
+    fp32: ModelFile,
+    int8: ModelFile,
+    out: Out,
+    version: Version,
+    parent: Annotated[Path | None, typer.Option("--parent", help="The bundle it succeeds: its grid and conditions are kept.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Pack two models that pass the task's gates into a bundle: known answers, reference, model card.
+
+    \b
+    Example:
+      model-tools pack task.toml fp32.onnx int8.onnx --out digits.bundle --version 1.0
+    """
+    from model_tools import workbench
+    from model_tools.build import measure, release
+
+    loaded = workbench.load_task(task)
+    splits = workbench.read_splits(loaded)
+    candidate = measure(loaded, splits, fp32.read_bytes(), int8.read_bytes())
+    built = release(loaded, splits, candidate, version, show, Bundle(parent) if parent else None)
+    write_whole(out, built.bundle)
+    answer({**summary(Bundle(built.bundle)), "gates": built.gates, "file": str(out)}, as_json)
+
+
+@app.command()
+def adopt(
+    description: Annotated[
+        Path, typer.Argument(help="Says what the models are (TOML; docs/adopting-models.md).", exists=True, dir_okay=False)
+    ],
+    out: Out,
+    version: Version,
+    memory_mb: Annotated[int, typer.Option("--memory-mb", min=256, help="Address space that a model may take here.")] = 8_192,
+    time_s: Annotated[float, typer.Option("--time-s", min=1, help="What one variant may take for all samples.")] = 600,
+    as_json: Json = False,
+) -> None:
+    """Pack ONNX or TFLite models that were made elsewhere: known answers from samples, reference, model card.
+
+    \b
+    Examples:
+      model-tools adopt keywords.toml --out keywords.bundle --version 1.0
+      model-tools adopt faces.toml --out faces.bundle --version 2.1 --json
+    """
+    from model_tools.adopt.adoption import adopt as make
+    from model_tools.adopt.description import load_description
+    from model_tools.adopt.isolation import Bounds
+
+    write_whole(out, make(load_description(description), version, Bounds(memory_mb, time_s)))
+    answer({**summary(Bundle(out)), "file": str(out)}, as_json)
+
+
+@app.command()
+def inspect(bundle: BundleFile, as_json: Json = False) -> None:
+    """Check a bundle whole and show what it says of itself; without --json its model card.
+
+    \b
+    Example:
+      model-tools inspect digits.bundle --json
+    """
+    opened = Bundle(bundle)
+    if as_json:
+        answer({**summary(opened), "manifest": opened.manifest}, as_json)
+    else:
+        typer.echo(opened.read(opened.manifest.card).decode())
+        answer(summary(opened), as_json)
