@@ -1,4 +1,4 @@
-"""Model files opened by their own runtimes on the CPU here, single-threaded, so that the same model and inputs give the same numbers."""
+"""Model files opened by their own runtimes on the CPU here, single-threaded unless asked otherwise, so that the same model and inputs give the same numbers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -31,23 +31,24 @@ class Graph(Protocol):
         """Raises BadInput for what the engine refuses."""
 
 
-def open_graph(runtime: str, model: bytes, *, fused: bool = True) -> Graph:
+def open_graph(runtime: str, model: bytes, *, fused: bool = True, threads: int = 1) -> Graph:
     """`fused` False: every graph optimisation off and, for LiteRT, the reference kernels. Raises BadInput for a file that does not load."""
-    return OnnxGraph(model, fused=fused) if runtime == "onnxruntime" else LiteRtGraph(model, fused=fused)
+    opened = OnnxGraph if runtime == "onnxruntime" else LiteRtGraph
+    return opened(model, fused=fused, threads=threads)
 
 
 class OnnxGraph:
-    def __init__(self, model: bytes, *, fused: bool) -> None:
+    def __init__(self, model: bytes, *, fused: bool, threads: int = 1) -> None:
         import onnxruntime  # a quarter of a second that `--help` need not wait for
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = 4
         if not fused:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:
             self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        except (*_onnx_errors(), RuntimeError, ValueError) as error:
+        except (*onnx_errors(), RuntimeError, ValueError) as error:
             raise BadInput(f"the model does not run: {error}", field="model") from error
         self.inputs = {node.name: _of_node(node) for node in self._session.get_inputs()}
         self.outputs = {node.name: _of_node(node) for node in self._session.get_outputs()}
@@ -55,14 +56,14 @@ class OnnxGraph:
     def run(self, fed: Mapping[str, np.ndarray], wanted: Sequence[str]) -> list[np.ndarray]:
         try:
             return self._session.run(list(wanted), dict(fed))
-        except (*_onnx_errors(), RuntimeError, ValueError) as error:
+        except (*onnx_errors(), RuntimeError, ValueError) as error:
             raise BadInput(f"the model does not run: {error}", field="model") from error
 
 
 class LiteRtGraph:
     """Tensors go by their names in the file's only signature, where there is one, else by their own."""
 
-    def __init__(self, model: bytes, *, fused: bool) -> None:
+    def __init__(self, model: bytes, *, fused: bool, threads: int = 1) -> None:
         """Raises BadInput also where LiteRT is not installed."""
         try:
             from ai_edge_litert.interpreter import Interpreter, OpResolverType
@@ -70,7 +71,7 @@ class LiteRtGraph:
             raise BadInput("TFLite models need the extra `litert` (pip install 'edgefleet[litert]')", field="runtime") from error
         kernels = OpResolverType.AUTO if fused else OpResolverType.BUILTIN_REF
         try:
-            self._interpreter = Interpreter(model_content=model, num_threads=1, experimental_op_resolver_type=kernels)
+            self._interpreter = Interpreter(model_content=model, num_threads=threads, experimental_op_resolver_type=kernels)
             inputs, outputs = _litert_details(self._interpreter)
         except (RuntimeError, ValueError) as error:
             raise BadInput(f"the model does not run: {error}", field="model") from error
@@ -100,7 +101,7 @@ def _of_node(node) -> GraphTensor:
     return GraphTensor(_ONNX_TYPES.get(kind, kind), tuple(axis if isinstance(axis, int) else ANY for axis in node.shape))
 
 
-def _onnx_errors() -> tuple[type[Exception], ...]:
+def onnx_errors() -> tuple[type[Exception], ...]:
     """onnxruntime's own errors; they have no base class of their own."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 

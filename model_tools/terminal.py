@@ -3,6 +3,7 @@
 import getpass
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -53,6 +54,15 @@ def answer(told: dict[str, object], as_json: bool) -> None:
                 typer.echo(f"{'passed' if gate.passed else 'FAILED'}: {gate.rule}")
         else:
             typer.echo(f"{name}: {value if isinstance(value, str | int | float) else msgspec.json.encode(value).decode()}")
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table: the first column to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.rjust(width) if at else cell.ljust(width) for at, (cell, width) in enumerate(zip(row, widths, strict=True)))
+        for row in rows
+    ]
 
 
 def show(progress: Progress) -> None:

@@ -26,18 +26,20 @@ class Bounds:
 
 
 class Isolated:
-    """`run` as running.run, and `fixed_rows` as running.fixed_rows, in the child. Raises BadInput for a model that ends or outlives it, too."""
+    """`run` as running.run, `fixed_rows` as running.fixed_rows, and any other by `ask`, in the child. Raises BadInput for a model that ends or
+    outlives it, too."""
 
     def __init__(self, pool: ProcessPoolExecutor, bounds: Bounds) -> None:
         self._pool, self._bounds = pool, bounds
 
     def run(self, manifest: Manifest, variant: Variant, model: bytes, inputs: Tensors, *, fused: bool = True) -> dict[str, np.ndarray]:
-        return self._ask(variant.name, running.run, manifest, variant, model, inputs, fused=fused)
+        return self.ask(variant.name, running.run, manifest, variant, model, inputs, fused=fused)
 
     def fixed_rows(self, name: str, runtime: str, model: bytes, tensor: str) -> int:
-        return self._ask(name, running.fixed_rows, runtime, model, tensor)
+        return self.ask(name, running.fixed_rows, runtime, model, tensor)
 
-    def _ask(self, name: str, call, *arguments, **options):
+    def ask(self, name: str, call, *arguments, **options):
+        """Any function of a module in the child; `name` is the model's in errors."""
         try:
             return self._pool.submit(call, *arguments, **options).result(self._bounds.time_s)
         except BrokenProcessPool as error:
