@@ -1,6 +1,6 @@
 """Asks a model as devices will: by the manifest's names, in real values, rows first."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -10,10 +10,12 @@ from fleet_contract.outputs import Classification, Detection, Raw, Regression
 from fleet_contract.signature import inputs_of, signature_of
 from fleet_contract.tensors import ANY, TensorSpec
 from model_tools.errors import BadInput
-from model_tools.graphs import Graph, GraphTensor, OnnxGraph, open_graph
+from model_tools.graphs import Graph, GraphTensor, open_graph
 
 Tensors = Mapping[str, np.ndarray]
 
+LOGITS = "logits"
+"""What our own exports and imports call their output (export.graph.OUTPUT)."""
 _BATCH = 256
 _BATCH_VALUES = 2**24
 """Large pictures go in smaller batches: their activations are many times their size."""
@@ -47,13 +49,48 @@ def fixed_rows(runtime: str, model: bytes, tensor: str) -> int:
 
 
 def logits(model: bytes, inputs: np.ndarray, *, fused: bool = True) -> np.ndarray:
-    """float32 (rows, classes) of an ONNX model with one input. `fused`: see graphs.open_graph. Raises BadInput for a model that does not run."""
-    graph = OnnxGraph(model, fused=fused)
-    (name, *_), (output, *_) = graph.inputs, graph.outputs
-    size = _batch_rows(inputs)
-    parts = [graph.run({name: inputs[at : at + size]}, [output])[0] for at in range(0, len(inputs), size)]
-    empty = np.empty((0, graph.outputs[output].shape[-1]), np.float32)
-    return np.concatenate([empty, *parts]).astype(np.float32)
+    """`answers` of an ONNX model."""
+    return answers("onnxruntime", model, inputs, fused=fused)
+
+
+def answers(runtime: str, model: bytes, inputs: np.ndarray, *, fused: bool = True) -> np.ndarray:
+    """float32 (rows, ...) in real values: the first output (or "logits") of a model with one input, whatever its layout, batch and types.
+    `fused`: see graphs.open_graph. Raises BadInput for a model that does not run, or takes other inputs."""
+    graph = open_graph(runtime, model, fused=fused)
+    if len(graph.inputs) != 1 or not graph.outputs:
+        raise BadInput(f"the model has the inputs {', '.join(graph.inputs)}; one is wanted", field="model", limit=1)
+    ((name, tensor),) = graph.inputs.items()
+    output = LOGITS if LOGITS in graph.outputs else next(iter(graph.outputs))
+    fitting = laid_out(inputs, tensor.shape)
+    fixed = tensor.shape[0] if tensor.shape and tensor.shape[0] != ANY else 0
+    size = fixed or _batch_rows(fitting)
+    parts = [np.empty((0, *(max(0, axis) for axis in graph.outputs[output].shape[1:])), np.float32)] if not len(inputs) else []
+    for start in range(0, len(fitting), size):
+        rows = np.minimum(np.arange(start, start + size), len(fitting) - 1) if fixed else slice(start, start + size)
+        told = graph.run({name: _entering(fitting[rows], tensor)}, [output])[0]
+        if np.ndim(told) < 1 or len(told) != len(fitting[rows]):
+            raise BadInput(
+                f"output {output!r} has the shape {[*np.shape(told)]} for {len(fitting[rows])} inputs: rows first", field="output"
+            )
+        parts.append(_real(told, graph.outputs[output]))
+    return np.concatenate(parts)[: len(inputs)]
+
+
+def laid_out(inputs: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """(rows, channels, height, width), (rows, columns) or (rows, length, columns) as a tensor of `shape` takes them: channels last, or with axes of 1
+    more or fewer. Raises BadInput for any other shape."""
+    wanted, given = tuple(shape[1:]), inputs.shape[1:]
+    if _takes(wanted, given):
+        return inputs
+    if len(given) == 3 and _takes(wanted, (*given[1:], given[0])):
+        return np.ascontiguousarray(inputs.transpose(0, 2, 3, 1))
+    if [axis for axis in wanted if axis != 1] == [axis for axis in given if axis != 1]:
+        return inputs.reshape(len(inputs), *wanted)
+    raise BadInput(f"the model takes {list(shape)} ({ANY}: any length), not {[ANY, *given]}", field="model", limit=str(list(shape)))
+
+
+def _takes(wanted: Sequence[int], given: Sequence[int]) -> bool:
+    return len(wanted) == len(given) and all(axis in (ANY, length) for axis, length in zip(wanted, given, strict=True))
 
 
 def _steps(manifest: Manifest, variant: Variant, graph: Graph, inputs: Tensors) -> Iterator[dict[str, np.ndarray]]:
@@ -137,9 +174,12 @@ def _entering(values: np.ndarray, tensor: GraphTensor) -> np.ndarray:
 
 
 def _leaving(values: np.ndarray, tensor: GraphTensor, spec: TensorSpec) -> np.ndarray:
-    if tensor.scale:
-        values = (values.astype(np.float32) - np.float32(tensor.zero_point)) * np.float32(tensor.scale)
-    return values.astype(spec.dtype, copy=False)
+    return (_real(values, tensor) if tensor.scale else values).astype(spec.dtype, copy=False)
+
+
+def _real(values: np.ndarray, tensor: GraphTensor) -> np.ndarray:
+    told = values.astype(np.float32)
+    return (told - np.float32(tensor.zero_point)) * np.float32(tensor.scale) if tensor.scale else told
 
 
 def _batch_rows(inputs: np.ndarray) -> int:
