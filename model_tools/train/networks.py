@@ -1,66 +1,74 @@
-"""The networks. Normalisation is their first layer, so the exported graph takes what devices acquire: pixels 0..255, raw units."""
+"""The networks of the recipes, each a flat sequence whose first layer normalises raw input. `outputs` is the width of the last layer."""
 
 import copy
 from collections.abc import Iterator
 
 import numpy as np
-import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from model_tools.train.layers import Normalisation, Reconstruction, Swap, Tails
 
 _SMALLEST_MAP = 8
 _WIDEST = 128
 _DROPOUT = 0.2
 _VECTOR_DROPOUT = 0.1
+_LONG = 512
+"""Samples: recordings of sound; their first convolution takes four steps at once."""
 
 
-class Normalisation(nn.Module):
-    """(x - mean) / deviation along axis 1, both fixed from training data; a constant column or channel is only centred."""
-
-    def __init__(self, inputs: np.ndarray) -> None:
-        """`inputs` float32 (rows, features, ...)."""
-        super().__init__()
-        axes = (0, *range(2, inputs.ndim))
-        mean = inputs.mean(axis=axes, dtype=np.float64)
-        deviation = inputs.std(axis=axes, dtype=np.float64)
-        flat = deviation <= 1e-6 * np.maximum(np.abs(mean), 1e-30)
-        shape = (1, -1, *(1 for _ in axes[1:]))
-        self.register_buffer("mean", torch.tensor(mean.reshape(shape), dtype=torch.float32))
-        self.register_buffer(
-            "scale", torch.tensor(np.where(flat, 1.0, 1 / np.where(flat, 1, deviation)).reshape(shape), dtype=torch.float32)
-        )
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return (x - self.mean) * self.scale
-
-
-class Tails(nn.Module):
-    """asinh: near the mean the value itself, far out its logarithm, so that one outlier moves neither a layer nor an int8 scale."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.asinh(x)
-
-
-def make_image_network(inputs: np.ndarray, classes: int, width: int) -> nn.Sequential:
-    """A small CNN for (rows, channels, height, width): halves the map, doubling channels, until a side is at most 8. Logits (rows, classes)."""
+def make_image_network(inputs: np.ndarray, outputs: int, width: int) -> nn.Sequential:
+    """A small CNN for (rows, channels, height, width): halves the map, doubling channels, until a side is at most 8."""
     channels, *size = inputs.shape[1:]
     layers = [Normalisation(inputs), *_convolution(channels, width, kernel=5, stride=2)]
-    size = [-(-side // 2) for side in size]
+    size = _halved(size)
     while min(size) > _SMALLEST_MAP:
         wider = min(2 * width, _WIDEST)
         layers += [*_convolution(width, wider, stride=2), *_convolution(wider, wider)]
-        width, size = wider, [-(-side // 2) for side in size]
-    if min(size) > 1:
-        layers.append(nn.AvgPool2d(2))
-        size = [side // 2 for side in size]
-    layers += [nn.Flatten(), nn.Dropout(_DROPOUT), nn.Linear(width * size[0] * size[1], classes)]
-    return nn.Sequential(*layers)
+        width, size = wider, _halved(size)
+    return nn.Sequential(*layers, *_head(width, size, outputs))
 
 
-def make_vector_network(inputs: np.ndarray, classes: int, width: int) -> nn.Sequential:
-    """A perceptron of two hidden layers for (rows, columns). Logits (rows, classes)."""
+def make_mobile_network(inputs: np.ndarray, outputs: int, width: int) -> nn.Sequential:
+    """As the small CNN, of depthwise separable convolutions (Howard et al. 2017): a third of its weights and operations."""
+    channels, *size = inputs.shape[1:]
+    layers = [Normalisation(inputs), *_convolution(channels, width, kernel=5, stride=2), *_separable(width, 2 * width)]
+    width, size = 2 * width, _halved(size)
+    while min(size) > _SMALLEST_MAP:
+        wider = min(2 * width, 2 * _WIDEST)
+        layers += [*_separable(width, wider, stride=2), *_separable(wider, wider)]
+        width, size = wider, _halved(size)
+    return nn.Sequential(*layers, *_head(width, size, outputs))
+
+
+def make_vector_network(inputs: np.ndarray, outputs: int, width: int) -> nn.Sequential:
+    """A perceptron of two hidden layers for (rows, columns)."""
     hidden = [nn.Linear(inputs.shape[1], width), nn.ReLU(), nn.Dropout(_VECTOR_DROPOUT), nn.Linear(width, width), nn.ReLU()]
-    return nn.Sequential(Normalisation(inputs), Tails(), *hidden, nn.Linear(width, classes))
+    return nn.Sequential(Normalisation(inputs), Tails(), *hidden, nn.Linear(width, outputs))
+
+
+def make_window_network(inputs: np.ndarray, outputs: int, width: int) -> nn.Sequential:
+    """Convolutions along (rows, length, columns): halves the length, doubling channels, until it is at most 8. Where in the window something
+    was still counts."""
+    _, length, columns = inputs.shape
+    stride = 4 if length > _LONG else 1
+    layers = [Normalisation(inputs), Tails(), Swap(), *_steps(columns, width, kernel=4 * stride + 1, stride=stride)]
+    length = -(-length // stride)
+    while length > _SMALLEST_MAP:
+        stride = 4 if length > _LONG else 2
+        wider = min(2 * width, _WIDEST)
+        layers += _steps(width, wider, kernel=2 * stride + 1, stride=stride)
+        width, length = wider, -(-length // stride)
+    return nn.Sequential(*layers, nn.Flatten(), nn.Dropout(_DROPOUT), nn.Linear(width * length, outputs))
+
+
+def make_autoencoder(inputs: np.ndarray, width: int) -> nn.Sequential:
+    """The score (batch, 1) of vectors or flattened windows: how far they are from what a narrow perceptron can tell again."""
+    features = int(np.prod(inputs.shape[1:]))
+    code = max(1, min(width // 4, features // 2))
+    encoder = [nn.Linear(features, width), nn.ReLU(), nn.Linear(width, code), nn.ReLU()]
+    coder = nn.Sequential(*encoder, nn.Linear(code, width), nn.ReLU(), nn.Linear(width, features))
+    return nn.Sequential(Normalisation(inputs), Tails(), nn.Flatten(), Reconstruction(coder))
 
 
 def fold(network: nn.Sequential) -> nn.Sequential:
@@ -68,14 +76,33 @@ def fold(network: nn.Sequential) -> nn.Sequential:
     return nn.Sequential(*_folded(copy.deepcopy(network).eval())).eval()
 
 
-def _convolution(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> list[nn.Module]:
-    conv = nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False)
+def _halved(size: list[int]) -> list[int]:
+    return [-(-side // 2) for side in size]
+
+
+def _head(width: int, size: list[int], outputs: int) -> list[nn.Module]:
+    pooled = [side // 2 for side in size] if min(size) > 1 else size
+    pool = [nn.AvgPool2d(2)] if pooled != size else []
+    return [*pool, nn.Flatten(), nn.Dropout(_DROPOUT), nn.Linear(width * pooled[0] * pooled[1], outputs)]
+
+
+def _convolution(inputs: int, outputs: int, kernel: int = 3, stride: int = 1, groups: int = 1) -> list[nn.Module]:
+    conv = nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=False)
     return [conv, nn.BatchNorm2d(outputs), nn.ReLU()]
+
+
+def _separable(inputs: int, outputs: int, stride: int = 1) -> list[nn.Module]:
+    return [*_convolution(inputs, inputs, stride=stride, groups=inputs), *_convolution(inputs, outputs, kernel=1)]
+
+
+def _steps(inputs: int, outputs: int, kernel: int, stride: int) -> list[nn.Module]:
+    conv = nn.Conv1d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False)
+    return [conv, nn.BatchNorm1d(outputs), nn.ReLU()]
 
 
 def _folded(layers: nn.Sequential) -> Iterator[nn.Module]:
     for layer, following in zip(layers, [*layers[1:], None], strict=True):
-        if isinstance(layer, nn.Conv2d) and isinstance(following, nn.BatchNorm2d):
+        if isinstance(layer, nn.Conv1d | nn.Conv2d) and isinstance(following, nn.BatchNorm1d | nn.BatchNorm2d):
             yield fuse_conv_bn_eval(layer, following)
-        elif not isinstance(layer, nn.BatchNorm2d | nn.Dropout):
+        elif not isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d | nn.Dropout):
             yield layer

@@ -1,17 +1,20 @@
-"""Training a first model, and a challenger."""
+"""Training a first model, a fine-tune of a parent, and a challenger."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib.metadata import version as installed_version
 
 import numpy as np
 from torch import nn
 
 from model_tools.data.dataset import Dataset, Splits
 from model_tools.data.split import hold_out
-from model_tools.errors import BadData
+from model_tools.errors import BadData, BadInput
 from model_tools.sections import ImageShape, Recipe
 from model_tools.task import Task
-from model_tools.train.fit import Progress, fit
+from model_tools.train.fit import Look, Progress, fit, seeded
 from model_tools.train.plan import Plan, plan_retraining, plan_training
+from model_tools.train.recipes import make_network
+from model_tools.train.run import run_id
 
 _CALIBRATION_ROWS = 4_096
 _CALIBRATION_PICTURES = 256
@@ -20,7 +23,9 @@ _CALIBRATION_PICTURES = 256
 
 @dataclass(frozen=True)
 class Trained:
-    """`module` takes raw float32 inputs and gives logits; it is in evaluation mode. The digests say from which task file and data it came."""
+    """`module` takes raw float32 inputs and gives logits, estimates in the target's unit, or scores; it is in evaluation mode. The digests say from
+    which task file and data it came, `run` (train/run.py) from which training, `parent` from which run's weights. `looks` are how it went;
+    a loaded checkpoint has none."""
 
     module: nn.Sequential
     recipe: Recipe
@@ -28,11 +33,20 @@ class Trained:
     width: int
     task_sha256: str
     data_sha256: str
+    run: str = ""
+    parent: str | None = None
+    looks: tuple[Look, ...] = ()
 
 
-def train(task: Task, splits: Splits, progress: Progress) -> Trained:
-    """A model from the task's training rows alone. Raises Failed when the training diverges."""
-    return _train(task, splits, plan_training(task, len(splits.train)), None, progress)
+def train(task: Task, splits: Splits, progress: Progress, parent: Trained | None = None) -> Trained:
+    """A model from the task's training rows alone; with a `parent` from its weights, the first train.freeze layers as they are there.
+
+    Raises Failed when the training diverges, BadTask for what the recipe cannot do, BadInput for a parent of another shape.
+    """
+    plan = plan_training(task, len(splits.train), warm=parent is not None)
+    if parent is not None and task.train.width is None:
+        plan = replace(plan, width=parent.width)
+    return _train(task, splits, plan, None, progress, parent)
 
 
 def split_new(task: Task, new: Dataset) -> tuple[Dataset, Dataset]:
@@ -65,9 +79,29 @@ def calibration(task: Task, splits: Splits, new: Dataset | None = None) -> np.nd
     return np.concatenate(parts)
 
 
-def _train(task: Task, splits: Splits, plan: Plan, new: Dataset | None, progress: Progress) -> Trained:
-    module = fit(plan, splits.train, new, progress)
-    return Trained(module, plan.recipe, plan.seed, plan.width, task.sha256, splits.sha256)
+def learnable(task: Task, rows: Dataset) -> Dataset:
+    """Of an anomaly task the normal rows, else all."""
+    return rows.select(np.flatnonzero(rows.labels == 0)) if task.kind == "anomaly" else rows
+
+
+def _train(task: Task, splits: Splits, plan: Plan, new: Dataset | None, progress: Progress, parent: Trained | None = None) -> Trained:
+    old, validation = learnable(task, splits.train), learnable(task, splits.validation)
+    fresh = None if new is None else learnable(task, new)
+    with seeded(plan.seed):
+        module = make_network(task, old if fresh is None else old.join(fresh), plan.width)
+    if parent is not None:
+        _inherit(module, parent)
+    looks = fit(module, task.kind, plan, old, fresh, validation, progress)
+    data = splits.sha256 if new is None else f"{splits.sha256}+{new.sha256}"
+    run = run_id(task.sha256, data, plan.seed, f"edgefleet {installed_version('edgefleet')}", parent and parent.run)
+    return Trained(module, plan.recipe, plan.seed, plan.width, task.sha256, splits.sha256, run, parent and parent.run, tuple(looks))
+
+
+def _inherit(module: nn.Module, parent: Trained) -> None:
+    try:
+        module.load_state_dict(parent.module.state_dict())
+    except RuntimeError as error:
+        raise BadInput("the parent is another network: other columns, classes, recipe or width", field="parent") from error
 
 
 def _sample(rows: Dataset, most: int, seed: int) -> np.ndarray:

@@ -18,7 +18,6 @@ from model_tools.errors import BadData, BadInput, Failed
 from model_tools.sections import Augment, ImageShape, Retraining, Training
 from model_tools.task import Task, load_task
 from model_tools.train import networks, pictures
-from model_tools.train.fit import fit
 from model_tools.train.plan import plan_retraining, plan_training
 
 HEAD = '[task]\nname = "t"\n[data]\n{data}\n[input]\n{input}\n'
@@ -106,8 +105,8 @@ class TestVectors:
         inputs = rng.normal(size=(1_040, 12)).astype(np.float32)
         labels = (inputs[:, 0] + inputs[:, 1] + rng.normal(0, 0.3, 1_040) > 0).astype(np.int64)
         rows = Dataset(inputs, labels, ("no", "yes"), tuple(map(str, range(1_040))))
-        plan = plan_training(make_task(tmp_path, VECTORS), 40)
-        network = fit(plan, rows.select(range(40)), None, quiet)
+        few = Splits(rows.select(range(40)), rows.select(range(40, 50)), rows.select(range(50, 60)))
+        network = workbench.train(make_task(tmp_path, VECTORS), few, quiet).module
         answers = network(torch.from_numpy(inputs[40:])).argmax(dim=1).numpy()
         assert (answers == labels[40:]).mean() >= 0.81
 
@@ -133,7 +132,7 @@ class TestPictures:
     @pytest.mark.parametrize("channels", [1, 3])
     def test_a_network_for_any_size_of_picture(self, size: tuple[int, int], channels: int) -> None:
         inputs = np.random.default_rng(0).uniform(0, 255, (2, channels, *size)).astype(np.float32)
-        network = networks.make_image_network(inputs, classes=5, width=8).eval()
+        network = networks.make_image_network(inputs, outputs=5, width=8).eval()
         with torch.inference_mode():
             whole, folded = network(torch.from_numpy(inputs)), networks.fold(network)(torch.from_numpy(inputs))
         assert whole.shape == (2, 5)
