@@ -115,7 +115,7 @@ class Policy(_Struct):
 
 
 class Lineage(_Struct, kw_only=True):
-    """Where the model came from: digests, not paths."""
+    """Where the model came from: digests, not paths. `run` is that of its training; `source` says what it was imported from."""
 
     task_sha256: str
     data_sha256: str
@@ -124,6 +124,8 @@ class Lineage(_Struct, kw_only=True):
     parent: str | None = None
     job: str | None = None
     metrics: dict[str, float] = {}
+    run: str | msgspec.UnsetType = msgspec.UNSET
+    source: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class Manifest(_Struct, kw_only=True):

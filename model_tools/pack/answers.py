@@ -17,6 +17,8 @@ _MOST_INPUT_BYTES = 256 * 1024
 _PLATFORM_FACTOR = 4.0
 _FP32_SHARE = 1e-4
 _DISTINCT = 0.5
+_FLIPPED_PART = 4
+"""A quarter of the rows may be those that variants answer differently."""
 
 
 @dataclass(frozen=True)
@@ -31,23 +33,36 @@ class Answered:
 
 
 def choose(inputs: Tensors, said: Sequence[Answers]) -> np.ndarray:
-    """Row numbers (sorted, distinct) of the inputs to keep: of each answer the surest and the least sure, then the least sure of all, as the
-    first variant gives them. Where variants differ, a right board may answer either way: such rows are left out while enough remain.
+    """Row numbers (sorted, distinct) of the inputs to keep: of each answer the surest and the least sure, then rows which one variant answers
+    otherwise than the first, then the least sure of all, as the first gives them: there a wrong rounding would show. Of answers without
+    words those that span their values evenly, and those on which variants differ most.
 
     At most 32 rows and 256 KiB of them, but at least 4 where there are as many. Raises BadInput on no rows.
     """
     most = room(inputs)
+    spoken = any(label is not None for label in said[0].labels)
+    wanted = _by_word(said, most) if spoken else _by_value(said, most)
+    return np.array(sorted([*dict.fromkeys(wanted)][:most]))
+
+
+def _by_word(said: Sequence[Answers], most: int) -> list[int]:
     first = said[0]
     by_margin = np.argsort(np.array(first.margins), kind="stable")
-    agreed = np.array([len({*labels}) == 1 for labels in zip(*(s.labels for s in said), strict=True)])
-    if agreed.sum() >= _FEWEST_ROWS:
-        by_margin = by_margin[agreed[by_margin]]
+    flips = np.array([len({*labels}) > 1 for labels in zip(*(s.labels for s in said), strict=True)])
     numbers = {label: number for number, label in enumerate(dict.fromkeys(first.labels))}
     answers = np.array([numbers[label] for label in first.labels])[by_margin]
     least = [int(by_margin[answers == number][0]) for number in np.unique(answers)]
     surest = [int(by_margin[answers == number][-1]) for number in np.unique(answers)]
-    wanted = dict.fromkeys([*surest, *least, *by_margin.tolist()])
-    return np.array(sorted(list(wanted)[:most]))
+    flipped = by_margin[flips[by_margin]][: max(1, most // _FLIPPED_PART)]
+    return [*surest, *least, *flipped.tolist(), *by_margin.tolist()]
+
+
+def _by_value(said: Sequence[Answers], most: int) -> list[int]:
+    values = np.array([s.values for s in said], np.float64)
+    by_value = np.argsort(values[0], kind="stable")
+    apart = np.argsort(-np.ptp(values, axis=0), kind="stable")[: max(1, most // _FLIPPED_PART)] if len(said) > 1 else by_value[:0]
+    spread = by_value[np.linspace(0, len(by_value) - 1, min(len(by_value), most - len(apart))).round().astype(int)]
+    return [*spread.tolist(), *apart.tolist(), *by_value.tolist()]
 
 
 def room(inputs: Tensors) -> int:

@@ -15,7 +15,7 @@ from fleet_contract.outputs import Detection, OutputSpec
 from fleet_contract.sketch import Condition, Reference, decode_reference, encode_reference
 from model_tools import running
 from model_tools.errors import BadInput
-from model_tools.pack import answers, reference
+from model_tools.pack import answers, bom, reference
 from model_tools.report.card import model_card
 from model_tools.running import Tensors
 
@@ -63,8 +63,9 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Contents:
-    """What a bundle says of itself. `models` begins with the one that devices should prefer; `description` goes into the card alone.
-    `priors` float32 (n, 4) are a Detection's prior boxes."""
+    """What a bundle says of itself. `models` begins with the one that devices should prefer; `description` goes into card and bill of materials
+    alone. `priors` float32 (n, 4) are a Detection's prior boxes. `made_with` names distributions that made the models; `sections` are further
+    ones of the card, Markdown by title."""
 
     task: str
     version: str
@@ -79,6 +80,8 @@ class Contents:
     states: Sequence[State] = ()
     constants: Sequence[Constant] = ()
     priors: np.ndarray | None = None
+    made_with: Sequence[str] = ()
+    sections: Mapping[str, str] = field(default_factory=dict)
 
 
 def make_bundle(
@@ -104,7 +107,8 @@ def make_bundle(
         files[_PRIORS] = contents.priors.astype("<f4").tobytes()
     files[_ANSWERS] = msgspec.msgpack.encode(answers.as_answers(kept, answered))
     files[_REFERENCE] = encode_reference(made)
-    files[_CARD] = model_card(manifest, made, sizes, contents.description).encode()
+    files[_CARD] = model_card(manifest, made, sizes, contents.description, contents.sections).encode()
+    files[bom.ENTRY] = bom.ml_bom(manifest, files, contents.description, bom.versions(manifest, contents.made_with))
     return pack(manifest, files)
 
 

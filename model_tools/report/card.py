@@ -7,15 +7,21 @@ from fleet_contract.manifest import Manifest
 from fleet_contract.outputs import Anomaly, Classification, Detection, OutputSpec, Raw, Regression, Threshold
 from fleet_contract.sketch import Reference
 
+_MOST_COLUMNS = 64
 
-def model_card(manifest: Manifest, reference: Reference, sizes: Mapping[str, int], description: str = "") -> str:
-    """`sizes` gives the bytes of each variant. Holds no time and no path: the same model has the same card."""
+
+def model_card(
+    manifest: Manifest, reference: Reference, sizes: Mapping[str, int], description: str = "", sections: Mapping[str, str] = {}
+) -> str:
+    """`sizes` gives the bytes of each variant; `sections` are further ones, Markdown by title. Holds no time and no path: the same model has the same card."""
     parts = [
         f"# {manifest.task} {manifest.version}",
         *([_cell(description)] if description else []),
         _purpose(manifest),
         "## Variants\n\n" + _variants(manifest, sizes),
         "## Measured on held-out data\n\n" + _metrics(manifest),
+        *(f"## {title}\n\n{text}" for title, text in sections.items()),
+        "## Limits\n\n" + _limits(manifest),
         "## Known conditions\n\n" + _conditions(reference),
         "## What devices watch and send\n\n" + _policy(manifest),
         "## Lineage\n\n" + _lineage(manifest),
@@ -73,6 +79,17 @@ def _metrics(manifest: Manifest) -> str:
     return _table(("metric", "value"), [(name, f"{value:.4g}") for name, value in sorted(metrics.items())])
 
 
+def _limits(manifest: Manifest) -> str:
+    bounds = manifest.limits
+    lead = f"A device refuses the bundle where it needs more than {bounds.memory_mb:,} MB or {bounds.latency_ms:g} ms an input."
+    spec = manifest.input
+    if not isinstance(spec, VectorInput | WindowInput):
+        return lead
+    rows = [(column, f"{low:g}", f"{high:g}") for column, low, high in zip(spec.columns, spec.low, spec.high, strict=True)]
+    more = f"\n\nand {len(rows) - _MOST_COLUMNS} more columns." if len(rows) > _MOST_COLUMNS else ""
+    return f"{lead} Outside these bounds an input is refused:\n\n" + _table(("column", "from", "to"), rows[:_MOST_COLUMNS]) + more
+
+
 def _conditions(reference: Reference) -> str:
     rows = [(c.name, str(c.sketch.rows), str(len(c.features))) for c in reference.conditions]
     lead = f"A stream is healthy when it fits one of these, on {reference.grid.bins} bins a feature.\n\n"
@@ -99,6 +116,8 @@ def _lineage(manifest: Manifest) -> str:
         ("code", line.code),
         ("parent bundle", line.parent or "none"),
         ("job", line.job or "none"),
+        *([("run", line.run)] if isinstance(line.run, str) else []),
+        *([("imported from", line.source)] if isinstance(line.source, str) else []),
     ]
     return _table(("what", "which"), rows)
 

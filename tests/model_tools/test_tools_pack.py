@@ -14,10 +14,10 @@ from fleet_contract.answers import Answers, answer
 from fleet_contract.errors import BadBundle, BadModel
 from fleet_contract.inputs import ImageInput, VectorInput
 from fleet_contract.manifest import Limits, Lineage, Policy
-from fleet_contract.outputs import Classification
+from fleet_contract.outputs import Classification, Regression
 from fleet_contract.tensors import Tensor
 from model_tools.errors import BadData, BadInput, GateFailed
-from model_tools.pack import answers, reference
+from model_tools.pack import answers, bom, reference
 from model_tools.pack.archive import Contents, Evidence, Model, make_bundle
 from model_tools.running import logits
 
@@ -95,6 +95,12 @@ def answered(logits: np.ndarray) -> Answers:
     return answer(draft, {}, {"logits": logits})
 
 
+def estimated(values: np.ndarray) -> Answers:
+    output = Regression(tensor="logits", targets=["y"], scale=[1.0], offset=[0.0], units=[""])
+    draft = msgspec.structs.replace(bundle.Bundle(make_bundle(CONTENTS, EVIDENCE)).manifest, output=output)
+    return answer(draft, {}, {"logits": values})
+
+
 class TestTheBundle:
     def test_same_contents_same_bytes(self):
         assert make_bundle(CONTENTS, EVIDENCE) == make_bundle(CONTENTS, EVIDENCE)
@@ -146,6 +152,33 @@ class TestTheBundle:
         assert refused.value.field == "held_out"
 
 
+class TestTheBillOfMaterials:
+    def bom(self, contents: Contents = CONTENTS) -> dict:
+        made, _ = opened(make_bundle(contents, EVIDENCE))
+        return msgspec.json.decode(made.read(bom.ENTRY))
+
+    def test_is_valid_cyclonedx(self):
+        pytest.importorskip("jsonschema", reason="cyclonedx-python-lib[json-validation] is not installed")
+        for contents in (CONTENTS, dataclasses.replace(CONTENTS, lineage=msgspec.structs.replace(CONTENTS.lineage, parent="3" * 64))):
+            assert bom.problem_of(msgspec.json.encode(self.bom(contents))) is None
+
+    def test_names_every_file_by_its_digest(self):
+        made, _ = opened(make_bundle(CONTENTS, EVIDENCE))
+        listed = {part["name"]: part["hashes"][0]["content"] for part in self.bom()["components"] if part["type"] == "file"}
+        assert listed == {name: entry.sha256 for name, entry in made.manifest.entries.items() if name != bom.ENTRY}
+
+    def test_says_what_the_model_is_and_how_good(self):
+        model = self.bom()["metadata"]["component"]
+        assert (model["type"], model["name"], model["version"]) == ("machine-learning-model", "sensors", "1.0")
+        assert model["modelCard"]["modelParameters"]["task"] == "classification"
+        assert model["modelCard"]["quantitativeAnalysis"]["performanceMetrics"] == [{"type": "accuracy", "value": "0.9"}]
+
+    def test_has_a_serial_number_of_its_content_and_no_time(self):
+        other = dataclasses.replace(CONTENTS, description="Another.")
+        assert self.bom()["serialNumber"] == self.bom()["serialNumber"] != self.bom(other)["serialNumber"]
+        assert "timestamp" not in self.bom()["metadata"]
+
+
 class TestKnownAnswers:
     def test_every_variant_gives_its_own_answers(self):
         made, _ = opened(make_bundle(CONTENTS, EVIDENCE))
@@ -193,11 +226,22 @@ class TestKnownAnswers:
         assert (ordered[:, -1] - ordered[:, -2]).argmin() in chosen
         assert len(chosen) == 32
 
-    def test_leave_out_what_the_variants_answer_differently(self):
-        one = np.float32([[3, 0], [0, 3], [2, 0], [0, 2], [1, 0], [0, 1]])
-        other = one[[0, 1, 2, 3, 5, 4]]
-        assert answers.choose({"input": HELD_OUT[:6]}, [answered(one), answered(other)]).tolist() == [0, 1, 2, 3]
-        assert len(answers.choose({"input": HELD_OUT[:6]}, [answered(one), answered(-one)])) == 6, "too few would remain"
+    def test_hold_the_rows_where_quantization_flips_the_answer(self):
+        said = logits(linear(WEIGHTS), HELD_OUT)
+        other = said.copy()
+        flipped = np.argsort(said.max(axis=1))[-3:]
+        other[flipped] = other[flipped][:, [1, 2, 0]]
+        chosen = answers.choose({"input": HELD_OUT}, [answered(said), answered(other)])
+        assert {*flipped.tolist()} <= {*chosen.tolist()}
+        assert len(chosen) == 32
+
+    def test_of_figures_span_their_values_and_hold_where_variants_differ(self):
+        values = np.random.default_rng(3).permutation(300).astype(np.float32)[:, None]
+        other = values + np.float32([[5.0] if at == 17 else [0.1] for at in range(300)])
+        chosen = answers.choose({"input": HELD_OUT}, [estimated(values), estimated(other)])
+        assert 17 in chosen
+        assert {0.0, 299.0} <= {*values[chosen, 0].tolist()}
+        assert np.diff(np.sort(values[chosen, 0])).max() < 20
 
     def test_many_classes_and_large_inputs_stay_within_the_budget(self):
         inputs = np.full((100, 1, 128, 256), 0.5, np.float32)
