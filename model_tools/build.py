@@ -16,7 +16,7 @@ from fleet_contract.job import Gate, Progress
 from fleet_contract.manifest import Lineage, Policy
 from fleet_contract.outputs import OutputSpec
 from model_tools import workbench
-from model_tools.data.suspicion import row_numbers
+from model_tools.check.checking import heed
 from model_tools.errors import GateFailed
 from model_tools.gates import Scores, judge, reason
 from model_tools.pack.archive import Contents, Evidence, Model, make_bundle
@@ -69,10 +69,7 @@ def build(task: "Task", version: str, tell: Tell) -> Built:
     tell(Progress("data", 0.0, "reading the task's data"))
     splits = workbench.read_splits(task)
     check_followable(workbench.input_spec(task, splits), workbench.output_outline(task, splits))
-    for column in row_numbers(splits):
-        tell(
-            Progress("data", 0.05, f"warning: column {column!r} seems to number the rows, which devices would call drift: see input.ignore")
-        )
+    heed(task, workbench.check_data(task, splits, quick=True), lambda warning: tell(Progress("data", 0.05, warning)))
     trained = workbench.train(task, splits, staged(tell, "train", 0.05, 0.8))
     return release(task, splits, convert(task, splits, trained, None, tell), version, tell)
 

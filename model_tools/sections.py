@@ -134,6 +134,14 @@ class Split(Section):
     by: Literal["time", "group", "order", "shares"] | None = None
 
 
+class Check(Section):
+    """`refuse`: an error in the data ends a training, which else goes on with a warning. `accept` are the codes of findings that are known and
+    no longer count (docs/workbench/data-check.md)."""
+
+    refuse: bool = False
+    accept: list[_Text] = []
+
+
 class Training(Section):
     """None means: the recipe chooses by the amount of data. `module` is one's own network, as PACKAGE.MODULE:CALLABLE (docs/model-tools.md).
     `patience` is how many looks at the validation rows without gain end a training; 0: none does. `freeze`: so many layers from the input keep
@@ -202,6 +210,7 @@ class TaskFile(Section, kw_only=True):
     output: Answer = Answer()
     data: DataFile
     split: Split = Split()
+    check: Check = Check()
     train: Training = Training()
     search: Search = Search()
     retrain: Retraining = Retraining()

@@ -14,6 +14,7 @@ from fleet_contract.manifest import Limits, Policy
 from model_tools.errors import BadTask
 from model_tools.sections import (
     Answer,
+    Check,
     DataFile,
     Gates,
     ImageFolder,
@@ -47,6 +48,7 @@ class Task:
     output: Answer
     data: DataFile
     split: Split
+    check: Check
     train: Training
     search: Search
     retrain: Retraining

@@ -2,6 +2,7 @@
 
 task = load_task(path)
 splits = read_splits(task)
+checked = check_data(task, splits)
 trained = train(task, splits, progress)
 fp32 = export_onnx(trained, input_spec(task, splits))
 int8 = quantize_int8(fp32, calibration(task, splits))
@@ -13,6 +14,7 @@ import numpy as np
 
 from fleet_contract.inputs import InputSpec, VectorInput
 from fleet_contract.outputs import OutputSpec
+from model_tools.check.checking import Checked, check_data
 from model_tools.data.dataset import Dataset, Splits
 from model_tools.data.pictures import TENSOR, read_pictures, shape_of
 from model_tools.data.samples import read_samples
@@ -30,6 +32,7 @@ from model_tools.train.fit import Progress
 from model_tools.train.training import Trained, calibration, retrain, split_new, train
 
 __all__ = [
+    "Checked",
     "Comparison",
     "Dataset",
     "Evaluation",
@@ -38,6 +41,7 @@ __all__ = [
     "Task",
     "Trained",
     "calibration",
+    "check_data",
     "compare",
     "evaluate",
     "export_onnx",

@@ -13,7 +13,6 @@ from fleet_contract.job import LabelledSample
 from model_tools.data.dataset import Dataset, Splits
 from model_tools.data.pictures import read_files
 from model_tools.data.split import hold_out, split
-from model_tools.data.suspicion import row_numbers
 from model_tools.data.times import to_times
 from model_tools.errors import BadData
 from model_tools.sections import Split
@@ -85,15 +84,6 @@ class TestVectors:
 
     def test_a_column_without_a_name_is_no_input(self, tmp_path: Path) -> None:
         assert read_splits(vector_task(tmp_path, table(header=",vib,state"))).columns == ("vib",)
-
-    def test_columns_that_number_the_rows_are_suspicious(self, tmp_path: Path) -> None:
-        lines = [f"{i},{i % 7},{100 - i},{'worn' if i % 2 else 'good'}" for i in range(40)]
-        splits = read_splits(vector_task(tmp_path, "\n".join(["at,vib,left,state", *lines])))
-        assert row_numbers(splits) == ("at",)
-
-    def test_pictures_have_no_suspicious_columns(self, tmp_path: Path) -> None:
-        folder_per_class(tmp_path)
-        assert row_numbers(read_splits(image_task(tmp_path))) == ()
 
     def test_ignored_columns_may_hold_anything(self, tmp_path: Path) -> None:
         text = table(header="temp,serial,state").replace(".", "-")

@@ -24,6 +24,7 @@ STRUCTS = {
     '`[data]` with `reader = "wav"`': sections.WavFolder,
     '`[data]` with `reader = "images"`': sections.ImageFolder,
     "`[split]`": sections.Split,
+    "`[check]`": sections.Check,
     "`[train]`": sections.Training,
     "`[search]`": sections.Search,
     "`[retrain]`": sections.Retraining,

@@ -1,0 +1,79 @@
+"""All rules over a task's data, and the verdict."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from model_tools.check.balance import check_balance
+from model_tools.check.columns import check_columns
+from model_tools.check.doubts import find_conflicts, find_doubts, find_repeats
+from model_tools.check.drift import check_drift
+from model_tools.check.finding import Finding, Verdict, accept, gather, judge
+from model_tools.check.giveaway import find_giveaways
+from model_tools.check.leakage import check_leakage
+from model_tools.check.nearness import find_near, find_shared_samples
+from model_tools.check.serial import find_serial, measure_dependence
+from model_tools.check.table import Table, lay_out
+from model_tools.data.dataset import SplitBy, Splits
+from model_tools.errors import GateFailed
+from model_tools.task import Task
+
+
+@dataclass(frozen=True)
+class Checked:
+    """`findings` are the worst first. `rows` by part, `counts` of each class in each part (none of a regression). `sha256` is that of the data."""
+
+    verdict: Verdict
+    findings: tuple[Finding, ...]
+    sha256: str
+    split_by: SplitBy
+    rows: Mapping[str, int]
+    counts: Mapping[str, Mapping[str, int]]
+
+
+def check_data(task: Task, splits: Splits, quick: bool = False, strict: bool = False) -> Checked:
+    """Every rule, or with `quick` those that take about a second. Same data and task, same findings: what is sampled is drawn by split.seed.
+
+    `strict`: warnings fail as well.
+    """
+    table, seed = lay_out(splits), task.split.seed
+    found = [*_look(table, seed), *check_balance(splits, task.train.class_weights == "balanced" or task.kind == "anomaly")]
+    if not quick:
+        found += [*find_near(table, seed), *check_drift(table, seed)]
+        found += find_doubts(table, seed) if task.kind != "anomaly" else []
+    findings = accept(gather(found), task.check.accept)
+    parts = dict(zip(("train", "validation", "test"), splits.parts, strict=True))
+    return Checked(
+        judge(findings, strict),
+        findings,
+        splits.sha256,
+        splits.by,
+        {name: len(part) for name, part in parts.items()},
+        {name: part.count() for name, part in parts.items()},
+    )
+
+
+def heed(task: Task, checked: Checked, warn: Callable[[str], None]) -> None:
+    """Say what a training should not start without. Raises GateFailed for errors where check.refuse is set."""
+    for finding in checked.findings:
+        if finding.severity != "note":
+            warn(f"warning: {finding.code}: {finding.message}")
+    if task.check.refuse and checked.verdict == "failed":
+        raise GateFailed(reason(checked), field="check.refuse")
+
+
+def reason(checked: Checked) -> str:
+    """One sentence: which findings the verdict is due to."""
+    worst = [finding for finding in checked.findings if finding.severity == checked.findings[0].severity]
+    return f"the data has {len(worst)} findings that count: {', '.join(dict.fromkeys(finding.code for finding in worst))}"
+
+
+def _look(table: Table, seed: int) -> list[Finding]:
+    return [
+        *check_leakage(table),
+        *find_serial(measure_dependence(table, seed)),
+        *find_shared_samples(table, seed),
+        *find_giveaways(table),
+        *check_columns(table),
+        *find_repeats(table),
+        *find_conflicts(table),
+    ]

@@ -1,0 +1,109 @@
+"""All rows of a data set beside each other, in the order in which they were measured."""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from model_tools.data.dataset import Dataset, SplitBy, Splits
+
+TRAIN, VALIDATION, TEST = range(3)
+_FIFTHS = (0.2, 0.4, 0.6, 0.8)
+_THUMB = 8
+"""Pixels on a side: what is left of a picture is alike for copies that were cropped a little, resized or compressed again."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows by group, in it by time, and else by the order of the file. `inputs` float32: (rows, columns), (rows, length, columns), or thumbnails of
+    pictures (rows, values). `digests` uint64 are equal for equal inputs. `labels` are as in Dataset, `strata` int64 the classes, or fifths of what
+    a regression estimates. `part` is TRAIN, VALIDATION or TEST. `groups` int64 numbers them; with one group where none is known."""
+
+    inputs: np.ndarray
+    digests: np.ndarray
+    labels: np.ndarray
+    strata: np.ndarray
+    part: np.ndarray
+    groups: np.ndarray
+    ids: np.ndarray
+    times: np.ndarray | None
+    classes: tuple[str, ...]
+    columns: tuple[str, ...]
+    by: SplitBy
+    pictures: bool = False
+    grouped: bool = False
+
+    def __len__(self) -> int:
+        return len(self.part)
+
+    def rows(self, part: int) -> np.ndarray:
+        return np.flatnonzero(self.part == part)
+
+    @cached_property
+    def learnt(self) -> np.ndarray:
+        """bool (rows,): is in training."""
+        return self.part == TRAIN
+
+    @cached_property
+    def follows(self) -> np.ndarray:
+        """Rows whose next one is of the same group."""
+        return np.flatnonzero(self.groups[:-1] == self.groups[1:])
+
+
+def lay_out(splits: Splits) -> Table:
+    parts = splits.parts
+    pictures = parts[0].inputs.ndim == 4
+    labels = np.concatenate([part.labels for part in parts])
+    ids = [name for part in parts for name in part.ids]
+    times = None if any(part.times is None for part in parts) else np.concatenate([np.asarray(part.times) for part in parts])
+    grouped = all(part.groups is not None for part in parts)
+    groups = _number([name for part in parts for name in part.groups or ()]) if grouped else np.zeros(len(ids), np.int64)
+    order = np.lexsort((_place(ids), np.zeros(len(ids)) if times is None else times, groups))
+    return Table(
+        inputs=np.concatenate([_thumbs(part.inputs) if pictures else part.inputs for part in parts])[order],
+        digests=np.concatenate([_digest(part) for part in parts])[order],
+        labels=labels[order],
+        strata=(labels if splits.classes else np.searchsorted(np.quantile(labels, _FIFTHS), labels))[order],
+        part=np.repeat(np.arange(3), [len(part) for part in parts])[order],
+        groups=groups[order],
+        ids=np.array(ids, object)[order],
+        times=None if times is None else times[order],
+        classes=splits.classes,
+        columns=splits.columns,
+        by=splits.by,
+        pictures=pictures,
+        grouped=grouped,
+    )
+
+
+def _place(ids: Sequence[str]) -> np.ndarray:
+    """Where each row stands in the file, or its file among files: numbers in names count as such."""
+    keys = [[int(word) if word.isdecimal() else word for word in re.split(r"(\d+)", name)] for name in ids]
+    place = np.empty(len(ids), np.int64)
+    place[sorted(range(len(ids)), key=keys.__getitem__)] = np.arange(len(ids))
+    return place
+
+
+def _number(names: Sequence[str]) -> np.ndarray:
+    return np.unique(np.array(names), return_inverse=True)[1].astype(np.int64)
+
+
+def _digest(rows: Dataset) -> np.ndarray:
+    flat = np.ascontiguousarray(rows.inputs, np.float32).reshape(len(rows), -1)
+    return np.array([int.from_bytes(hashlib.blake2b(row + 0.0, digest_size=8).digest()) for row in flat], np.uint64)
+
+
+def _thumbs(pixels: np.ndarray) -> np.ndarray:
+    """float32 (pictures, channels * 8 * 8): means of as equal blocks as there are, less the picture's mean, in its contrast."""
+    for axis in (2, 3):
+        starts = np.linspace(0, pixels.shape[axis], _THUMB, endpoint=False).astype(int)
+        sizes = np.diff([*starts, pixels.shape[axis]])
+        shape = [1, 1, 1, 1]
+        shape[axis] = _THUMB
+        pixels = np.add.reduceat(pixels, starts, axis=axis) / sizes.reshape(shape)
+    flat = pixels.reshape(len(pixels), -1).astype(np.float32)
+    flat = flat - flat.mean(axis=1, keepdims=True)
+    return flat / (flat.std(axis=1, keepdims=True) + 4.0)

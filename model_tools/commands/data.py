@@ -1,0 +1,57 @@
+"""What there is to know of a task's data before anything is learnt from it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fleet_contract.job import Progress
+from model_tools.errors import GateFailed
+from model_tools.storage import write_whole
+from model_tools.terminal import Json, TaskFile, answer, reachable, show
+
+app = typer.Typer(no_args_is_help=True, help="Look at a task's data.")
+
+
+@app.command()
+def check(
+    task: TaskFile,
+    html: Annotated[Path | None, typer.Option("--html", help="Write a report there.", callback=lambda out: out and reachable(out))] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail on warnings too.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Judge a task's data: leakage between training and test, doubtful labels, duplicates, drift, columns (exit code 3: failed).
+
+    \b
+    Examples:
+      model-tools data check task.toml
+      model-tools data check task.toml --html report.html --json
+    """
+    from model_tools import workbench
+    from model_tools.check.checking import reason
+    from model_tools.check.page import make_page
+    from model_tools.report.page import render
+
+    show(Progress("data", 0.0, "reading the task's data"))
+    loaded = workbench.load_task(task)
+    splits = workbench.read_splits(loaded)
+    show(Progress("data", 0.3, "looking for what is wrong"))
+    checked = workbench.check_data(loaded, splits, strict=strict)
+    if html is not None:
+        write_whole(html, render(make_page(loaded, splits, checked)))
+    show(Progress("data", 1.0, checked.verdict))
+    told = {
+        "verdict": checked.verdict,
+        "split_by": checked.split_by,
+        "sha256": checked.sha256,
+        "rows": checked.rows,
+        "counts": checked.counts,
+    }
+    if as_json:
+        answer({**told, "findings": checked.findings}, as_json)
+    else:
+        for finding in checked.findings:
+            typer.echo(f"{finding.severity}: {finding.code}: {finding.message}")
+        answer(told, as_json)
+    if checked.verdict == "failed":
+        raise GateFailed(reason(checked))
