@@ -106,8 +106,11 @@ MAX_QUEUED_INPUTS_COUNT = 65_536
 MAX_LABEL_CHARS = 1_000
 MAX_MEASUREMENT_WORD_CHARS = 200
 """Of a variant, a backend, or a verdict on them."""
-MAX_PICTURES_BYTES = 4 * 1024 * MIB
-"""Of all pictures of a task together, once decoded: training holds them in memory, four bytes a value."""
+MAX_DATASET_BYTES = 4 * 1024 * MIB
+"""Of all inputs of a task together, once decoded: training holds them in memory, four bytes a value."""
+MAX_TABLE_SCALE = 1e18
+"""Of a number in a table that is learnt from: its square is a float32."""
+MAX_RECORDING_BYTES = 1024 * MIB
 
 MAX_CSR_BYTES = 8 * KIB
 MAX_TOKEN_CHARS = 512

@@ -12,14 +12,14 @@ score = evaluate(int8, splits.test, output)
 
 import numpy as np
 
-from fleet_contract.inputs import InputSpec, VectorInput
+from fleet_contract.inputs import InputSpec, VectorInput, WindowInput
 from fleet_contract.outputs import OutputSpec
 from model_tools.check.checking import Checked, check_data
 from model_tools.data.dataset import Dataset, Splits
-from model_tools.data.pictures import TENSOR, read_pictures, shape_of
+from model_tools.data.pictures import TENSOR, shape_of
+from model_tools.data.reading import read_splits
 from model_tools.data.samples import read_samples
-from model_tools.data.split import split
-from model_tools.data.vectors import read_vectors
+from model_tools.data.windows import stride_of
 from model_tools.evaluate.answering import fit_answer
 from model_tools.evaluate.scoring import Comparison, Evaluation, compare, evaluate
 from model_tools.export.graph import OUTPUT, export_onnx
@@ -27,9 +27,10 @@ from model_tools.quantize.static import quantize_int8
 from model_tools.running import logits
 from model_tools.sections import ImageShape, VectorShape, WindowShape
 from model_tools.task import Task, load_task
-from model_tools.train.checkpoint import load_checkpoint, save_checkpoint
+from model_tools.train.checkpoint import load_checkpoint, load_parent, save_checkpoint
 from model_tools.train.fit import Progress
-from model_tools.train.training import Trained, calibration, retrain, split_new, train
+from model_tools.train.record import RunRecord, record_run, save_record
+from model_tools.train.training import Trained, calibration, cross_validate, retrain, split_new, train
 
 __all__ = [
     "Checked",
@@ -37,42 +38,46 @@ __all__ = [
     "Dataset",
     "Evaluation",
     "Progress",
+    "RunRecord",
     "Splits",
     "Task",
     "Trained",
     "calibration",
     "check_data",
     "compare",
+    "cross_validate",
     "evaluate",
     "export_onnx",
     "input_spec",
     "load_checkpoint",
+    "load_parent",
     "load_task",
     "output_outline",
     "output_spec",
     "quantize_int8",
     "read_samples",
     "read_splits",
+    "record_run",
     "retrain",
     "save_checkpoint",
+    "save_record",
     "split_new",
     "train",
 ]
 
 
-def read_splits(task: Task) -> Splits:
-    """All labelled rows of the task, split. Raises BadData."""
-    rows = read_pictures(task) if isinstance(task.input, ImageShape) else read_vectors(task)
-    return split(rows, task.split, task.kind)
-
-
 def input_spec(task: Task, splits: Splits, new: Dataset | None = None) -> InputSpec:
-    """The bundle's input. A vector's bounds are those of the task file or, for other columns, those of all its rows (and of `new`), widened
-    on both sides by input.range_margin times their span: drift must still be let in."""
+    """The bundle's input. The bounds of vectors and windows are those of the task file or, for other columns, those of all rows (and of `new`),
+    widened on both sides by input.range_margin times their span: drift must still be let in."""
     if isinstance(task.input, ImageShape):
         return shape_of(task.input)
     low, high = _bounds(task.input, splits, new)
-    return VectorInput(tensor=TENSOR, columns=list(splits.columns), low=low, high=high)
+    bounds = {"tensor": TENSOR, "columns": list(splits.columns), "low": low, "high": high}
+    if isinstance(task.input, VectorShape):
+        return VectorInput(**bounds)
+    shape = task.input
+    by = "count" if shape.period_s is None else "time"
+    return WindowInput(**bounds, length=shape.length, stride=stride_of(shape), by=by, period_s=shape.period_s, gap_s=shape.gap_s)
 
 
 def output_spec(task: Task, splits: Splits, fp32: bytes) -> OutputSpec:
@@ -87,8 +92,9 @@ def output_outline(task: Task, splits: Splits) -> OutputSpec:
 
 def _bounds(shape: VectorShape | WindowShape, splits: Splits, new: Dataset | None) -> tuple[list[float], list[float]]:
     parts = [splits.train, splits.validation, splits.test, *([] if new is None else [new])]
-    values = np.concatenate([part.inputs for part in parts]).astype(np.float64)
-    low, high = values.min(axis=0), values.max(axis=0)
+    axes = (0, 1) if isinstance(shape, WindowShape) else 0
+    low = np.min([part.inputs.min(axis=axes) for part in parts if len(part)], axis=0).astype(np.float64)
+    high = np.max([part.inputs.max(axis=axes) for part in parts if len(part)], axis=0).astype(np.float64)
     span = np.where(high > low, high - low, np.maximum(np.abs(high), 1.0))
     margin = shape.range_margin * span
     found = zip(splits.columns, (low - margin).tolist(), (high + margin).tolist(), strict=True)

@@ -17,7 +17,7 @@ class Dataset:
     units, always finite. `labels` int64 (rows,): positions in `classes`, which are NORMAL and ANOMALY where anomalies are sought; of a regression, which
     has no classes, float32 (rows,) in the target's unit. `ids` says where each row came from: a file's name, a CSV row's number. `columns`
     names the last axis of vectors and windows. `groups` (a machine, a patient) and `times` (seconds, or any number that grows with time) are
-    known where the task names them or the data shows them."""
+    known where the task names them or the data shows them. `notes` say what reading decided by itself."""
 
     inputs: np.ndarray
     labels: np.ndarray
@@ -26,6 +26,7 @@ class Dataset:
     columns: tuple[str, ...] = ()
     groups: tuple[str, ...] | None = None
     times: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -86,6 +87,10 @@ class Splits:
     @property
     def columns(self) -> tuple[str, ...]:
         return self.train.columns
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return self.train.notes
 
     @property
     def parts(self) -> tuple[Dataset, Dataset, Dataset]:

@@ -21,7 +21,7 @@ def is_missing(word: str) -> bool:
     return word.lower() in _MISSING
 
 
-def name_classes(words: Sequence[str], declared: Sequence[str], field: str) -> tuple[str, ...]:
+def name_classes(words: Sequence[str], declared: Sequence[str], field: str, least: int = _FEWEST_PER_CLASS) -> tuple[str, ...]:
     """The classes in their order: as declared, or else those found (whole numbers by value, other words by alphabet).
 
     Raises BadData (field `field`) when there is one class only, too many, a class with too few rows, one that was not declared,
@@ -37,18 +37,23 @@ def name_classes(words: Sequence[str], declared: Sequence[str], field: str) -> t
         raise BadData(f"every label is {next(iter(counts), 'missing')!r}: a classification needs two classes", field=field, limit=2)
     if len(classes) > limits.MAX_CLASSES:
         raise BadData(f"{len(classes)} classes, at most {limits.MAX_CLASSES}: is {field!r} a label?", field=field, limit=limits.MAX_CLASSES)
-    if few := [c for c in classes if counts[c] < _FEWEST_PER_CLASS]:
-        raise BadData(f"class {few[0]!r} has {counts[few[0]]} rows, at least {_FEWEST_PER_CLASS}", field=field, limit=_FEWEST_PER_CLASS)
+    if few := [c for c in classes if counts[c] < least]:
+        raise BadData(f"class {few[0]!r} has {counts[few[0]]} rows, at least {least}", field=field, limit=least)
     return classes
 
 
-def read_targets(task: Task, words: Sequence[str], field: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Labels and classes as in Dataset. Raises BadData (field `field`)."""
+def read_targets(
+    task: Task, words: Sequence[str] | None, rows: int, field: str, least: int = _FEWEST_PER_CLASS
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Labels and classes as in Dataset of so many rows; None where nothing is known but that they are normal. `least`: rows of each class.
+    Raises BadData (field `field`)."""
+    if words is None:
+        return np.zeros(rows, np.int64), (NORMAL, ANOMALY)
     if task.kind == "regression":
         return _numbers(words, field), ()
     if task.kind == "anomaly":
         return _anomalies(words, task.output.normal, field), (NORMAL, ANOMALY)
-    classes = name_classes(words, task.output.classes, field)
+    classes = name_classes(words, task.output.classes, field, least)
     return number(words, classes), classes
 
 

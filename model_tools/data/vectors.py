@@ -1,112 +1,118 @@
-"""Sensor rows from a CSV file."""
+"""Rows of numbers from a table."""
 
-import math
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from fleet_contract import cells
-from model_tools.data import labels, rows
+from fleet_contract import limits
+from model_tools.data import labels
 from model_tools.data.dataset import Dataset
+from model_tools.data.roles import Roles, assign_roles
+from model_tools.data.table import Block, Table, to_numbers, to_words
 from model_tools.data.times import to_times
 from model_tools.errors import BadData
-from model_tools.sections import CsvFile, VectorShape
 from model_tools.task import Task
 
-_FLOAT32_MAX = float(np.finfo(np.float32).max)
+
+@dataclass(frozen=True)
+class Read:
+    """`rows` are those with all their inputs, in the file's order; `kept` says which of the file's rows they are. `groups` and `times` are those of
+    all of the file's rows."""
+
+    rows: Dataset
+    kept: np.ndarray
+    groups: tuple[str, ...] | None
+    times: np.ndarray | None
 
 
-def read_vectors(task: Task) -> Dataset:
-    """Every row of the task's CSV file, in raw units.
+@dataclass
+class _Gathered:
+    numbers: list[np.ndarray] = field(default_factory=list)
+    kept: list[np.ndarray] = field(default_factory=list)
+    words: list[str] = field(default_factory=list)
+    groups: list[str] = field(default_factory=list)
+    times: list[str] = field(default_factory=list)
+
+
+def read_vectors(task: Task, table: Table) -> Dataset:
+    """Every row of the table, in raw units; without those that miss an input, where the task says so.
 
     Raises BadData: a missing or repeated column, a cell that is no finite number (row and column named), a missing label, one class only,
-    too few rows.
+    nothing but constants, too few rows, too many.
     """
-    source, path = _csv_of(task), task.resolve(_csv_of(task).file)
-    numbers, words, ids, groups, times = [], [], [], [], []
-    with rows.open_rows(path, source.delimiter) as (header, body):
-        columns = _columns(task, header)
-        picked = [rows.position(header, column, path) for column in columns]
-        target = rows.position(header, source.target, path)
-        group, time = (None if c is None else rows.position(header, c, path) for c in (task.split.group, task.split.time))
-        for row, found in body:
-            if source.missing == "skip" and any(cells.is_missing(found[at]) for at in picked):
-                continue
-            numbers.append(_numbers(found, picked, columns, row))
-            words.append(_label(found[target], source.target, row))
-            ids.append(str(row))
-            if group is not None:
-                groups.append(found[group].strip())
-            if time is not None:
-                times.append(found[time].strip())
-    if len(words) < source.min_rows:
-        raise BadData(f"{path.name} has {len(words)} rows, at least {source.min_rows} are wanted", field=path.name, limit=source.min_rows)
-    targets, classes = labels.read_targets(task, words, source.target)
-    return Dataset(
-        np.array(numbers, np.float32),
+    return read_rows(task, table).rows
+
+
+def read_rows(task: Task, table: Table) -> Read:
+    """As read_vectors, and what the rows that were left out leave behind."""
+    roles = assign_roles(task, table)
+    gathered = _gather(task, table, roles)
+    kept = np.concatenate(gathered.kept) if gathered.kept else np.zeros(0, bool)
+    count = int(kept.sum())
+    if count < task.data.min_rows:
+        raise BadData(
+            f"{table.name} has {count} rows, at least {task.data.min_rows} are wanted", field=table.name, limit=task.data.min_rows
+        )
+    inputs = np.concatenate(gathered.numbers)
+    check_varied(inputs, table.name)
+    targets, classes = labels.read_targets(task, gathered.words if roles.target else None, count, roles.target or "label")
+    groups = tuple(gathered.groups) or None
+    times = to_times(gathered.times, roles.time or "") if gathered.times else None
+    at = np.flatnonzero(kept)
+    rows = Dataset(
+        inputs,
         targets,
         classes,
-        tuple(ids),
-        columns,
-        tuple(groups) or None,
-        to_times(times, task.split.time or "") if times else None,
+        tuple(str(row + 1) for row in at),
+        roles.inputs,
+        None if groups is None else tuple(groups[row] for row in at),
+        None if times is None else times[at],
+        roles.notes,
     )
+    return Read(rows, kept, groups, times)
 
 
-def to_number(text: str) -> float:
-    """A finite float32's worth. Raises ValueError."""
-    value = cells.to_number(text)
-    if not math.isfinite(value) or abs(value) > _FLOAT32_MAX:
-        raise ValueError(f"{text!r} is not a finite number")
-    return value
+def check_varied(inputs: np.ndarray, name: str) -> None:
+    """Raises BadData for rows that are all the same."""
+    if len(inputs) and (inputs == inputs[0]).all():
+        raise BadData(f"every input of {name} is constant: there is nothing to learn from", field=name)
 
 
-def _csv_of(task: Task) -> CsvFile:
-    if not isinstance(task.data, CsvFile) or not isinstance(task.input, VectorShape):
-        raise BadData("the task does not read vectors", field="data.reader")
-    return task.data
+def _gather(task: Task, table: Table, roles: Roles) -> _Gathered:
+    picked = [table.position(column) for column in roles.inputs]
+    target, group, time = (None if c is None else table.position(c) for c in (roles.target, roles.group, roles.time))
+    gathered, held = _Gathered(), 0
+    for block in table.blocks():
+        numbers, kept = _inputs(block, picked, roles.inputs, getattr(task.data, "missing", "refuse") == "skip")
+        gathered.numbers.append(numbers[kept])
+        gathered.kept.append(kept)
+        held += gathered.numbers[-1].nbytes
+        if held > limits.MAX_DATASET_BYTES:
+            raise BadData(f"{table.name} has more values than fit into memory", field=table.name, limit=limits.MAX_DATASET_BYTES)
+        if target is not None:
+            words = to_words(block.columns[target])
+            gathered.words += [_label(words[row], table.header[target], block.first + row) for row in np.flatnonzero(kept)]
+        if group is not None:
+            gathered.groups += to_words(block.columns[group])
+        if time is not None:
+            gathered.times += to_words(block.columns[time])
+    return gathered
 
 
-def _columns(task: Task, header: Sequence[str]) -> tuple[str, ...]:
-    """Those that the task names, or all that are not used otherwise and have a name: many tools write the row's number without one."""
-    source = _csv_of(task)
-    if source.target in task.input.columns:
-        raise BadData(f"{source.target!r} is the target and cannot be an input column", field="input.columns")
-    if absent := [name for name in task.input.ignore if name not in header]:
-        raise BadData(f"input.ignore names {absent[0]!r}, which the header does not", field="input.ignore")
-    used = {source.target, task.split.group, task.split.time, *task.input.ignore}
-    columns = tuple(task.input.columns) or tuple(name for name in header if name and name not in used)
-    if not columns:
-        raise BadData("the file has no input column", field="input.columns", limit=1)
-    if unknown := [name for name in task.input.ranges if name not in columns]:
-        raise BadData(f"input.ranges names {unknown[0]!r}, which is no input column", field=f"input.ranges.{unknown[0]}")
-    return columns
+def _inputs(block: Block, picked: Sequence[int], names: Sequence[str], skip: bool) -> tuple[np.ndarray, np.ndarray]:
+    """float32 (rows, columns), and which rows have them all."""
+    columns = [to_numbers(block.columns[at], name, block.first) for at, name in zip(picked, names, strict=True)]
+    numbers = np.stack(columns, axis=1)
+    absent = np.isnan(numbers)
+    if absent.any() and not skip:
+        row, column = np.argwhere(absent)[0]
+        told = 'there is no value; data.missing = "skip" leaves such rows out, input.ignore the column'
+        raise BadData(f"row {block.first + row}, column {names[column]!r}: {told}", field=names[column], limit=f"row {block.first + row}")
+    return numbers.astype(np.float32), ~absent.any(axis=1)
 
 
-def _numbers(found: Sequence[str], picked: Sequence[int], columns: Sequence[str], row: int) -> list[float]:
-    try:
-        return [to_number(found[at]) for at in picked]
-    except ValueError:
-        at, column = next((at, c) for at, c in zip(picked, columns, strict=True) if not _is_number(found[at]))
-        raise BadData(f"row {row}, column {column!r}: {_complaint(found[at])}", field=column, limit=f"row {row}") from None
-
-
-def _complaint(cell: str) -> str:
-    if cells.is_missing(cell):
-        return 'there is no value; data.missing = "skip" leaves such rows out, input.ignore the column'
-    return f"{cell[:40]!r} is not a finite number; input.ignore leaves the column out"
-
-
-def _is_number(text: str) -> bool:
-    try:
-        to_number(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _label(cell: str, target: str, row: int) -> str:
-    word = cell.strip()
+def _label(word: str, target: str, row: int) -> str:
     if labels.is_missing(word):
         raise BadData(f"row {row} has no label in {target!r}", field=target, limit=f"row {row}")
     return word

@@ -179,10 +179,10 @@ class TestPictures:
         assert splits.train.inputs.shape[1:] == (1, 8, 12)
 
     def test_more_pictures_than_memory_are_refused_before_they_are_read(self, tmp_path: Path) -> None:
-        many = ["absent.png"] * (limits.MAX_PICTURES_BYTES // (4 * 1024 * 1024) + 1)
+        many = ["absent.png"] * (limits.MAX_DATASET_BYTES // (4 * 1024 * 1024) + 1)
         with pytest.raises(BadData, match=r"make input\.height") as caught:
             read_files(tmp_path, many, ImageInput(tensor="input", height=1024, width=1024, channels=1))
-        assert (caught.value.field, caught.value.limit) == ("input.height", limits.MAX_PICTURES_BYTES)
+        assert (caught.value.field, caught.value.limit) == ("input.height", limits.MAX_DATASET_BYTES)
 
     def test_a_corrupt_picture_is_named(self, tmp_path: Path) -> None:
         folder_per_class(tmp_path)
