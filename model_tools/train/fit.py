@@ -46,7 +46,7 @@ def fit(
     """
     rows = old if new is None else old.join(new)
     device = _device(plan.device)
-    with seeded(plan.seed), _threads(plan.threads):
+    with seeded(plan.seed), working_threads(plan.threads):
         network.to(device, memory_format=_layout(rows))
         looks = _Run(network, kind, plan, rows, validation, device).go(_draws(plan, len(old), len(rows)), progress)
     network.to("cpu", memory_format=torch.contiguous_format).eval()
@@ -70,7 +70,7 @@ class _Run:
         self._loss = loss_for(kind, rows, balanced=plan.balanced)
         self._score = loss_for(kind, rows, balanced=plan.balanced, smoothing=0.0)
         self._frozen = _frozen(network, plan.freeze)
-        self._vary = _variation(plan, rows)
+        self._vary = variation(plan, rows)
         learnt = [weights for weights in network.parameters() if weights.requires_grad]
         self._optimizer = torch.optim.AdamW(learnt, plan.learning_rate, weight_decay=_WEIGHT_DECAY)
         self._schedule = torch.optim.lr_scheduler.OneCycleLR(self._optimizer, plan.learning_rate, total_steps=plan.steps + 1)
@@ -129,7 +129,7 @@ class _Run:
 
 
 @contextlib.contextmanager
-def _threads(count: int) -> Iterator[None]:
+def working_threads(count: int) -> Iterator[None]:
     """As many as the plan says: the order of sums, and so the weights, depends on it; and threads that wait for a busy core spin."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
@@ -171,7 +171,8 @@ def _squares(network: nn.Module) -> torch.Tensor:
     return sum(weights.square().sum() for weights in network.parameters() if weights.ndim > 1)
 
 
-def _variation(plan: Plan, rows: Dataset) -> Callable[[torch.Tensor], torch.Tensor]:
+def variation(plan: Plan, rows: Dataset) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Varies batches of such rows as the plan says, always the same way."""
     generator = torch.Generator().manual_seed(plan.seed)
     if rows.inputs.ndim == 4:
         return lambda batch: pictures.vary(batch, plan.augment, generator)
