@@ -28,6 +28,8 @@ def reachable(out: Path) -> Path:
 
 TaskFile = Annotated[Path, typer.Argument(help="The task file (TOML).", exists=True, dir_okay=False)]
 ModelFile = Annotated[Path, typer.Argument(help="An ONNX model.", exists=True, dir_okay=False)]
+TaskOption = Annotated[Path, typer.Option("--task", help="The task file (TOML).", exists=True, dir_okay=False)]
+HtmlFile = Annotated[Path | None, typer.Option("--html", help="Write a report: one HTML file.", callback=lambda path: path and reachable(path))]
 Version = Annotated[str, typer.Option("--version", help="The new bundle's version; each is released once.")]
 BundleFile = Annotated[Path, typer.Argument(help="A packed bundle.", exists=True, dir_okay=False)]
 Out = Annotated[Path, typer.Option("--out", help="Where the result goes.", callback=reachable)]

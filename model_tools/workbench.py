@@ -15,6 +15,8 @@ import numpy as np
 from fleet_contract.inputs import InputSpec, VectorInput, WindowInput
 from fleet_contract.outputs import OutputSpec
 from model_tools.check.checking import Checked, check_data
+from model_tools.compare.comparing import Compared, compare_models
+from model_tools.compare.subjects import Subject, open_subject
 from model_tools.data.dataset import Dataset, Splits
 from model_tools.data.pictures import TENSOR, shape_of
 from model_tools.data.reading import read_splits
@@ -34,17 +36,20 @@ from model_tools.train.training import Trained, calibration, cross_validate, ret
 
 __all__ = [
     "Checked",
+    "Compared",
     "Comparison",
     "Dataset",
     "Evaluation",
     "Progress",
     "RunRecord",
     "Splits",
+    "Subject",
     "Task",
     "Trained",
     "calibration",
     "check_data",
     "compare",
+    "compare_models",
     "cross_validate",
     "evaluate",
     "export_onnx",
@@ -52,6 +57,7 @@ __all__ = [
     "load_checkpoint",
     "load_parent",
     "load_task",
+    "open_subject",
     "output_outline",
     "output_spec",
     "quantize_int8",

@@ -47,21 +47,21 @@ def bars(values: Mapping[str, float], label: str, *, spread: Mapping[str, float]
     return _draw(draw, (_INCHES[0], 0.8 + 0.24 * max(1, len(shown))))
 
 
-def lines(x: Sequence[float], series: Mapping[str, Sequence[float]], labels: tuple[str, str], *, diagonal: bool = False) -> str:
-    """`labels` are those of the axes; `diagonal` draws y = x."""
+def lines(x: Sequence[float], series: Mapping[str, Sequence[float]], labels: tuple[str, str]) -> str:
+    """`labels` are those of the axes."""
 
     def draw(axes) -> None:
         for (name, values), colour in zip(series.items(), _cycled(len(series)), strict=True):
             axes.plot(x, values, color=colour, label=name, marker="o" if len(x) <= 20 else None, markersize=3)
-        if diagonal:
-            axes.plot([0, 1], [0, 1], color=_INK, linestyle=":", linewidth=1)
         _name_axes(axes, labels, len(series))
 
     return _draw(draw)
 
 
-def scatter(series: Mapping[str, tuple[np.ndarray, np.ndarray]], labels: tuple[str, str], *, named: Sequence[str] = ()) -> str:
-    """Points (x, y) a series; `named` are words beside the points of the first."""
+def scatter(
+    series: Mapping[str, tuple[np.ndarray, np.ndarray]], labels: tuple[str, str], *, named: Sequence[str] = (), diagonal: bool = False
+) -> str:
+    """Points (x, y) a series; `named` are words beside the points of the first; `diagonal` draws y = x from 0 to 1."""
 
     def draw(axes) -> None:
         for (name, (x, y)), colour in zip(series.items(), _cycled(len(series)), strict=True):
@@ -69,6 +69,8 @@ def scatter(series: Mapping[str, tuple[np.ndarray, np.ndarray]], labels: tuple[s
         first = next(iter(series.values()), ((), ()))
         for word, x, y in zip(named, *first, strict=False):
             axes.annotate(word, (x, y), xytext=(4, 3), textcoords="offset points", fontsize=8)
+        if diagonal:
+            axes.plot([0, 1], [0, 1], color=_INK, linestyle=":", linewidth=1)
         _name_axes(axes, labels, len(series))
 
     return _draw(draw)

@@ -13,8 +13,10 @@ HOSTILE = "<script>alert(1)</script> $x_{$ 温度 & \"'"
 
 PLOTS = [
     pytest.param(lambda: plots.bars({HOSTILE: 0.3, "b": -0.1}, "drop", spread={"b": 0.1}, limit=0.2), id="bars"),
-    pytest.param(lambda: plots.lines([0, 0.5, 1], {HOSTILE: [0, 0.4, 1], "b": [0, 1, 1]}, ("x", "y"), diagonal=True), id="lines"),
-    pytest.param(lambda: plots.scatter({"a": (np.arange(3.0), np.arange(3.0))}, (HOSTILE, "y"), named=[HOSTILE]), id="scatter"),
+    pytest.param(lambda: plots.lines([0, 0.5, 1], {HOSTILE: [0, 0.4, 1], "b": [0, 1, 1]}, ("x", "y")), id="lines"),
+    pytest.param(
+        lambda: plots.scatter({"a": (np.arange(3.0), np.arange(3.0))}, (HOSTILE, "y"), named=[HOSTILE], diagonal=True), id="scatter"
+    ),
     pytest.param(lambda: plots.histogram({"a": np.arange(9.0), HOSTILE: np.array([np.nan, 1.0])}, "x"), id="histogram"),
     pytest.param(lambda: plots.matrix(np.eye(2), [HOSTILE, "b"], ["a", HOSTILE], ("said", "is")), id="matrix"),
     pytest.param(lambda: plots.maps([(HOSTILE, np.full((8, 8), 9), np.eye(8))]), id="maps"),

@@ -1,0 +1,1 @@
+"""Two models on the same rows: where they differ, by how much, and how sure that is."""
