@@ -17,6 +17,7 @@ from fleet_contract.outputs import OutputSpec
 from model_tools.check.checking import Checked, check_data
 from model_tools.compare.comparing import Compared, compare_models
 from model_tools.compare.subjects import Subject, open_subject
+from model_tools.data.card import make_card as data_card
 from model_tools.data.dataset import Dataset, Splits
 from model_tools.data.pictures import TENSOR, shape_of
 from model_tools.data.reading import read_splits
@@ -51,6 +52,7 @@ __all__ = [
     "compare",
     "compare_models",
     "cross_validate",
+    "data_card",
     "evaluate",
     "export_onnx",
     "input_spec",

@@ -55,3 +55,33 @@ def check(
         answer(told, as_json)
     if checked.verdict == "failed":
         raise GateFailed(reason(checked))
+
+
+@app.command()
+def card(
+    task: TaskFile,
+    out: Annotated[Path | None, typer.Option("--out", help="Write it there.", callback=lambda out: out and reachable(out))] = None,
+    as_json: Json = False,
+) -> None:
+    """Describe a task's data: digest, rows, parts, classes, the range of each column (Markdown).
+
+    \b
+    Examples:
+      model-tools data card task.toml
+      model-tools data card task.toml --out DATA.md --json
+    """
+    from model_tools import workbench
+
+    loaded = workbench.load_task(task)
+    splits = workbench.read_splits(loaded)
+    text = workbench.data_card(loaded, splits)
+    if out is not None:
+        write_whole(out, text.encode())
+    told = {"sha256": splits.sha256, "split_by": splits.by, "columns": splits.columns, "classes": splits.classes, "notes": splits.notes}
+    told["rows"] = dict(zip(("train", "validation", "test"), map(len, splits.parts), strict=True))
+    if as_json:
+        answer({**told, "card": text}, as_json)
+    elif out is None:
+        typer.echo(text, nl=False)
+    else:
+        answer({"file": str(out), "sha256": splits.sha256}, as_json)
