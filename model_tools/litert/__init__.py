@@ -1,0 +1,1 @@
+"""TFLite files: written from ONNX graphs, and quantized."""
