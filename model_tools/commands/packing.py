@@ -1,5 +1,7 @@
 """From checked models to bundles, and what bundles say."""
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -66,16 +68,39 @@ def adopt(
 
 
 @app.command()
-def inspect(bundle: BundleFile, as_json: Json = False) -> None:
-    """Check a bundle whole and show what it says of itself; without --json its model card.
+def inspect(
+    bundle: BundleFile,
+    entry: Annotated[str | None, typer.Option("--entry", help="Print one entry as it is, such as bom.cdx.json.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Check a bundle whole and show what it says of itself: its entries with their digests, its lineage, its model card. `verify` checks signatures.
 
     \b
-    Example:
+    Examples:
+      model-tools inspect digits.bundle
+      model-tools inspect digits.bundle --entry bom.cdx.json
       model-tools inspect digits.bundle --json
     """
     opened = Bundle(bundle)
+    signature = bundle.with_name(f"{bundle.name}.sig")
+    if entry:
+        sys.stdout.buffer.write(opened.read(entry))
+        return
     if as_json:
-        answer({**summary(opened), "manifest": opened.manifest}, as_json)
-    else:
-        typer.echo(opened.read(opened.manifest.card).decode())
-        answer(summary(opened), as_json)
+        told = {**summary(opened), "manifest": opened.manifest, "signature": signature.name if signature.exists() else None}
+        answer(told, as_json)
+        return
+    for line in _tree(opened, signature):
+        typer.echo(line)
+    typer.echo("\n" + opened.read(opened.manifest.card).decode())
+    answer(summary(opened), as_json)
+
+
+def _tree(bundle: Bundle, signature: Path) -> Iterator[str]:
+    yield f"{bundle.manifest.task} {bundle.manifest.version}   {bundle.length:,} bytes, sha256 {bundle.sha256}"
+    entries = bundle.manifest.entries
+    width = max(map(len, entries))
+    for number, (name, found) in enumerate(entries.items(), 1):
+        branch = "└─" if number == len(entries) else "├─"
+        yield f"{branch} {name:{width}}  {found.length:>11,}  {found.sha256}"
+    yield f"signature beside it: {signature.name} (model-tools verify checks it)" if signature.exists() else "no signature beside it"

@@ -58,6 +58,27 @@ def create(
 
 
 @app.command()
+def openssf(
+    name: Annotated[str, typer.Argument(help="As model-signing.")],
+    keys: Keys,
+    plain: Plain = False,
+    passphrase_file: PassphraseFile = None,
+    as_json: Json = False,
+) -> None:
+    """Make an EC P-256 key for `model-tools sign --openssf`: NAME.pem with the key, and NAME.public.pem for those who verify.
+
+    \b
+    Example:
+      model-tools keys openssf model-signing --keys keys
+    """
+    from fleet_contract import names
+    from model_tools.sign.openssf import create_key
+
+    private, public = create_key(keys, names.name(name, "key"), passphrase_from(plain, passphrase_file))
+    _answer({"key": str(private), "public": str(public)}, as_json)
+
+
+@app.command()
 def ceremony(
     online: Annotated[Path, typer.Option("--online", help="online.json of the server.", exists=True, dir_okay=False)],
     keys: Keys,

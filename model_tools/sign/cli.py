@@ -25,8 +25,9 @@ _BASES = 2
 
 app = typer.Typer()
 
-KeyFile = Annotated[Path, typer.Option("--key", help="The releases key, NAME.pem, or NAME.pub of one in a token; it stays with you.")]
-MaybeKeyFile = Annotated[Path | None, typer.Option("--key", help="The releases key, NAME.pem, or NAME.pub of one in a token.")]
+MaybeKeyFile = Annotated[
+    Path | None, typer.Option("--key", help="The releases key, NAME.pem, or NAME.pub of one in a token; it stays with you.")
+]
 Current = Annotated[
     list[Path] | None,
     typer.Option("--current", help="Folder of root and targets by which --releases is checked, not by this key's signature.", exists=True),
@@ -65,9 +66,15 @@ def delta(base: BundleFile, target: BundleFile, out: MaybeOut = None, as_json: J
 @app.command()
 def sign(
     bundle: BundleFile,
-    releases: Annotated[Path, typer.Option("--releases", help="The current signed releases.json.", exists=True, dir_okay=False)],
-    key: KeyFile,
     out: Out,
+    releases: Annotated[
+        Path | None, typer.Option("--releases", help="The current signed releases.json.", exists=True, dir_okay=False)
+    ] = None,
+    key: MaybeKeyFile = None,
+    openssf: Annotated[
+        Path | None,
+        typer.Option("--openssf", help="An EC P-256 key: make an OpenSSF Model Signing bundle instead.", exists=True, dir_okay=False),
+    ] = None,
     delta_from: DeltaFrom = None,
     draft: Annotated[
         Path | None, typer.Option("--draft", help="What another holder has signed: add this key's signature.", exists=True)
@@ -77,7 +84,7 @@ def sign(
     days: Days = 365,
     as_json: Json = False,
 ) -> None:
-    """Add a bundle to the releases metadata and sign the next version of it, without a server.
+    """Add a bundle to the releases metadata and sign the next version of it, without a server; or sign it for others with --openssf.
 
     The deltas that save enough are written beside --out, and listed in the metadata. Where releases need several signatures, one holder after
     the other signs, from the second on with --draft.
@@ -87,7 +94,13 @@ def sign(
       model-tools sign digits.bundle --releases releases.json --key releases.pem --out next-releases.json
       model-tools sign digits-2.bundle --delta-from digits-1.bundle --releases releases.json --key releases.pem --out next.json
       model-tools sign digits.bundle --releases releases.json --current current --draft next.json --key releases-2.pem --out next.json
+      model-tools sign digits.bundle --openssf signing.pem --out digits.bundle.sig
     """
+    if openssf:
+        _sign_openssf(bundle, openssf, out, passphrase_file, as_json)
+        return
+    if releases is None or key is None:
+        raise BadInput("give --releases and --key, or --openssf", field="key" if releases else "releases")
     from model_tools.keys import anchor
     from model_tools.sign.releases import add_signature, load_key, missing_signatures, sign_releases
 
@@ -105,6 +118,14 @@ def sign(
     told = {"file": str(out), "bytes": len(signed), "sha256": Bundle(bundle).sha256, "deltas": [str(file) for file in files]}
     missing = {"missing_signatures": missing_signatures(signed, trusted.targets.to_bytes())} if trusted else {}
     answer({**told, **missing}, as_json)
+
+
+def _sign_openssf(bundle: Path, key: Path, out: Path, passphrase_file: Path | None, as_json: bool) -> None:
+    from model_tools.sign.openssf import sign_file
+
+    opened = Bundle(bundle)
+    write_whole(out, sign_file(bundle, key, passphrase_from(False, passphrase_file)))
+    answer({"file": str(out), "sha256": opened.sha256}, as_json)
 
 
 @app.command()

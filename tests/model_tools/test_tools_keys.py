@@ -28,7 +28,7 @@ from tests.fakes.key_holders import public
 from tests.fakes.tiny_bundle import tiny_bundle
 
 PASSPHRASE = "correct horse battery"
-COMMANDS = ("create", "ceremony", "rotate", "revoke", "renew", "sign", "show")
+COMMANDS = ("create", "openssf", "ceremony", "rotate", "revoke", "renew", "sign", "show")
 
 
 @dataclass(frozen=True)
