@@ -25,6 +25,7 @@ from model_tools.data.samples import read_samples
 from model_tools.data.windows import stride_of
 from model_tools.evaluate.answering import fit_answer
 from model_tools.evaluate.scoring import Comparison, Evaluation, compare, evaluate
+from model_tools.explain.explaining import Explained, explain_model
 from model_tools.export.graph import OUTPUT, export_onnx
 from model_tools.quantize.static import quantize_int8
 from model_tools.running import logits
@@ -41,6 +42,7 @@ __all__ = [
     "Comparison",
     "Dataset",
     "Evaluation",
+    "Explained",
     "Progress",
     "RunRecord",
     "Splits",
@@ -54,6 +56,7 @@ __all__ = [
     "cross_validate",
     "data_card",
     "evaluate",
+    "explain_model",
     "export_onnx",
     "input_spec",
     "load_checkpoint",

@@ -54,15 +54,16 @@ def open_subject(where: str | Path) -> Subject:
 def answer(task: Task, splits: Splits, subject: Subject, inputs: np.ndarray, models: Isolated) -> Answered:
     """A bundle's answers are read as its manifest says, a file's as those to the task's validation rows show (as `build` does).
     Raises BadInput for a model that does not run on these rows, answers in another way than the task asks, or knows other classes."""
-    output = subject.manifest.output if subject.manifest else _fitted(task, splits, _run(subject, splits.validation.inputs, models))
+    output = subject.manifest.output if subject.manifest else _fitted(task, splits, respond(subject, splits.validation.inputs, models))
     _check_kind(task, subject, output)
-    outputs = _run(subject, inputs, models)
+    outputs = respond(subject, inputs, models)
     if isinstance(output, Classification):
         outputs, output = _in_order(subject, outputs, output, splits.classes)
     return Answered(subject, outputs, output)
 
 
-def _run(subject: Subject, inputs: np.ndarray, models: Isolated) -> np.ndarray:
+def respond(subject: Subject, inputs: np.ndarray, models: Isolated) -> np.ndarray:
+    """float32 (rows, ...), as its graph gives them in real values. Raises BadInput."""
     if subject.manifest is None:
         return models.ask(subject.name, running.answers, subject.runtime, subject.data, inputs)
     taken = inputs_of(subject.manifest.input)

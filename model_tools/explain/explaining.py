@@ -1,0 +1,91 @@
+"""A model explained on the task's test rows: as a whole, and answer by answer."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fleet_contract.outputs import OutputSpec, Regression
+from model_tools.adopt.isolation import Bounds, isolated
+from model_tools.compare.subjects import Subject, answer, respond
+from model_tools.data.dataset import Dataset, Splits
+from model_tools.evaluate.scoring import score
+from model_tools.explain.asking import Respond
+from model_tools.explain.importance import Importance, importances
+from model_tools.explain.occlusion import Case, cases
+from model_tools.explain.worth import answers_of, unit_of
+from model_tools.task import Task
+
+_MAP_ROWS = 60
+_CASES = 6
+MAX_CASES = 200
+
+
+@dataclass(frozen=True)
+class Explained:
+    """`importances` are of vectors and windows, the weightiest first. `maps` are of pictures: float64 (cells, cells), the mean of what answers lose
+    without each cell, by class answered, and over all under "all". `cases` are single answers on `shown`, the rows they are of."""
+
+    task: str
+    model: str
+    measure: str
+    quality: float
+    rows: int
+    unit: str
+    columns: tuple[str, ...]
+    importances: list[Importance]
+    maps: dict[str, np.ndarray]
+    cases: list[Case]
+    shown: Dataset
+
+
+def explain_model(
+    task: Task, splits: Splits, subject: Subject, *, count: int = _CASES, seed: int = 0, bounds: Bounds = Bounds()
+) -> Explained:
+    """Of any model file, opened in a child under `bounds`; `count` answers one by one (at most MAX_CASES), the wrong ones first. Same files and seed,
+    same values. Raises BadInput for a model that does not run on the task's rows."""
+    with isolated(bounds) as models:
+        output = answer(task, splits, subject, splits.test.inputs[:1], models).output
+        return explain_answers(task, splits, lambda rows: respond(subject, rows, models), output, subject.name, count=count, seed=seed)
+
+
+def explain_answers(task: Task, splits: Splits, ask: Respond, output: OutputSpec, name: str, *, count: int = 0, seed: int = 0) -> Explained:
+    """As explain_model, of whatever `ask` runs."""
+    rows = splits.test
+    outputs = ask(rows.inputs)
+    found = score(outputs, rows, output, 0)
+    shown = rows.select(_picked(outputs, output, rows, min(count, MAX_CASES)))
+    pictures = rows.inputs.ndim == 4
+    return Explained(
+        task=task.name,
+        model=name,
+        measure=found.measure,
+        quality=found.quality,
+        rows=len(rows),
+        unit=unit_of(output),
+        columns=rows.columns,
+        importances=[] if pictures else importances(ask, rows, output, seed),
+        maps=_maps(ask, splits, output, seed) if pictures else {},
+        cases=cases(ask, shown, splits.train, output, seed),
+        shown=shown,
+    )
+
+
+def _picked(outputs: np.ndarray, output: OutputSpec, rows: Dataset, count: int) -> np.ndarray:
+    """Half of them the worst answers, the rest evenly from all others."""
+    if isinstance(output, Regression):
+        wrong = np.argsort(-np.abs(outputs.reshape(len(outputs), -1)[:, 0] - rows.labels), kind="stable")
+    else:
+        wrong = np.flatnonzero(answers_of(outputs, output) != rows.labels)
+    worst = wrong[: (count + 1) // 2]
+    rest = np.setdiff1d(np.arange(len(rows)), worst)
+    left = min(count - len(worst), len(rest))
+    return np.concatenate([worst, rest[np.linspace(0, len(rest) - 1, left).astype(int)] if left > 0 else rest[:0]])
+
+
+def _maps(ask: Respond, splits: Splits, output: OutputSpec, seed: int) -> dict[str, np.ndarray]:
+    at = np.sort(np.random.default_rng(seed).permutation(len(splits.test))[:_MAP_ROWS])
+    found = cases(ask, splits.test.select(at), splits.train, output, seed)
+    told = {"all": np.mean([case.weights for case in found], axis=0)}
+    for name in dict.fromkeys(case.answer for case in found) if splits.classes else ():
+        told[name] = np.mean([case.weights for case in found if case.answer == name], axis=0)
+    return {name: told[name] for name in ("all", *splits.classes) if name in told}
