@@ -10,7 +10,9 @@ from model_tools.sections import Split, TaskKind
 
 Held = tuple[np.ndarray, np.ndarray]
 """Positions of the rows of test and of validation."""
-_ORDERS_COUNT = 32
+_ORDERS_COUNT = 64
+_LACKING = (100.0, 1.0, 10.0)
+"""What a class weighs that training, validation or test has no group of."""
 
 
 def split(rows: Dataset, rule: Split, kind: TaskKind = "classification") -> Splits:
@@ -139,13 +141,14 @@ def _orders(rng: np.random.Generator, counts: np.ndarray) -> list[np.ndarray]:
 
 
 def _imbalance(counts: np.ndarray, held: Held) -> float:
-    """How far the shares of the classes in the three parts are from those in the whole; a class that training lacks weighs most."""
+    """How far the shares of the classes in the three parts are from those in the whole; a class that a part lacks weighs more, in training most."""
     test, validation = held
     rest = np.setdiff1d(np.arange(len(counts)), np.concatenate(held))
     whole = counts.sum(axis=0) / counts.sum()
     parts = [counts[part].sum(axis=0) for part in (rest, validation, test)]
     far = sum(float(np.abs(part / part.sum() - whole).sum()) for part in parts)
-    return far + 10 * float(((parts[0] == 0) & (whole > 0)).sum())
+    lacked = [float(((part == 0) & (whole > 0)).sum()) for part in parts]
+    return far + float(np.dot(lacked, _LACKING))
 
 
 def _take(order: np.ndarray, sizes: np.ndarray, rule: Split) -> Held:

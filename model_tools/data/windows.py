@@ -38,7 +38,7 @@ def split_stream(read: Read, rule: Split, kind: TaskKind, shape: WindowShape) ->
     part = np.zeros(len(stream.rows), np.int8)
     for number, at in enumerate(held, start=1):
         part[at] = number
-    parts = [_cut(stream, part, number, shape) for number in (0, 2, 1)]
+    parts = [cut(stream, part, number, shape) for number in (0, 2, 1)]
     return windowed(parts, kind, by, shape)
 
 
@@ -96,7 +96,8 @@ def _hold_blocks(stream: Stream, rule: Split, kind: TaskKind, shape: WindowShape
     return hold(replace(stream.rows, groups=tuple(map(str, groups.tolist()))), rule, "group", kind)
 
 
-def _cut(stream: Stream, part: np.ndarray, number: int, shape: WindowShape) -> Dataset:
+def cut(stream: Stream, part: np.ndarray, number: int, shape: WindowShape) -> Dataset:
+    """The windows over the samples whose `part` is `number`. The label of a window is that of the sample, or samples, that `shape` says."""
     rows, stride = stream.rows, stride_of(shape)
     taken = part[stream.order] == number
     runs = np.cumsum((np.diff(stream.runs, prepend=-1) != 0) | (np.diff(taken.astype(np.int8), prepend=0) != 0))
