@@ -98,7 +98,8 @@ def output_spec(task: Task, splits: Splits, fp32: bytes) -> OutputSpec:
 
 def output_outline(task: Task, splits: Splits) -> OutputSpec:
     """What it will be like, before there is a model."""
-    return fit_answer(task, OUTPUT, np.zeros((len(splits.validation), max(1, len(splits.classes))), np.float32), splits.validation)
+    width = len(splits.classes) if task.kind == "classification" else 1
+    return fit_answer(task, OUTPUT, np.zeros((len(splits.validation), width), np.float32), splits.validation)
 
 
 def _bounds(shape: VectorShape | WindowShape, splits: Splits, new: Dataset | None) -> tuple[list[float], list[float]]:
