@@ -14,7 +14,7 @@ import numpy as np
 
 from fleet_contract.inputs import InputSpec, VectorInput, WindowInput
 from fleet_contract.outputs import OutputSpec
-from model_tools.check.checking import Checked, check_data
+from model_tools.check.checking import Checked, check_data, check_task
 from model_tools.compare.comparing import Compared, compare_models
 from model_tools.compare.subjects import Subject, open_subject
 from model_tools.data.card import make_card as data_card
@@ -27,7 +27,7 @@ from model_tools.evaluate.answering import fit_answer
 from model_tools.evaluate.scoring import Comparison, Evaluation, compare, evaluate
 from model_tools.explain.explaining import Explained, explain_model
 from model_tools.export.graph import OUTPUT, export_onnx
-from model_tools.quantize.static import quantize_int8
+from model_tools.quantize.int8 import quantize_int8
 from model_tools.running import logits
 from model_tools.sections import ImageShape, VectorShape, WindowShape
 from model_tools.task import Task, load_task
@@ -51,6 +51,7 @@ __all__ = [
     "Trained",
     "calibration",
     "check_data",
+    "check_task",
     "compare",
     "compare_models",
     "cross_validate",

@@ -10,7 +10,7 @@ from torch import nn
 
 from fleet_contract.inputs import ImageInput
 from model_tools.export.graph import export_onnx
-from model_tools.quantize.static import quantize_int8
+from model_tools.quantize.int8 import quantize_int8
 from model_tools.train.networks import Normalisation
 from model_tools.train.training import Trained
 

@@ -1,1 +1,1 @@
-"""From float32 to int8."""
+"""From a float32 ONNX model to smaller ones, each measured."""
