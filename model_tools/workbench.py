@@ -15,7 +15,7 @@ import numpy as np
 from fleet_contract.inputs import InputSpec, VectorInput, WindowInput
 from fleet_contract.outputs import OutputSpec
 from model_tools.check.checking import Checked, check_data, check_task
-from model_tools.compare.comparing import Compared, compare_models
+from model_tools.compare.comparing import Compared, compare_models, evaluate_models
 from model_tools.compare.subjects import Subject, open_subject
 from model_tools.data.card import make_card as data_card
 from model_tools.data.dataset import Dataset, Splits
@@ -57,6 +57,7 @@ __all__ = [
     "cross_validate",
     "data_card",
     "evaluate",
+    "evaluate_models",
     "explain_model",
     "export_onnx",
     "input_spec",

@@ -1,29 +1,53 @@
 """How good models are."""
 
+from typing import TYPE_CHECKING, Annotated
+
 import typer
 
 from model_tools.errors import GateFailed
-from model_tools.gates import judge, reason
-from model_tools.terminal import Json, ModelFile, TaskFile, answer
+from model_tools.gates import reason
+from model_tools.storage import write_whole
+from model_tools.terminal import HtmlFile, Json, TaskFile, answer
+
+if TYPE_CHECKING:
+    from model_tools.compare.measuring import Measured
 
 app = typer.Typer()
 
 
 @app.command()
-def evaluate(task: TaskFile, fp32: ModelFile, int8: ModelFile, as_json: Json = False) -> None:
-    """Measure an fp32 and an int8 model on the task's test data and judge them by its gates (exit code 3: refused).
+def evaluate(
+    task: TaskFile,
+    model: Annotated[str, typer.Argument(help="An .onnx or .tflite file, or BUNDLE[:VARIANT].")],
+    smaller: Annotated[str | None, typer.Argument(help="The same model in another precision, which is judged against it.")] = None,
+    html: HtmlFile = None,
+    as_json: Json = False,
+) -> None:
+    """Measure a model on the task's test data, and judge it by the task's gates (exit code 3: refused).
 
     \b
-    Example:
+    Examples:
+      model-tools evaluate task.toml model.onnx --html report.html
       model-tools evaluate task.toml fp32.onnx int8.onnx --json
     """
     from model_tools import workbench
-    from model_tools.build import measure, measured
+    from model_tools.compare.figures import gates_of
+    from model_tools.report.comparison import evaluation_page
+    from model_tools.report.page import render
 
     loaded = workbench.load_task(task)
-    found = measure(loaded, workbench.read_splits(loaded), fp32.read_bytes(), int8.read_bytes())
-    judged = judge(loaded.gates, found.scores())
-    per_class = {"fp32": found.fp32_test.per_class, "int8": found.int8_test.per_class}
-    answer({"metrics": measured(found), "per_class": per_class, "gates": judged}, as_json)
+    splits = workbench.read_splits(loaded)
+    subjects = [workbench.open_subject(given) for given in (model, smaller) if given is not None]
+    found = workbench.evaluate_models(loaded, splits, subjects)
+    judged = gates_of(loaded, found)
+    if html:
+        write_whole(html, render(evaluation_page(loaded.name, splits.sha256, found, judged)))
+    answer({"models": [_told(one) for one in found], "gates": judged}, as_json)
     if not all(gate.passed for gate in judged):
         raise GateFailed(reason(judged))
+
+
+def _told(one: "Measured") -> dict[str, object]:
+    measure = one.evaluation.measure
+    quality = {"measure": measure, "quality": one.quality.value, "low": one.quality.low, "high": one.quality.high}
+    return {"name": one.name, **quality, "metrics": one.evaluation.metrics, "per_class": one.evaluation.per_class}

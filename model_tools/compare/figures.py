@@ -2,6 +2,7 @@
 
 import difflib
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,8 @@ from fleet_contract.job import Gate
 from model_tools.compare.comparing import Compared, worst
 from model_tools.compare.measuring import Measured
 from model_tools.errors import BadInput, BadTask
+from model_tools.gates import Scores, judge
+from model_tools.task import Task
 from model_tools.toml_file import read_toml
 
 _MOST_GATES = 200
@@ -75,6 +78,15 @@ def judge_figures(limits: list[Limit], measured: dict[str, float]) -> list[Gate]
         if limit.at_most is not None:
             judged.append(_gate(limit.figure, value, limit.at_most, value <= limit.at_most + _ROUNDING, "at most"))
     return judged
+
+
+def gates_of(task: Task, measured: Sequence[Measured]) -> list[Gate]:
+    """The task's own gates on one model, or on a float model and its copy, of which the task prefers one."""
+    first, last = measured[0].evaluation, measured[-1].evaluation
+    preferred = first if task.quantize.prefer == "fp32" else last
+    recalls = [*preferred.per_class.values()]
+    judged = judge(task.gates, Scores(preferred.quality, first.quality - last.quality, preferred.rows, recalls, preferred.measure))
+    return [gate for gate in judged if gate.name != "int8-drop" or len(measured) > 1]
 
 
 def _gate(name: str, value: float, limit: float, passed: bool, which: str) -> Gate:

@@ -23,7 +23,8 @@ MAX_CASES = 200
 @dataclass(frozen=True)
 class Explained:
     """`importances` are of vectors and windows, the weightiest first. `maps` are of pictures: float64 (cells, cells), the mean of what answers lose
-    without each cell, by class answered, and over all under "all". `cases` are single answers on `shown`, the rows they are of."""
+    without each cell, by class answered, and over all under "all"; `means` float32 (channels,
+    height, width) are those pictures' own. `cases` are single answers on `shown`, the rows they are of."""
 
     task: str
     model: str
@@ -34,6 +35,7 @@ class Explained:
     columns: tuple[str, ...]
     importances: list[Importance]
     maps: dict[str, np.ndarray]
+    means: dict[str, np.ndarray]
     cases: list[Case]
     shown: Dataset
 
@@ -54,7 +56,7 @@ def explain_answers(task: Task, splits: Splits, ask: Respond, output: OutputSpec
     outputs = ask(rows.inputs)
     found = score(outputs, rows, output, 0)
     shown = rows.select(_picked(outputs, output, rows, min(count, MAX_CASES)))
-    pictures = rows.inputs.ndim == 4
+    maps, means = _maps(ask, splits, output, seed) if rows.inputs.ndim == 4 else ({}, {})
     return Explained(
         task=task.name,
         model=name,
@@ -63,8 +65,9 @@ def explain_answers(task: Task, splits: Splits, ask: Respond, output: OutputSpec
         rows=len(rows),
         unit=unit_of(output),
         columns=rows.columns,
-        importances=[] if pictures else importances(ask, rows, output, seed),
-        maps=_maps(ask, splits, output, seed) if pictures else {},
+        importances=importances(ask, rows, output, seed) if rows.inputs.ndim < 4 else [],
+        maps=maps,
+        means=means,
         cases=cases(ask, shown, splits.train, output, seed),
         shown=shown,
     )
@@ -82,10 +85,13 @@ def _picked(outputs: np.ndarray, output: OutputSpec, rows: Dataset, count: int) 
     return np.concatenate([worst, rest[np.linspace(0, len(rest) - 1, left).astype(int)] if left > 0 else rest[:0]])
 
 
-def _maps(ask: Respond, splits: Splits, output: OutputSpec, seed: int) -> dict[str, np.ndarray]:
-    at = np.sort(np.random.default_rng(seed).permutation(len(splits.test))[:_MAP_ROWS])
-    found = cases(ask, splits.test.select(at), splits.train, output, seed)
-    told = {"all": np.mean([case.weights for case in found], axis=0)}
-    for name in dict.fromkeys(case.answer for case in found) if splits.classes else ():
-        told[name] = np.mean([case.weights for case in found if case.answer == name], axis=0)
-    return {name: told[name] for name in ("all", *splits.classes) if name in told}
+def _maps(ask: Respond, splits: Splits, output: OutputSpec, seed: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    drawn = np.sort(np.random.default_rng(seed).permutation(len(splits.test))[:_MAP_ROWS])
+    rows = splits.test.select(drawn)
+    found = cases(ask, rows, splits.train, output, seed)
+    groups = {"all": [*range(len(found))]}
+    for name in splits.classes:
+        groups[name] = [at for at, case in enumerate(found) if case.answer == name]
+    chosen = {name: at for name, at in groups.items() if at}
+    maps = {name: np.mean([found[i].weights for i in at], axis=0) for name, at in chosen.items()}
+    return maps, {name: rows.inputs[at].mean(axis=0) for name, at in chosen.items()}

@@ -125,7 +125,7 @@ def _slices(found: Compared) -> list[Part]:
             "The slices that lose most; means of answers given rightly (of estimates: minus the error), chances corrected for all slices."
         ),
         _changes(parts, "slice"),
-        Plot(plots.bars(drawn, "B less A"), "What B gains or loses in each slice."),
+        *([Plot(plots.bars(drawn, "B less A"), "What B gains or loses in each slice.")] if any(drawn.values()) else []),
     ]
 
 
@@ -135,7 +135,7 @@ def _changes(parts: Sequence[PartChange], what: str) -> Table:
 
 
 def _calibration(measured: Sequence[Measured]) -> list[Part]:
-    known = [(one.name, one.reliability) for one in measured if one.reliability is not None]
+    known = [(f"{letter}: {one.name}", one.reliability) for letter, one in zip("AB", measured, strict=False) if one.reliability is not None]
     rows = [(name, told.ece, told.nll, told.brier) for name, told in known]
     drawn = {name: (np.array(told.confidence), np.array(told.accuracy)) for name, told in known}
     return [

@@ -45,7 +45,7 @@ def _caveat(found: Explained) -> str:
 def _whole(found: Explained) -> list[Part]:
     if found.importances:
         return _ranked(found, found.importances[:_SHOWN])
-    drawn = [(name, _mean_picture(found, name), _enlarged(found, weights)) for name, weights in found.maps.items()]
+    drawn = [(name, _pixels(found.means[name]), _enlarged(found, weights)) for name, weights in found.maps.items()]
     return [Plot(plots.maps(drawn[:_SHOWN]), "Over all answers, and by class answered: red speaks for the answer, blue against it.")]
 
 
@@ -73,14 +73,8 @@ def _case(found: Explained, case: Case, at: int) -> list[Part]:
     return [said, Plot(plots.bars(weights, f"{found.unit} lost without it"), "Above 0 speaks for the answer."), table]
 
 
-def _mean_picture(found: Explained, name: str) -> np.ndarray:
-    at = [i for i, case in enumerate(found.cases) if name in ("all", case.answer)]
-    height, width = found.shown.inputs.shape[2:]
-    return _pixels(found.shown.inputs[at].mean(axis=0)) if at else np.zeros((height, width), np.uint8)
-
-
 def _enlarged(found: Explained, weights: np.ndarray) -> np.ndarray:
-    return spread_over(weights, *found.shown.inputs.shape[2:])
+    return spread_over(weights, *found.means["all"].shape[1:])
 
 
 def _pixels(inputs: np.ndarray) -> np.ndarray:
