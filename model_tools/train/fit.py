@@ -176,7 +176,7 @@ def variation(plan: Plan, rows: Dataset) -> Callable[[torch.Tensor], torch.Tenso
     generator = torch.Generator().manual_seed(plan.seed)
     if rows.inputs.ndim == 4:
         return lambda batch: pictures.vary(batch, plan.augment, generator)
-    deviation = 1 / Normalisation(rows.inputs).scale
+    deviation = 1 / Normalisation(rows.inputs, robust=True).scale
     return lambda batch: vectors.vary(batch, plan.augment, deviation, generator)
 
 

@@ -7,27 +7,40 @@ from torch import nn
 
 _FLAT = 1e-6
 """A deviation below this share of the mean is float32's rounding."""
+_MIDDLE_HALF = 1.349
+"""Deviations of a Gaussian between its quartiles."""
 _MASKING = 0.5
 """Standard deviations of noise that an autoencoder has to take away: without, it learns to copy, and copies anomalies as well."""
 
 
 class Normalisation(nn.Module):
-    """(x - mean) / deviation along the axis of features, both fixed from training data; a constant column or channel is only centred."""
+    """(x - mean) / deviation along the axis of features, both fixed from training data; a constant column or channel is only centred.
 
-    def __init__(self, inputs: np.ndarray) -> None:
+    Of a `robust` one they are the median and what a Gaussian's deviation is of the middle half, wherever that half has a width: of a column that
+    spans decades the deviation is that of a few rows, and all others would look the same."""
+
+    def __init__(self, inputs: np.ndarray, *, robust: bool = False) -> None:
         """`inputs` float32 (rows, columns), (rows, length, columns) or (rows, channels, height, width)."""
         super().__init__()
         axis = 1 if inputs.ndim in (2, 4) else 2
         others = tuple(i for i in range(inputs.ndim) if i != axis)
         mean = inputs.mean(axis=others, dtype=np.float64, keepdims=True)
         deviation = inputs.std(axis=others, dtype=np.float64, keepdims=True)
-        flat = deviation <= _FLAT * np.maximum(np.abs(mean), 1e-30)
+        if robust and len(inputs):
+            low, middle, high = np.quantile(inputs.astype(np.float64), (0.25, 0.5, 0.75), axis=others, keepdims=True)
+            wide = ~_is_flat(high - low, middle)
+            mean, deviation = np.where(wide, middle, mean), np.where(wide, (high - low) / _MIDDLE_HALF, deviation)
+        flat = _is_flat(deviation, mean)
         scale = np.where(flat, 1.0, 1 / np.where(flat, 1, deviation))
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
         self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return (x - self.mean) * self.scale
+
+
+def _is_flat(spread: np.ndarray, middle: np.ndarray) -> np.ndarray:
+    return spread <= _FLAT * np.maximum(np.abs(middle), 1e-30)
 
 
 class Denormalisation(nn.Module):

@@ -1,11 +1,7 @@
 """The networks of the recipes, each a flat sequence whose first layer normalises raw input. `outputs` is the width of the last layer."""
 
-import copy
-from collections.abc import Iterator
-
 import numpy as np
 from torch import nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from model_tools.train.layers import Normalisation, Reconstruction, Swap, Tails
 
@@ -44,7 +40,7 @@ def make_mobile_network(inputs: np.ndarray, outputs: int, width: int) -> nn.Sequ
 def make_vector_network(inputs: np.ndarray, outputs: int, width: int) -> nn.Sequential:
     """A perceptron of two hidden layers for (rows, columns)."""
     hidden = [nn.Linear(inputs.shape[1], width), nn.ReLU(), nn.Dropout(_VECTOR_DROPOUT), nn.Linear(width, width), nn.ReLU()]
-    return nn.Sequential(Normalisation(inputs), Tails(), *hidden, nn.Linear(width, outputs))
+    return nn.Sequential(Normalisation(inputs, robust=True), Tails(), *hidden, nn.Linear(width, outputs))
 
 
 def make_window_network(inputs: np.ndarray, outputs: int, width: int) -> nn.Sequential:
@@ -52,7 +48,7 @@ def make_window_network(inputs: np.ndarray, outputs: int, width: int) -> nn.Sequ
     was still counts."""
     _, length, columns = inputs.shape
     stride = 4 if length > _LONG else 1
-    layers = [Normalisation(inputs), Tails(), Swap(), *_steps(columns, width, kernel=4 * stride + 1, stride=stride)]
+    layers = [Normalisation(inputs, robust=True), Tails(), Swap(), *_steps(columns, width, kernel=4 * stride + 1, stride=stride)]
     length = -(-length // stride)
     while length > _SMALLEST_MAP:
         stride = 4 if length > _LONG else 2
@@ -68,12 +64,7 @@ def make_autoencoder(inputs: np.ndarray, width: int) -> nn.Sequential:
     code = max(1, min(width // 4, features // 2))
     encoder = [nn.Linear(features, width), nn.ReLU(), nn.Linear(width, code), nn.ReLU()]
     coder = nn.Sequential(*encoder, nn.Linear(code, width), nn.ReLU(), nn.Linear(width, features))
-    return nn.Sequential(Normalisation(inputs), Tails(), nn.Flatten(), Reconstruction(coder))
-
-
-def fold(network: nn.Sequential) -> nn.Sequential:
-    """An evaluating copy without batch norms and dropouts: the weights that a quantizer sees are those that count."""
-    return nn.Sequential(*_folded(copy.deepcopy(network).eval())).eval()
+    return nn.Sequential(Normalisation(inputs, robust=True), Tails(), nn.Flatten(), Reconstruction(coder))
 
 
 def _halved(size: list[int]) -> list[int]:
@@ -98,11 +89,3 @@ def _separable(inputs: int, outputs: int, stride: int = 1) -> list[nn.Module]:
 def _steps(inputs: int, outputs: int, kernel: int, stride: int) -> list[nn.Module]:
     conv = nn.Conv1d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False)
     return [conv, nn.BatchNorm1d(outputs), nn.ReLU()]
-
-
-def _folded(layers: nn.Sequential) -> Iterator[nn.Module]:
-    for layer, following in zip(layers, [*layers[1:], None], strict=True):
-        if isinstance(layer, nn.Conv1d | nn.Conv2d) and isinstance(following, nn.BatchNorm1d | nn.BatchNorm2d):
-            yield fuse_conv_bn_eval(layer, following)
-        elif not isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d | nn.Dropout):
-            yield layer

@@ -1,5 +1,6 @@
 """Training a first model, a fine-tune of a parent, and a challenger."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version as installed_version
 
@@ -9,13 +10,19 @@ from torch import nn
 from model_tools.data.dataset import Dataset, Splits
 from model_tools.data.split import hold_out
 from model_tools.errors import BadData, BadInput
+from model_tools.evaluate.scoring import Evaluation
 from model_tools.sections import ImageShape, Recipe
 from model_tools.task import Task
 from model_tools.train.fit import Look, Progress, fit, seeded
+from model_tools.train.folds import cut_folds
+from model_tools.train.judging import cost, judge
 from model_tools.train.plan import Plan, plan_retraining, plan_training
 from model_tools.train.recipes import make_network
 from model_tools.train.run import run_id
+from model_tools.train.search import Trial, search
 
+_SEARCH_SHARE = 0.8
+"""Of the progress that is told."""
 _CALIBRATION_ROWS = 4_096
 _CALIBRATION_PICTURES = 256
 """Int8 cuts off what lies beyond the calibration rows: of vectors, which are small, rare extremes should be among them."""
@@ -24,8 +31,8 @@ _CALIBRATION_PICTURES = 256
 @dataclass(frozen=True)
 class Trained:
     """`module` takes raw float32 inputs and gives logits, estimates in the target's unit, or scores; it is in evaluation mode. The digests say from
-    which task file and data it came, `run` (train/run.py) from which training, `parent` from which run's weights. `looks` are how it went;
-    a loaded checkpoint has none."""
+    which task file and data it came, `run` (train/run.py) from which training, `parent` from which run's weights. `plan`, `looks` and `trials`
+    say how it went; a loaded checkpoint has none."""
 
     module: nn.Sequential
     recipe: Recipe
@@ -35,7 +42,9 @@ class Trained:
     data_sha256: str
     run: str = ""
     parent: str | None = None
+    plan: Plan | None = None
     looks: tuple[Look, ...] = ()
+    trials: tuple[Trial, ...] = ()
 
 
 def train(task: Task, splits: Splits, progress: Progress, parent: Trained | None = None) -> Trained:
@@ -46,7 +55,23 @@ def train(task: Task, splits: Splits, progress: Progress, parent: Trained | None
     plan = plan_training(task, len(splits.train), warm=parent is not None)
     if parent is not None and task.train.width is None:
         plan = replace(plan, width=parent.width)
-    return _train(task, splits, plan, None, progress, parent)
+    trials: Sequence[Trial] = ()
+    if task.search.trials and parent is None:
+        plan, trials = search(task.search, plan, lambda tried: _attempt(task, splits, tried), _part(progress, 0.0, _SEARCH_SHARE))
+        progress = _part(progress, _SEARCH_SHARE, 1.0)
+    return _train(task, splits, plan, None, progress, parent, tuple(trials))
+
+
+def cross_validate(task: Task, splits: Splits, folds: int, progress: Progress) -> Sequence[Evaluation]:
+    """One evaluation a fold of the training and validation rows, cut by the task's own way of splitting; the test rows stay unseen.
+    Raises BadData for more folds than the rows allow."""
+    rows = splits.train.join(splits.validation)
+    judged = []
+    for at, (learnt, held) in enumerate(cut_folds(rows, splits.by, folds, task.split.seed)):
+        old, held_rows = rows.select(learnt), rows.select(held)
+        module, _ = _fit(task, plan_training(task, len(old)), old, None, held_rows, _part(progress, at / folds, (at + 1) / folds))
+        judged.append(judge(task, module, held_rows, old))
+    return judged
 
 
 def split_new(task: Task, new: Dataset) -> tuple[Dataset, Dataset]:
@@ -84,17 +109,52 @@ def learnable(task: Task, rows: Dataset) -> Dataset:
     return rows.select(np.flatnonzero(rows.labels == 0)) if task.kind == "anomaly" else rows
 
 
-def _train(task: Task, splits: Splits, plan: Plan, new: Dataset | None, progress: Progress, parent: Trained | None = None) -> Trained:
-    old, validation = learnable(task, splits.train), learnable(task, splits.validation)
+def _train(
+    task: Task,
+    splits: Splits,
+    plan: Plan,
+    new: Dataset | None,
+    progress: Progress,
+    parent: Trained | None = None,
+    trials: tuple[Trial, ...] = (),
+) -> Trained:
+    module, looks = _fit(task, plan, splits.train, new, splits.validation, progress, parent)
+    data = splits.sha256 if new is None else f"{splits.sha256}+{new.sha256}"
+    before = None if parent is None else parent.run
+    run = run_id(task.sha256, data, plan.seed, f"edgefleet {installed_version('edgefleet')}", before)
+    return Trained(module, plan.recipe, plan.seed, plan.width, task.sha256, splits.sha256, run, before, plan, tuple(looks), trials)
+
+
+def _fit(
+    task: Task, plan: Plan, old: Dataset, new: Dataset | None, validation: Dataset, progress: Progress, parent: Trained | None = None
+) -> tuple[nn.Sequential, list[Look]]:
+    old, validation = learnable(task, old), learnable(task, validation)
     fresh = None if new is None else learnable(task, new)
     with seeded(plan.seed):
         module = make_network(task, old if fresh is None else old.join(fresh), plan.width)
     if parent is not None:
         _inherit(module, parent)
     looks = fit(module, task.kind, plan, old, fresh, validation, progress)
-    data = splits.sha256 if new is None else f"{splits.sha256}+{new.sha256}"
-    run = run_id(task.sha256, data, plan.seed, f"edgefleet {installed_version('edgefleet')}", parent and parent.run)
-    return Trained(module, plan.recipe, plan.seed, plan.width, task.sha256, splits.sha256, run, parent and parent.run, tuple(looks))
+    return module, looks
+
+
+def _attempt(task: Task, splits: Splits, plan: Plan) -> float:
+    """What a plan costs: on the validation rows, or on average over the folds where the task wants them."""
+    if not task.search.folds:
+        parts = [(splits.train, splits.validation)]
+    else:
+        rows = splits.train.join(splits.validation)
+        folds = cut_folds(rows, splits.by, task.search.folds, task.split.seed)
+        parts = [(rows.select(learnt), rows.select(held)) for learnt, held in folds]
+    return float(np.mean([cost(task, _fit(task, plan, old, None, held, _quiet)[0], held) for old, held in parts]))
+
+
+def _part(progress: Progress, start: float, end: float) -> Progress:
+    return lambda share, told: progress(start + (end - start) * share, told)
+
+
+def _quiet(share: float, told: str) -> None:
+    pass
 
 
 def _inherit(module: nn.Module, parent: Trained) -> None:

@@ -281,7 +281,7 @@ def run(*arguments: object) -> int:
 
 def test_the_single_steps_make_the_bundle_that_build_makes(desk, tmp_path, capsys):
     task, fp32, int8, packed = desk / "task.toml", tmp_path / "fp32.onnx", tmp_path / "int8.onnx", tmp_path / "packed.bundle"
-    assert run("train", task, "--out", tmp_path / "checkpoint") == 0
+    assert run("train", task, "--out", tmp_path / "checkpoint", "--no-tracking") == 0
     assert run("export", task, tmp_path / "checkpoint", "--out", fp32) == 0
     assert run("quantize", task, fp32, "--out", int8) == 0
     assert run("evaluate", task, fp32, int8) == 0

