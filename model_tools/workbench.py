@@ -25,9 +25,14 @@ from model_tools.data.samples import read_samples
 from model_tools.data.windows import stride_of
 from model_tools.evaluate.answering import fit_answer
 from model_tools.evaluate.scoring import Comparison, Evaluation, compare, evaluate
+from model_tools.evaluate.timing import Timing, time_models
 from model_tools.explain.explaining import Explained, explain_model
 from model_tools.export.graph import OUTPUT, export_onnx
+from model_tools.importing.record import Imported, import_model, write_imported
 from model_tools.quantize.int8 import quantize_int8
+from model_tools.quantize.judging import quantize, quantize_file
+from model_tools.quantize.recipe import Quantized
+from model_tools.quantize.search import search as search_recipes
 from model_tools.running import logits
 from model_tools.sections import ImageShape, VectorShape, WindowShape
 from model_tools.task import Task, load_task
@@ -43,11 +48,14 @@ __all__ = [
     "Dataset",
     "Evaluation",
     "Explained",
+    "Imported",
     "Progress",
+    "Quantized",
     "RunRecord",
     "Splits",
     "Subject",
     "Task",
+    "Timing",
     "Trained",
     "calibration",
     "check_data",
@@ -60,6 +68,7 @@ __all__ = [
     "evaluate_models",
     "explain_model",
     "export_onnx",
+    "import_model",
     "input_spec",
     "load_checkpoint",
     "load_parent",
@@ -67,6 +76,8 @@ __all__ = [
     "open_subject",
     "output_outline",
     "output_spec",
+    "quantize",
+    "quantize_file",
     "quantize_int8",
     "read_samples",
     "read_splits",
@@ -74,8 +85,11 @@ __all__ = [
     "retrain",
     "save_checkpoint",
     "save_record",
+    "search_recipes",
     "split_new",
+    "time_models",
     "train",
+    "write_imported",
 ]
 
 

@@ -1,24 +1,88 @@
 """From a float model to smaller ones."""
 
+from pathlib import Path
+from typing import Annotated, Literal
+
 import typer
 
+from fleet_contract.job import Progress
+from model_tools.errors import BadInput
+from model_tools.model_files import read_model
 from model_tools.storage import write_whole
-from model_tools.terminal import Json, ModelFile, Out, TaskFile, answer
+from model_tools.terminal import HtmlFile, Json, Out, TaskFile, aligned, answer, show
 
 app = typer.Typer()
+Kind = Literal["int8", "dynamic", "fp16", "weights"]
 
 
 @app.command()
-def quantize(task: TaskFile, model: ModelFile, out: Out, as_json: Json = False) -> None:
-    """Quantize an fp32 ONNX model to int8, calibrated on the task's training data.
+def quantize(
+    task: TaskFile,
+    model: Annotated[Path, typer.Argument(help="A float32 .onnx or .tflite model.", exists=True, dir_okay=False)],
+    out: Out,
+    recipe: Annotated[
+        Kind,
+        typer.Option("--recipe", help="int8; dynamic: int8 with ranges found as inputs come; fp16; weights: stored int8, computed float."),
+    ] = "int8",
+    auto: Annotated[bool, typer.Option("--auto", help="Try all recipes, show which no other beats, keep the best.")] = False,
+    profile: Annotated[str, typer.Option("--profile", help="Measure with the threads that this hardware profile gives a worker.")] = "any",
+    html: HtmlFile = None,
+    as_json: Json = False,
+) -> None:
+    """Make a float32 model smaller, calibrated on the task's training data and judged on its validation data by [quantize] of the task.
+
+    int8 finds the best ranges by measurement and leaves layers in float where quantize.budget asks for it. --auto never takes what is slower than
+    float here, or loses more than the budget.
 
     \b
-    Example:
+    Examples:
       model-tools quantize task.toml fp32.onnx --out int8.onnx
+      model-tools quantize task.toml fp32.onnx --auto --profile raspberry-pi-4 --out best.onnx --html report.html
+      model-tools quantize task.toml fp32.tflite --out int8.tflite
     """
+    if html and not auto:
+        raise BadInput("--html is the report of a search: give --auto", field="html")
+    if auto:
+        _search(task, model, out, profile, html, as_json)
+    else:
+        _make(task, model, out, recipe, profile, as_json)
+
+
+def _make(task: Path, model: Path, out: Path, recipe: Kind, profile: str, as_json: bool) -> None:
     from model_tools import workbench
+    from model_tools.quantize.search import compare_speed
 
     loaded = workbench.load_task(task)
-    made = workbench.quantize_int8(model.read_bytes(), workbench.calibration(loaded, workbench.read_splits(loaded)))
-    write_whole(out, made)
-    answer({"file": str(out), "bytes": len(made), "fp32_bytes": model.stat().st_size}, as_json)
+    splits = workbench.read_splits(loaded)
+    _, file = read_model(str(model))
+    show(Progress("quantize", 0.1, recipe))
+    made = workbench.quantize_file(loaded, splits, file, recipe)
+    show(Progress("measure", 0.7, "in turns with the float model"))
+    speed = compare_speed(file, made, splits, profile)
+    write_whole(out, made.model)
+    told = {"file": str(out), "recipe": made.recipe.title, "bytes": len(made.model), "fp32_bytes": len(file.data)}
+    answer({**told, "ms": speed.ms, "fp32_ms": speed.fp32_ms, "warnings": [*made.warnings, *speed.warnings]}, as_json)
+
+
+def _search(task: Path, model: Path, out: Path, profile: str, html: Path | None, as_json: bool) -> None:
+    from model_tools import workbench
+    from model_tools.report.page import render
+    from model_tools.report.quantization import HEAD, search_page, search_rows
+
+    loaded = workbench.load_task(task)
+    _, file = read_model(str(model))
+    if file.runtime != "onnxruntime":
+        raise BadInput("--auto searches recipes for ONNX models", field="auto")
+    show(Progress("search", 0.1, "making and measuring every recipe"))
+    found = workbench.search_recipes(loaded, workbench.read_splits(loaded), file.data, profile)
+    write_whole(out, found.chosen.made.model)
+    if html:
+        write_whole(html, render(search_page(found, loaded.name)))
+    rows = search_rows(found)
+    if as_json:
+        tried = [dict(zip((*HEAD[:-1], "marks"), row, strict=True)) for row in rows]
+        answer({"file": str(out), "chosen": found.chosen.title, "threads": found.threads, "tried": tried, "warnings": found.warnings}, True)
+        return
+    for line in aligned([HEAD, *[["" if cell is None else str(cell) for cell in row] for row in rows]]):
+        typer.echo(line)
+    answer({"file": str(out), "chosen": found.chosen.title, "warnings": list(found.warnings)}, False)
