@@ -2,39 +2,55 @@
 
 import contextlib
 import io
+import math
 import re
 import warnings
 from collections.abc import Iterator
+from typing import get_args
 
 import numpy as np
 
+from model_tools import running
 from model_tools.errors import BadData, BadInput, Failed
+from model_tools.graphs import LiteRtGraph
 from model_tools.litert import flatbuffer
 from model_tools.litert.float_form import float_form
 from model_tools.litert.observing import Ranges, find_ranges
 from model_tools.litert.placement import whole_numbers
-from model_tools.quantize.recipe import Quantized, Recipe
+from model_tools.quantize.recipe import Quantized, RangeRule, Recipe
 
 _BITS = 8
 
 
-def quantize_tflite(model: bytes, rows: np.ndarray | None = None, recipe: Recipe = Recipe("int8"), *, whole: bool = False) -> Quantized:
-    """A float TFLite file by one of the recipes; same model, rows and recipe, same bytes.
+def quantize_tflite(model: bytes, rows: np.ndarray | None = None, recipe: Recipe | None = None, *, whole: bool = False) -> Quantized:
+    """A float TFLite file by one of the recipes; same model, rows and recipe, same bytes. None: int8 with the ranges that keep most of the signal
+    in the answers to `rows`.
 
     int8: symmetric weights, per channel, asymmetric activations (Jacob et al. 2018, arXiv 1712.05877), whose ranges are those of `rows` float32
     (rows, ...) but outliers. Inputs, outputs and what stands before the first and behind the last layer with weights stay float32, unless `whole`:
     then all is int8, as microcontrollers want it, and raw units of different sizes share one scale. `recipe.excluded` are operators by the names
-    of their outputs. Raises BadInput for what is no float TFLite file, BadData for rows that it does not take, Failed where nothing becomes smaller.
+    of their outputs. Raises BadInput for what is no float TFLite file, BadData for rows that it does not take, Failed where nothing can be quantized.
     """
     plain = float_form(model)
-    made, told = (_static(plain, rows, recipe, whole)) if recipe.kind == "int8" else (_stored(plain, recipe), ())
-    _check(made)
-    return Quantized(recipe, made, told)
-
-
-def _static(plain: bytes, rows: np.ndarray | None, recipe: Recipe, whole: bool) -> tuple[bytes, tuple[str, ...]]:
+    if recipe is not None and recipe.kind != "int8":
+        return Quantized(recipe, _checked(_stored(plain, recipe)))
     if rows is None or not len(rows):
         raise BadData("quantizing to int8 needs calibration rows", field="quantize.rows", limit=1)
+    if recipe is not None:
+        return _static(plain, rows, recipe, whole)
+    wanted = running.answers("litert", plain, rows)
+    tried = [_static(plain, rows, Recipe("int8", rule), whole) for rule in get_args(RangeRule)]
+    return max(tried, key=lambda made: sqnr_db(wanted, running.answers("litert", made.model, rows)))
+
+
+def sqnr_db(wanted: np.ndarray, answered: np.ndarray) -> float:
+    """Signal to quantization noise: the energy of the right answers over that of the differences; infinite where there are none."""
+    signal = float(np.square(wanted, dtype=np.float64).sum())
+    noise = float(np.square(wanted.astype(np.float64) - answered).sum())
+    return 10 * math.log10(signal / noise) if noise and signal else math.inf
+
+
+def _static(plain: bytes, rows: np.ndarray, recipe: Recipe, whole: bool) -> Quantized:
     from ai_edge_quantizer.qtyping import QuantGranularity, TFLOperationName
 
     found = find_ranges(plain, rows, recipe.ranges)
@@ -44,7 +60,7 @@ def _static(plain: bytes, rows: np.ndarray | None, recipe: Recipe, whole: bool) 
         quantizer.add_static_config(".*", TFLOperationName.ALL_SUPPORTED, _BITS, _BITS, granularity)
     for name in [] if whole else whole_numbers(flatbuffer.decode(plain), recipe.excluded):
         quantizer.add_static_config(f"^{re.escape(name)};?$", TFLOperationName.ALL_SUPPORTED, _BITS, _BITS, granularity)
-    return _run(quantizer, _statistics(found)), _warnings(found, rows)
+    return Quantized(recipe, _checked(_run(quantizer, _statistics(found))), _warnings(found, rows))
 
 
 def _stored(plain: bytes, recipe: Recipe) -> bytes:
@@ -94,12 +110,12 @@ def _warnings(found: Ranges, rows: np.ndarray) -> tuple[str, ...]:
     return tuple(told)
 
 
-def _check(made: bytes) -> None:
-    from model_tools.graphs import LiteRtGraph
-
+def _checked(made: bytes) -> bytes:
+    """Runs with one row. Raises BadInput."""
     graph = LiteRtGraph(made, fused=True)
     zeros = {name: np.zeros([max(1, size) for size in tensor.shape], tensor.dtype) for name, tensor in graph.inputs.items()}
     graph.run(zeros, list(graph.outputs))
+    return made
 
 
 @contextlib.contextmanager
