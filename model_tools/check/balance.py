@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from model_tools.check.finding import Finding
 from model_tools.data.dataset import Splits
+from model_tools.sections import TaskKind
 
 _RARE = 0.1
 """Of an equal share: a model that never says such a class is still accurate."""
@@ -11,10 +12,11 @@ _FEWEST_TESTED = 5
 _FEWEST_TEST_ROWS = 100
 
 
-def check_balance(splits: Splits, weighted: bool) -> list[Finding]:
-    """`weighted`: the training makes up for classes that are rare."""
+def check_balance(splits: Splits, kind: TaskKind, weighted: bool) -> list[Finding]:
+    """`weighted`: the training makes up for classes that are rare. Anomalies are: nothing is learnt from them."""
     train, _, test = (part.count() for part in splits.parts)
-    return [*find_rare(train, weighted), *find_untested(test), *_few(len(splits.test))]
+    rare = [] if kind == "anomaly" else find_rare(train, weighted)
+    return [*rare, *find_untested(test, kind), *_few(len(splits.test))]
 
 
 def find_rare(train: Mapping[str, int], weighted: bool) -> list[Finding]:
@@ -27,13 +29,13 @@ def find_rare(train: Mapping[str, int], weighted: bool) -> list[Finding]:
     return found
 
 
-def find_untested(test: Mapping[str, int]) -> list[Finding]:
+def find_untested(test: Mapping[str, int], kind: TaskKind) -> list[Finding]:
     """Classes that the score says nothing of."""
     found = []
     for name, count in test.items():
         if count < _FEWEST_TESTED:
             told = f"class {name!r} has {count} test rows: what is said of it is chance"
-            found.append(Finding("untested-class", "note" if count else "warning", told, name))
+            found.append(Finding("untested-class", "warning" if not count and kind == "classification" else "note", told, name))
     return found
 
 

@@ -1,6 +1,6 @@
 """All rules over a task's data, and the verdict."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from model_tools.check.balance import check_balance
@@ -10,10 +10,12 @@ from model_tools.check.drift import check_drift
 from model_tools.check.finding import Finding, Verdict, accept, gather, judge
 from model_tools.check.giveaway import find_giveaways
 from model_tools.check.leakage import check_leakage
+from model_tools.check.missing import count_missing, find_missing, skipping
 from model_tools.check.nearness import find_near, find_shared_samples
 from model_tools.check.serial import find_serial, measure_dependence
 from model_tools.check.table import Table, lay_out
 from model_tools.data.dataset import SplitBy, Splits
+from model_tools.data.reading import read_splits
 from model_tools.errors import GateFailed
 from model_tools.task import Task
 
@@ -30,16 +32,33 @@ class Checked:
     counts: Mapping[str, Mapping[str, int]]
 
 
-def check_data(task: Task, splits: Splits, quick: bool = False, strict: bool = False) -> Checked:
-    """Every rule, or with `quick` those that take about a second. Same data and task, same findings: what is sampled is drawn by split.seed.
+def check_task(task: Task, strict: bool = False) -> tuple[Splits, Checked]:
+    """Every rule on what the task names. Rows that miss a value are left out, and counted: where the task refuses them, that is an error.
 
-    `strict`: warnings fail as well.
+    `strict`: warnings fail as well. Raises BadData for what cannot be read at all.
     """
+    missing = count_missing(task)
+    splits = read_splits(skipping(task))
+    absent = find_missing(missing, refused=getattr(task.data, "missing", "skip") == "refuse")
+    return splits, _judge(task, splits, [*absent, *_find(task, splits, quick=False)], strict)
+
+
+def check_data(task: Task, splits: Splits, quick: bool = False) -> Checked:
+    """Every rule, or with `quick` those that take about a second. Same data and task, same findings: what is sampled is drawn by split.seed."""
+    return _judge(task, splits, _find(task, splits, quick), strict=False)
+
+
+def _find(task: Task, splits: Splits, quick: bool) -> list[Finding]:
     table, seed = lay_out(splits), task.split.seed
-    found = [*_look(table, seed), *check_balance(splits, task.train.class_weights == "balanced" or task.kind == "anomaly")]
+    read = [Finding("reading", "warning", note) for note in splits.notes]
+    found = [*read, *_look(table, seed), *check_balance(splits, task.kind, task.train.class_weights == "balanced")]
     if not quick:
-        found += [*find_near(table, seed), *check_drift(table, seed)]
+        found += [*find_near(table, seed), *check_drift(table, seed, task.kind)]
         found += find_doubts(table, seed) if task.kind != "anomaly" else []
+    return found
+
+
+def _judge(task: Task, splits: Splits, found: Sequence[Finding], strict: bool) -> Checked:
     findings = accept(gather(found), task.check.accept)
     parts = dict(zip(("train", "validation", "test"), splits.parts, strict=True))
     return Checked(
@@ -73,7 +92,7 @@ def _look(table: Table, seed: int) -> list[Finding]:
         *find_serial(measure_dependence(table, seed)),
         *find_shared_samples(table, seed),
         *find_giveaways(table),
-        *check_columns(table),
+        *check_columns(table, seed),
         *find_repeats(table),
         *find_conflicts(table),
     ]

@@ -5,6 +5,7 @@ import numpy as np
 from model_tools.check.finding import Finding
 from model_tools.check.likeness import draw
 from model_tools.check.table import TEST, TRAIN, Table
+from model_tools.sections import TaskKind
 
 _MIN_EFFECT = 0.25
 """Kolmogorov-Smirnov distance, as policy.drift.min_effect."""
@@ -15,8 +16,12 @@ _MAX_ROWS = 20_000
 _MOST_NAMED = 8
 
 
-def check_drift(table: Table, seed: int) -> list[Finding]:
-    learnt, tested = draw(table.rows(TRAIN), _MAX_ROWS, seed), draw(table.rows(TEST), _MAX_ROWS, seed)
+def check_drift(table: Table, seed: int, kind: TaskKind) -> list[Finding]:
+    """Where anomalies are sought, of the normal rows alone."""
+    normal = table.labels == 0 if kind == "anomaly" else np.ones(len(table), bool)
+    learnt, tested = (draw(np.flatnonzero((table.part == part) & normal), _MAX_ROWS, seed) for part in (TRAIN, TEST))
+    if not len(learnt) or not len(tested):
+        return []
     return [*find_drift(table.inputs[learnt], table.inputs[tested], table.columns), *_find_shift(table, learnt, tested)]
 
 

@@ -6,8 +6,6 @@ from model_tools.check.finding import Finding, by_share, name_some
 from model_tools.check.table import TEST, Table
 
 _COMMON = 0.05
-_RICH_BITS = 8.0
-"""Rows of few different values repeat by themselves: below so many bits more than chance needs, that is no leak."""
 
 
 def check_leakage(table: Table) -> list[Finding]:
@@ -21,21 +19,10 @@ def find_copies(table: Table) -> list[Finding]:
     if not len(copied):
         return []
     share = len(copied) / len(tested)
-    severity = by_share(share, _COMMON if is_rich(table.inputs) else 2.0, 0.01 if len(copied) > 1 else 2.0)
-    told = f"{len(copied)} of {len(tested)} test rows are also among the training rows"
+    severity = by_share(share, _COMMON, 0.01) if table.is_rich and len(copied) > 1 else "note"
+    natural = "" if table.is_rich else "; the columns have so few different values that it has to be so"
+    told = f"of {len(tested)} test rows {len(copied)} are also among the training rows{natural}"
     return [Finding("duplicates-across-splits", severity, told, share=share, examples=name_some(table.ids[copied]))]
-
-
-def is_rich(inputs: np.ndarray) -> bool:
-    """Whether two rows are hardly ever equal by chance: the columns have many more combinations than there are pairs of rows."""
-    flat = inputs.reshape(len(inputs), -1)
-    bits = 0.0
-    for column in flat.T[: flat.shape[1]]:
-        counts = np.unique(column, return_counts=True)[1] / len(column)
-        bits -= float(np.log2(np.square(counts).sum()))
-        if bits > 2 * np.log2(len(flat)) + _RICH_BITS:
-            return True
-    return False
 
 
 def find_groups(table: Table) -> list[Finding]:

@@ -8,10 +8,11 @@ from model_tools.check.finding import Finding
 from model_tools.check.likeness import draw, features_of
 from model_tools.check.table import TEST, Table
 
-_ALIKE_WARNING = 0.68
-_ALIKE_ERROR = 0.75
+_ALIKE_WARNING, _ALIKE_ERROR = 0.68, 0.75
 """Iris, wine, breast cancer, digits and diabetes of scikit-learn have 0.47 to 0.64, of which wine and iris are sorted; weather by the day 0.85,
 sensors of turbofans 0.78. 0.7 is what a lag-one correlation of 0.5 gives."""
+_PICTURES_WARNING, _PICTURES_ERROR = 0.8, 0.88
+"""In a folder a class, pictures of one hand or camera often stand together: digits as pictures have 0.72."""
 _MIXED_WARNING = 0.1
 _MIXED_ERROR = 0.3
 _MAX_PAIRS = 3_000
@@ -26,13 +27,14 @@ class Dependence:
     alike: float
     pairs: int
     mixed: float
+    pictures: bool = False
 
 
 def find_serial(found: Dependence) -> list[Finding]:
-    by_chance = 0.5 + 2 / np.sqrt(max(1, found.pairs))
-    if found.alike < max(_ALIKE_WARNING, by_chance) or found.mixed < _MIXED_WARNING:
+    warning, error = (_PICTURES_WARNING, _PICTURES_ERROR) if found.pictures else (_ALIKE_WARNING, _ALIKE_ERROR)
+    if found.alike < max(warning, 0.5 + 2 / np.sqrt(max(1, found.pairs))) or found.mixed < _MIXED_WARNING:
         return []
-    severity = "error" if found.alike >= _ALIKE_ERROR and found.mixed >= _MIXED_ERROR else "warning"
+    severity = "error" if found.alike >= error and found.mixed >= _MIXED_ERROR else "warning"
     told = (
         f"leakage: rows depend on the rows before them. {found.alike:.0%} are more like their neighbour than like others of their class (by chance "
         f'50%), and {found.mixed:.0%} of the test rows have a neighbour in training; split.by = "order", split.time or split.group part them'
@@ -43,7 +45,7 @@ def find_serial(found: Dependence) -> list[Finding]:
 def measure_dependence(table: Table, seed: int) -> Dependence:
     """Of at most 3,000 pairs of neighbours. Columns by which the file is sorted do not count: a sorted file is no series."""
     pairs = draw(table.follows, _MAX_PAIRS, seed)
-    inputs = table.inputs[:, ~_sorted_columns(table)] if table.columns and table.inputs.ndim == 2 else table.inputs
+    inputs = _outline(table)
     if not len(pairs) or not inputs.shape[-1]:
         return Dependence(0.5, 0, 0.0)
     others = _draw_alike(table.strata, pairs + 1, np.random.default_rng(seed))
@@ -51,7 +53,15 @@ def measure_dependence(table: Table, seed: int) -> Dependence:
     features = _centred(features_of(inputs[at], seed), table.strata[at])
     one, following, other = features.reshape(3, len(pairs), -1)
     near, far = (np.square(one - end).sum(axis=1) for end in (following, other))
-    return Dependence(float(((near < far) + 0.5 * (near == far)).mean()), len(pairs), _mixed(table))
+    return Dependence(float(((near < far) + 0.5 * (near == far)).mean()), len(pairs), _mixed(table), table.pictures)
+
+
+def _outline(table: Table) -> np.ndarray:
+    """What of the rows is compared. Of a window its level, spread and roughness: where in a swing it was cut says nothing."""
+    if table.inputs.ndim == 3:
+        level, spread = table.inputs.mean(axis=1), table.inputs.std(axis=1)
+        return np.concatenate([level, spread, np.abs(np.diff(table.inputs, axis=1)).mean(axis=1)], axis=1)
+    return table.inputs[:, ~_sorted_columns(table)] if table.columns else table.inputs
 
 
 def _draw_alike(strata: np.ndarray, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -11,6 +11,7 @@ import numpy as np
 from model_tools.data.dataset import Dataset, SplitBy, Splits
 
 TRAIN, VALIDATION, TEST = range(3)
+_SPARE_BITS = 8.0
 _FIFTHS = (0.2, 0.4, 0.6, 0.8)
 _THUMB = 8
 """Pixels on a side: what is left of a picture is alike for copies that were cropped a little, resized or compressed again."""
@@ -46,6 +47,18 @@ class Table:
     def learnt(self) -> np.ndarray:
         """bool (rows,): is in training."""
         return self.part == TRAIN
+
+    @cached_property
+    def is_rich(self) -> bool:
+        """Whether rows are hardly ever equal by chance: the columns have more combinations than there are pairs of rows (by their collision
+        entropy, as if they were independent)."""
+        bits, wanted = 0.0, 2 * np.log2(len(self)) + _SPARE_BITS
+        for column in self.inputs.reshape(len(self), -1).T:
+            shares = np.unique(column, return_counts=True)[1] / len(self)
+            bits -= float(np.log2(np.square(shares).sum()))
+            if bits > wanted:
+                return True
+        return False
 
     @cached_property
     def follows(self) -> np.ndarray:

@@ -32,11 +32,9 @@ def check(
     from model_tools.check.page import make_page
     from model_tools.report.page import render
 
-    show(Progress("data", 0.0, "reading the task's data"))
+    show(Progress("data", 0.0, "reading the task's data, looking for what is wrong"))
     loaded = workbench.load_task(task)
-    splits = workbench.read_splits(loaded)
-    show(Progress("data", 0.3, "looking for what is wrong"))
-    checked = workbench.check_data(loaded, splits, strict=strict)
+    splits, checked = workbench.check_task(loaded, strict)
     if html is not None:
         write_whole(html, render(make_page(loaded, splits, checked)))
     show(Progress("data", 1.0, checked.verdict))
