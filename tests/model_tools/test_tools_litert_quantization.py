@@ -61,7 +61,7 @@ def averaged(model: bytes, fed: np.ndarray) -> bytes:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         statistics = quantizer.calibrate({"serving_default": [{"input": row[None]} for row in fed]}, num_threads=1)
-    return bytes(quantizer.quantize(statistics, enable_progress_report=False).quantized_model)
+        return bytes(quantizer.quantize(statistics, enable_progress_report=False).quantized_model)
 
 
 def test_true_ranges_keep_35_db_where_the_librarys_own_calibration_does_not() -> None:
