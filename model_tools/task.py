@@ -150,6 +150,8 @@ def _check_target(file: TaskFile) -> None:
         raise BadTask(f"a {kind} needs data.target, the column that is to be learnt", field="data.target")
     if kind != "classification" and file.output.classes:
         raise BadTask(f"a {kind} has no output.classes", field="output.classes")
+    if kind == "regression" and isinstance(file.input, WindowShape) and file.input.label != "last":
+        raise BadTask("the target of a regression's window is that of its last sample", field="input.label", limit="last")
 
 
 _BOUNDS = {

@@ -1,6 +1,7 @@
 """NumPy archives: arrays by name, rows first; their headers are read before anything else, and pickled objects never are."""
 
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +50,7 @@ def _beside(task: Task, source: NumpyFile) -> tuple[str | None, str | None, str 
 def _open(path: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError) as error:
         raise BadData(f"cannot read {path} as a .npz archive: {error}", field=path.name) from error
 
 
@@ -68,7 +69,7 @@ def _read(archive: zipfile.ZipFile, name: str, path: Path) -> np.ndarray:
                 raise BadData(f"array {name!r} of shape {list(shape)} does not fit into memory", field=name, limit=limits.MAX_DATASET_BYTES)
         with archive.open(members[name]) as file:
             found = npy.read_array(file, allow_pickle=False)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:  # NotImplementedError is one
         raise BadData(f"array {name!r} of {path.name} is damaged: {error}", field=name) from error
     if not found.ndim:
         raise BadData(f"array {name!r} is a single value", field=name, limit=1)

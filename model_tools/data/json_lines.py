@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from fleet_contract import limits
 from model_tools.data.rows import bounded, check_header
 from model_tools.data.table import BLOCK_ROWS, Block, Table
 from model_tools.errors import BadData
@@ -19,6 +20,8 @@ def open_json_lines(path: Path) -> Table:
     keys: dict[str, None] = {}
     for _, row in _objects(path):
         keys.update(dict.fromkeys(row))
+        if len(keys) > limits.MAX_CSV_COLUMNS:
+            break
     header = check_header(list(keys), path.name)
     return Table(path.name, header, lambda: _blocks(path, header))
 

@@ -64,8 +64,9 @@ def _numbers(words: Sequence[str], field: str) -> np.ndarray:
             values[row] = cells.to_number(word)
         except ValueError:
             raise BadData(f"row {row + 1}: the target {word[:40]!r} is no number", field=field, limit=f"row {row + 1}") from None
-    if not np.isfinite(values).all():
-        raise BadData(f"row {int(np.isfinite(values).argmin()) + 1}: the target is not a finite number", field=field)
+    if not (fits := np.abs(values) <= limits.MAX_TABLE_SCALE).all():
+        row = int(fits.argmin()) + 1
+        raise BadData(f"row {row}: the target is not a finite number within {limits.MAX_TABLE_SCALE:g}", field=field, limit=f"row {row}")
     if np.ptp(values) == 0:
         raise BadData(f"every target is {values[0]:g}: there is nothing to estimate", field=field)
     return values

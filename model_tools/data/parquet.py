@@ -9,6 +9,9 @@ from model_tools.data.rows import check_header
 from model_tools.data.table import BLOCK_ROWS, Block, Cells, Table
 from model_tools.errors import BadData
 
+_INDEX = "__index_level_"
+"""What pandas calls the rows' numbers: a column without a name, which is no input."""
+
 if TYPE_CHECKING:
     import pyarrow
 
@@ -19,7 +22,7 @@ def open_parquet(path: Path) -> Table:
 
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
-            header = check_header(file.schema_arrow.names, path.name)
+            header = check_header(["" if name.startswith(_INDEX) else name for name in file.schema_arrow.names], path.name)
             values = file.metadata.num_rows * len(header)
     except (OSError, pyarrow.ArrowException) as error:
         raise BadData(f"cannot read {path}: {_first_line(error)}", field=path.name) from error

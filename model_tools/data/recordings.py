@@ -148,8 +148,8 @@ def _open(listing: Listing, file: str) -> wave.Wave_read:
     path = find(listing.folder, file, limits.MAX_RECORDING_BYTES)
     try:
         sound = wave.open(str(path), "rb")  # noqa: SIM115 - closed by whoever asked
-    except (wave.Error, EOFError, OSError) as error:
-        raise BadData(f"{file!r} is no readable PCM WAV file: {error or 'it ends too early'}", field=file) from error
+    except (wave.Error, EOFError, OSError, RuntimeError) as error:  # RuntimeError: a chunk that ends behind the file
+        raise BadData(f"{file!r} is no readable PCM WAV file: {str(error) or 'it ends too early'}", field=file) from error
     if sound.getsampwidth() not in (1, 2, 3, 4):
         sound.close()
         raise BadData(f"{file!r} has {8 * sound.getsampwidth()} bits a sample, not 8, 16, 24 or 32", field=file, limit=32)

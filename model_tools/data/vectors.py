@@ -115,4 +115,6 @@ def _inputs(block: Block, picked: Sequence[int], names: Sequence[str], skip: boo
 def _label(word: str, target: str, row: int) -> str:
     if labels.is_missing(word):
         raise BadData(f"row {row} has no label in {target!r}", field=target, limit=f"row {row}")
+    if len(word) > limits.MAX_LABEL_CHARS:
+        raise BadData(f"row {row}: label {word[:40]!r} is too long", field=target, limit=limits.MAX_LABEL_CHARS)
     return word

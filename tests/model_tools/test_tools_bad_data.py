@@ -104,6 +104,17 @@ CASES = {
     "constant-features": Case(same("inputs"), "r.csv", "constant", kind="classification"),
     "constant-target": Case(same("target"), "y", "nothing to estimate", kind="regression"),
     "a-target-of-words": Case(csv(), "y", "row 1: the target 'u'", "row 1", kind="regression"),
+    "a-target-that-is-not-there": Case(csv("1,2,nan\n"), "y", "row 41 has no label", "row 41", kind="regression"),
+    "a-huge-target": Case(
+        text("r.csv", "a,y\n" + "".join(f"{at},{at}\n" for at in range(40)) + "1,1e30\n"),
+        "y",
+        "row 41: the target",
+        "row 41",
+        kind="regression",
+    ),
+    "the-commonest-number": Case(
+        csv(), "input.label", "last sample", "last", shape=WINDOW.format(length=4) + '\nlabel = "most"', kind="regression"
+    ),
     "huge-values": Case(csv("1,1e30,u\n"), "b", "row 41, column 'b': 1e+30 is not within 1e+18", limits.MAX_TABLE_SCALE),
     "infinite-values": Case(csv("1,-inf,u\n"), "b", "row 41, column 'b': -inf is not a finite number", limits.MAX_TABLE_SCALE),
     "a-line-without-end": Case(text("r.csv", "a,b,y\n" + "1" * 1_000_010), "r.csv", "line over the limit", limits.MAX_CSV_LINE_CHARS),

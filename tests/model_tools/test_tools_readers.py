@@ -91,6 +91,12 @@ def test_every_file_of_these_rows_is_the_same_data(tmp_path: Path, write: Callab
     assert everything(found).ids == everything(wanted).ids
 
 
+def test_the_row_numbers_that_pandas_writes_are_no_input(tmp_path: Path) -> None:
+    table = pa.table({"a": [a for a, _, _ in ROWS], "y": [y for _, _, y in ROWS], "__index_level_0__": [*range(60)]})
+    parquet.write_table(table, tmp_path / "r.parquet")
+    assert read_splits(write_task(tmp_path, 'reader = "parquet"\nfile = "r.parquet"\ntarget = "y"')).columns == ("a",)
+
+
 @pytest.mark.parametrize(
     ("column", "words"),
     [
