@@ -12,13 +12,39 @@ import msgspec
 import typer
 
 from fleet_contract.errors import ContractError
-from model_tools.commands import building, comparing, data, evaluating, explaining, exporting, packing, quantizing, timing, training, verifying
+from model_tools.commands import (
+    building,
+    comparing,
+    data,
+    evaluating,
+    explaining,
+    exporting,
+    importing,
+    packing,
+    quantizing,
+    timing,
+    training,
+    verifying,
+)
 from model_tools.errors import BadInput, Failed, ToolError
 from model_tools.keys import cli as keys_cli
 from model_tools.sign import cli as release_cli
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-for command in (training, exporting, quantizing, evaluating, comparing, explaining, packing, building, timing, verifying, release_cli):
+for command in (
+    training,
+    exporting,
+    quantizing,
+    evaluating,
+    comparing,
+    explaining,
+    importing,
+    packing,
+    building,
+    timing,
+    verifying,
+    release_cli,
+):
     app.add_typer(command.app)
 app.add_typer(data.app, name="data")
 app.add_typer(keys_cli.app, name="keys")
