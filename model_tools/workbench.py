@@ -28,6 +28,7 @@ from model_tools.evaluate.scoring import Comparison, Evaluation, compare, evalua
 from model_tools.evaluate.timing import Timing, time_models
 from model_tools.explain.explaining import Explained, explain_model
 from model_tools.export.graph import OUTPUT, export_onnx
+from model_tools.export.tflite import export_tflite, quantize_tflite
 from model_tools.importing.record import Imported, import_model, write_imported
 from model_tools.quantize.int8 import quantize_int8
 from model_tools.quantize.judging import quantize, quantize_file
@@ -39,7 +40,7 @@ from model_tools.task import Task, load_task
 from model_tools.train.checkpoint import load_checkpoint, load_parent, save_checkpoint
 from model_tools.train.fit import Progress
 from model_tools.train.record import RunRecord, record_run, save_record
-from model_tools.train.training import Trained, calibration, cross_validate, retrain, split_new, train
+from model_tools.train.training import Trained, calibration, cross_validate, first_run, retrain, split_new, train
 
 __all__ = [
     "Checked",
@@ -68,17 +69,21 @@ __all__ = [
     "evaluate_models",
     "explain_model",
     "export_onnx",
+    "export_tflite",
     "import_model",
+    "first_run",
     "input_spec",
     "load_checkpoint",
     "load_parent",
     "load_task",
+    "logits",
     "open_subject",
     "output_outline",
     "output_spec",
     "quantize",
     "quantize_file",
     "quantize_int8",
+    "quantize_tflite",
     "read_samples",
     "read_splits",
     "record_run",

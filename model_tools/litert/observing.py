@@ -12,6 +12,7 @@ from model_tools.litert import flatbuffer
 from model_tools.quantize.outliers import find_outliers
 from model_tools.quantize.ranges import Histogram, choose_range
 from model_tools.quantize.recipe import RangeRule
+from model_tools.running import laid_out
 
 _BINS = 2_048
 _ROWS = 32
@@ -67,8 +68,12 @@ def _watch(model: bytes, rows: np.ndarray) -> Iterator[tuple[int, dict[str, np.n
     given, *more = interpreter.get_input_details()
     names = _activations(model)
     shape = given["shape_signature"].tolist()
-    if more or not len(rows) or list(rows.shape[1:]) != shape[1:]:
-        raise BadData(f"calibration rows of shape {list(rows.shape)} for an input of {shape}", field="quantize.rows", limit=1)
+    if more or not len(rows):
+        raise BadData(f"{len(rows)} calibration rows for {1 + len(more)} inputs", field="quantize.rows", limit=1)
+    try:
+        rows = laid_out(rows, shape)
+    except BadInput as error:
+        raise BadData(f"the calibration rows do not fit: {error}", field="quantize.rows", limit=str(shape)) from error
     size = shape[0] if shape[0] > 0 else max(1, min(_ROWS, _BATCH_VALUES // max(1, rows[0].size)))
     for at in range(0, len(rows) - (shape[0] - 1 if shape[0] > 0 else 0), size):
         batch = np.ascontiguousarray(rows[at : at + size], np.float32)

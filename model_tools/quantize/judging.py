@@ -7,6 +7,7 @@ from model_tools.data.dataset import Dataset, Splits
 from model_tools.errors import Failed
 from model_tools.evaluate.answering import fit_answer
 from model_tools.evaluate.scoring import compare, evaluate
+from model_tools.export.tflite import quantize_tflite
 from model_tools.model_files import ModelFile
 from model_tools.quantize.calibration import Calibration, calibrate
 from model_tools.quantize.float_graph import FloatGraph, open_float
@@ -56,9 +57,8 @@ def quantize_file(task: Task, splits: Splits, file: ModelFile, kind: Kind = "int
     with isolated(bounds) as child:
         if file.runtime == "onnxruntime":
             return child.ask("model", quantize, task, splits, file.data, None, kind)
-        from model_tools.litert.quantization import quantize_tflite
-
-        recipe = Recipe(kind, task.quantize.ranges or "minmax")
+        best = kind == "int8" and task.quantize.ranges is None
+        recipe = None if best else Recipe(kind, task.quantize.ranges or "minmax")
         return child.ask("model", quantize_tflite, file.data, calibration_rows(task, splits), recipe)
 
 
