@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fleet_contract.outputs import Regression
+from fleet_contract.outputs import OutputSpec, Regression
 from model_tools.adopt.isolation import Bounds, Isolated, isolated
 from model_tools.compare.layers import Layer, layer_ratios
 from model_tools.compare.measuring import Measured, measure, rightness, weigher
 from model_tools.compare.slices import LEAST_ROWS, Slice, resampling_units, slices
-from model_tools.compare.statistics import Interval, Test, bootstrap, holm, mcnemar, paired_shares, signed_rank
+from model_tools.compare.statistics import Interval, Test, bootstrap, holm, mcnemar, paired_shares, sign_flips, signed_rank
 from model_tools.compare.subjects import Answered, Subject, answer
 from model_tools.data.dataset import Dataset, Splits
 from model_tools.errors import BadInput
@@ -120,7 +120,7 @@ def judge_answers(task: Task, splits: Splits, first: Answered, second: Answered,
     """Of what both said of the task's test rows, whatever ran them: without layers and timings."""
     rows, units = splits.test, resampling_units(splits.test, _stretch(task))
     a, b = measure(first, rows, units, seed), measure(second, rows, units, seed)
-    binary = not isinstance(first.output, Regression)
+    test = _test_for(first.output, units)
     same = first.outputs.shape == second.outputs.shape
     return Compared(
         task=task.name,
@@ -131,9 +131,9 @@ def judge_answers(task: Task, splits: Splits, first: Answered, second: Answered,
         other=b,
         between=compare(a.evaluation, b.evaluation, first.output) if same else _UNLIKE,
         change=_change(first, second, a.evaluation.measure, rows, units, seed),
-        chance=_chance(a.right, b.right, binary),
-        test="McNemar's exact test" if binary else "Wilcoxon's signed-rank test",
-        parts=_parts(splits, a, b, binary),
+        chance=_chance(test, a.right, b.right, units),
+        test=test,
+        parts=_parts(splits, a, b, units, test),
         layers=[],
         timings={},
         warnings=_warnings(rows, units, a, b) + ([] if same else ["the outputs differ in shape: noise and agreement are not told"]),
@@ -141,8 +141,6 @@ def judge_answers(task: Task, splits: Splits, first: Answered, second: Answered,
 
 
 def _layers(one: Subject, other: Subject, rows: Dataset, models: Isolated) -> tuple[list[Layer], list[str]]:
-    if one.runtime != other.runtime:
-        return [], ["the models are of different runtimes: their layers were not compared"]
     try:
         layers = models.ask(f"{one.name}+{other.name}", layer_ratios, one, other, rows.inputs)
     except BadInput as error:
@@ -170,15 +168,27 @@ def _change(first: Answered, second: Answered, kind: Measure, rows: Dataset, uni
     return bootstrap(lambda weights: after(weights) - before(weights), units, seed, slow=kind == "auc")
 
 
-def _chance(one: np.ndarray, other: np.ndarray, binary: bool) -> float:
-    return mcnemar(one > 0, other > 0) if binary else signed_rank(one, other)
+def _test_for(output: OutputSpec, units: np.ndarray) -> Test:
+    if units.max() + 1 < len(units):
+        return "sign flips of whole groups"
+    return "Wilcoxon's signed-rank test" if isinstance(output, Regression) else "McNemar's exact test"
 
 
-def _parts(splits: Splits, one: Measured, other: Measured, binary: bool) -> list[PartChange]:
+def _chance(test: Test, one: np.ndarray, other: np.ndarray, units: np.ndarray) -> float:
+    match test:
+        case "McNemar's exact test":
+            return mcnemar(one > 0, other > 0)
+        case "Wilcoxon's signed-rank test":
+            return signed_rank(one, other)
+        case _:
+            return sign_flips(one, other, units, 0)
+
+
+def _parts(splits: Splits, one: Measured, other: Measured, units: np.ndarray, test: Test) -> list[PartChange]:
     rows = splits.test
     classes = [Slice("class", name, np.flatnonzero(rows.labels == at)) for at, name in enumerate(rows.classes)]
     found = [part for part in [*classes, *slices(splits, rows)] if len(part.rows)]
-    chances = holm([_chance(one.right[part.rows], other.right[part.rows], binary) for part in found])
+    chances = holm([_chance(test, one.right[part.rows], other.right[part.rows], units[part.rows]) for part in found])
     return [
         PartChange(p.by, p.part, len(p.rows), float(one.right[p.rows].mean()), float(other.right[p.rows].mean()), chance)
         for p, chance in zip(found, chances, strict=True)

@@ -18,7 +18,7 @@ _ROWS = 64
 _MOST_LAYERS = 400
 _MOST_VALUES = 2**26
 """Of all layers' outputs of one batch, float32."""
-_TRANSPOSED = (0, 3, 1, 2)
+_CHANNELS_FIRST = {3: (0, 2, 1), 4: (0, 3, 1, 2)}
 
 
 @dataclass(frozen=True)
@@ -32,26 +32,30 @@ class Layer:
 
 
 def layer_ratios(one: Subject, other: Subject, inputs: np.ndarray) -> list[Layer]:
-    """In A's order; empty where the two have no tensor of one name and shape in common, or are of different runtimes. Run it in the bounded child.
-    Raises BadInput for a model that does not run."""
-    if one.runtime != other.runtime:
-        return []
-    read = _onnx_tensors if one.runtime == "onnxruntime" else _litert_tensors
-    found, compared = read(one.data, inputs[:_ROWS]), read(other.data, inputs[:_ROWS])
+    """In A's order; empty where the two have no tensor of one name and shape in common. Of two runtimes a tensor may have its channels last in one.
+    Run it in the bounded child. Raises BadInput for a model that does not run."""
+    found, compared = _tensors(one, inputs), _tensors(other, inputs)
     layers = [_ratio(name, kind, values, compared[name][1]) for name, (kind, values) in found.items() if name in compared]
     return [layer for layer in layers if layer is not None]
 
 
+def _tensors(subject: Subject, inputs: np.ndarray) -> dict[str, tuple[str, np.ndarray]]:
+    read = _onnx_tensors if subject.runtime == "onnxruntime" else _litert_tensors
+    return read(subject.data, inputs[:_ROWS])
+
+
 def _ratio(name: str, kind: str, signal: np.ndarray, told: np.ndarray) -> Layer | None:
-    if told.shape != signal.shape and signal.ndim == 4 and told.ndim == 4:
-        told = told.transpose(_TRANSPOSED)
+    rows = min(len(signal), len(told)) if signal.ndim and told.ndim else 0
+    signal, told = signal[:rows], told[:rows]
+    if told.shape != signal.shape and told.ndim == signal.ndim and told.ndim in _CHANNELS_FIRST:
+        told = told.transpose(_CHANNELS_FIRST[told.ndim])
     if told.shape != signal.shape or not signal.size:
         return None
     power = float(np.square(signal, dtype=np.float64).sum())
     noise = float(np.square(signal.astype(np.float64) - told).sum())
     if not power:
         return None
-    return Layer(name, kind, 10 * math.log10(power / noise) if noise else math.inf, signal[0].size if signal.ndim else 1)
+    return Layer(name, kind, 10 * math.log10(power / noise) if noise else math.inf, signal[0].size)
 
 
 def _onnx_tensors(model: bytes, inputs: np.ndarray) -> dict[str, tuple[str, np.ndarray]]:

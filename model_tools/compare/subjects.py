@@ -54,11 +54,15 @@ def open_subject(where: str | Path) -> Subject:
 def answer(task: Task, splits: Splits, subject: Subject, inputs: np.ndarray, models: Isolated) -> Answered:
     """A bundle's answers are read as its manifest says, a file's as those to the task's validation rows show (as `build` does).
     Raises BadInput for a model that does not run on these rows, answers in another way than the task asks, or knows other classes."""
-    output = subject.manifest.output if subject.manifest else _fitted(task, splits, respond(subject, splits.validation.inputs, models))
+    output = (
+        subject.manifest.output if subject.manifest else _fitted(task, splits, subject, respond(subject, splits.validation.inputs, models))
+    )
     _check_kind(task, subject, output)
     outputs = respond(subject, inputs, models)
     if isinstance(output, Classification):
         outputs, output = _in_order(subject, outputs, output, splits.classes)
+    else:
+        _check_shape(subject, outputs, 1)
     return Answered(subject, outputs, output)
 
 
@@ -74,12 +78,20 @@ def respond(subject: Subject, inputs: np.ndarray, models: Isolated) -> np.ndarra
     return told[getattr(subject.manifest.output, "tensor", next(iter(told)))].astype(np.float32)
 
 
-def _fitted(task: Task, splits: Splits, outputs: np.ndarray) -> OutputSpec:
+def _fitted(task: Task, splits: Splits, subject: Subject, outputs: np.ndarray) -> OutputSpec:
     """Of graphs made elsewhere many end in a softmax: their outputs are probabilities already."""
-    shares = task.kind == "classification" and len(outputs) and outputs.min() >= 0 and np.allclose(outputs.sum(axis=-1), 1, atol=_ROUNDED)
-    if shares:
+    if task.kind != "classification":
+        return fit_answer(task, "output", outputs, splits.validation)
+    _check_shape(subject, outputs, len(splits.classes))
+    if len(outputs) and outputs.min() >= 0 and np.allclose(outputs.sum(axis=-1), 1, atol=_ROUNDED):
         return Classification("output", list(splits.classes), activation="none")
     return fit_answer(task, "output", outputs, splits.validation)
+
+
+def _check_shape(subject: Subject, outputs: np.ndarray, values: int) -> None:
+    if outputs[:1].size != min(1, len(outputs)) * values or (values > 1 and outputs.ndim != 2):
+        told = f"{subject.name} answers with {list(outputs.shape[1:])} values a row, the task wants {values}"
+        raise BadInput(told, field="model", limit=values)
 
 
 _KINDS = {"classification": Classification, "regression": Regression, "anomaly": Anomaly}
@@ -93,9 +105,10 @@ def _check_kind(task: Task, subject: Subject, output: OutputSpec) -> None:
 
 def _in_order(subject: Subject, outputs: np.ndarray, output: Classification, classes: tuple[str, ...]) -> tuple[np.ndarray, Classification]:
     """The task's order of classes, whatever the bundle's."""
-    if sorted(output.classes) != sorted(classes) or outputs.ndim != 2 or outputs.shape[1] != len(classes):
-        told = f"{subject.name} tells {outputs.shape[-1]} classes, the task {len(classes)}"
-        raise BadInput(f"{told}: {', '.join(classes[:8])}", field="output.classes", limit=len(classes))
+    if sorted(output.classes) != sorted(classes):
+        told = f"{subject.name} knows the classes {', '.join(output.classes[:8])}, the task {', '.join(classes[:8])}"
+        raise BadInput(told, field="output.classes", limit=len(classes))
+    _check_shape(subject, outputs, len(classes))
     if tuple(output.classes) == classes:
         return outputs, output
     at = [output.classes.index(name) for name in classes]

@@ -83,7 +83,7 @@ def _pixels(inputs: np.ndarray) -> np.ndarray:
 
 
 def _rounded(value: float) -> str:
-    return f"{value:.3f}"
+    return f"{round(value, 3) + 0.0:.3f}"
 
 
 def _cell(text: str) -> str:

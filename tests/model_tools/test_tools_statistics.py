@@ -8,7 +8,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from fleet_contract.outputs import Classification
 from model_tools.compare.reliability import probabilities, reliability
-from model_tools.compare.statistics import bootstrap, holm, mcnemar, paired_shares, signed_rank, weighted_auc, wilson
+from model_tools.compare.statistics import bootstrap, holm, mcnemar, paired_shares, sign_flips, signed_rank, weighted_auc, wilson
 
 
 def rows(both: int, only_one: int, only_other: int, none: int) -> tuple[np.ndarray, np.ndarray]:
@@ -81,6 +81,20 @@ def test_holm_keeps_order_and_is_never_below_the_raw_chance():
 def test_equal_estimates_differ_by_nothing():
     assert signed_rank(np.arange(9.0), np.arange(9.0)) == 1.0
     assert signed_rank(np.zeros(60), np.ones(60)) < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("differences", "units", "least", "most"),
+    [
+        pytest.param([0, 0, 0], [0, 1, 2], 1.0, 1.0, id="no difference"),
+        pytest.param([1] * 300, [0] * 100 + [1] * 100 + [2] * 100, 0.2, 0.3, id="many rows of three machines are three looks"),
+        pytest.param([1] * 300, range(300), 0.001, 0.001, id="as many rows on their own are not"),
+        pytest.param([1, -1] * 20, range(40), 0.9, 1.0, id="as much won as lost"),
+    ],
+)
+def test_sign_flips_of_whole_units(differences, units, least, most):
+    one = np.zeros(len(differences))
+    assert least <= sign_flips(one, one + differences, np.array(units), 0) <= most
 
 
 def test_a_bootstrap_over_groups_is_wider_than_over_their_rows():
