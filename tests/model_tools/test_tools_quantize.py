@@ -12,10 +12,13 @@ from model_tools.errors import BadData, BadInput, Failed
 from model_tools.quantize.calibration import calibrate
 from model_tools.quantize.float_graph import open_float
 from model_tools.quantize.int8 import best_int8, quantize_int8, sensitivities
+from model_tools.quantize.judging import Judged
 from model_tools.quantize.noise import signal_to_noise
 from model_tools.quantize.outliers import find_outliers
+from model_tools.quantize.preference import prefers_int8, products
 from model_tools.quantize.ranges import Histogram, choose_range
-from model_tools.quantize.recipe import Recipe
+from model_tools.quantize.recipe import Quantized, Recipe
+from model_tools.quantize.search import Measured, choose, pareto
 from model_tools.quantize.weights import write_dynamic, write_half, write_weight_only
 from model_tools.running import logits
 
@@ -265,3 +268,47 @@ class TestModels:
     @pytest.mark.parametrize(("fp32", "rows"), CASES)
     def test_tidying_changes_no_answer(self, fp32: bytes, rows: np.ndarray) -> None:
         assert np.allclose(logits(open_float(fp32).model.SerializeToString(), rows), logits(fp32, rows), atol=1e-5)
+
+
+class TestPreference:
+    @pytest.mark.parametrize(
+        ("widths", "drop", "preferred"),
+        [
+            pytest.param((COLUMNS, 48, 48, 3), 0.0, False, id="too-small-to-gain"),
+            pytest.param((COLUMNS, 512, 512, 3), 0.005, True, id="large"),
+            pytest.param((COLUMNS, 512, 512, 3), 0.01, False, id="worse"),
+        ],
+    )
+    def test_int8_where_it_is_neither_slower_nor_worse(self, widths: tuple[int, ...], drop: float, preferred: bool) -> None:
+        assert prefers_int8(mlp(widths), drop, 0.005) == preferred
+
+    def test_a_kernel_multiplies_at_every_place(self) -> None:
+        assert products(open_float(cnn())) == 64 * (8 * 9 + 8 * 9 + 8 * 8) + 128 * 4
+
+
+def measured(drop: float, size: int, latency_ms: float, kind: str = "int8") -> Measured:
+    return Measured(Judged(Quantized(Recipe(kind), b"x" * size), 1 - drop, drop, 1.0, 40.0), latency_ms, False)
+
+
+class TestChoice:
+    PLAIN = measured(0.0, 400, 1.0, "float")
+
+    @pytest.mark.parametrize(
+        ("others", "chosen"),
+        [
+            pytest.param([], 0, id="float-alone"),
+            pytest.param([measured(0.0, 100, 0.5)], 1, id="smaller-and-faster"),
+            pytest.param([measured(0.0, 100, 1.01)], 0, id="never-slower-than-float"),
+            pytest.param([measured(0.02, 100, 0.5)], 0, id="never-worse-than-the-budget"),
+            pytest.param([measured(0.0, 200, 0.5), measured(0.0, 100, 0.52)], 2, id="the-smallest-of-the-fastest"),
+            pytest.param([measured(0.0, 200, 0.5), measured(0.0, 100, 0.6)], 1, id="the-fastest"),
+            pytest.param([measured(0.004, 100, 0.5), measured(0.0, 100, 0.5)], 2, id="the-better-of-two-alike"),
+        ],
+    )
+    def test_choice(self, others: list[Measured], chosen: int) -> None:
+        tried = [self.PLAIN, *others]
+        assert choose(tried, 0.01) is tried[chosen]
+
+    def test_the_front(self) -> None:
+        beaten, small, fast = measured(0.01, 300, 0.9), measured(0.0, 100, 0.8), measured(0.02, 350, 0.2)
+        assert pareto([self.PLAIN, beaten, small, fast]) == [small, fast]
