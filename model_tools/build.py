@@ -18,19 +18,25 @@ from fleet_contract.outputs import OutputSpec
 from model_tools import workbench
 from model_tools.check.checking import heed
 from model_tools.errors import GateFailed
+from model_tools.explain.explaining import Explained, explain_answers
 from model_tools.gates import Scores, judge, reason
 from model_tools.pack.archive import Contents, Evidence, Model, make_bundle
 from model_tools.pack.reference import check_followable
+from model_tools.report.explanation import CARD_TITLE, card_section
 
 if TYPE_CHECKING:
     from model_tools.workbench import Comparison, Dataset, Evaluation, Splits, Task, Trained
 
 Tell = Callable[[Progress], None]
 
+_MADE_WITH = ("torch", "onnx", "onnxscript")
+"""Distributions that had a hand in the bytes."""
+
 
 @dataclass(frozen=True)
 class Candidate:
-    """A trained model in both precisions, measured on the task's test data. `prefer` is the precision that devices should run."""
+    """A trained model in both precisions, measured on the task's test data. `prefer` is the precision that devices should run;
+    `further` are more variants."""
 
     spec: InputSpec
     output: OutputSpec
@@ -40,11 +46,13 @@ class Candidate:
     int8_test: "Evaluation"
     comparison: "Comparison"
     prefer: str
+    run: str
+    further: Sequence[Model] = ()
 
     def models(self) -> Sequence[Model]:
         """The preferred one first."""
         both = (Model("int8", self.int8), Model("fp32", self.fp32))
-        return both if self.prefer == "int8" else both[::-1]
+        return (*(both if self.prefer == "int8" else both[::-1]), *self.further)
 
     def scores(self) -> Scores:
         """Without a champion."""
@@ -92,17 +100,26 @@ def convert(task: "Task", splits: "Splits", trained: "Trained", new: "Dataset | 
     tell(Progress("export", 0.8, "to ONNX"))
     fp32 = workbench.export_onnx(trained, workbench.input_spec(task, splits, new))
     tell(Progress("quantize", 0.84, "to int8"))
-    int8 = workbench.quantize_int8(fp32, workbench.calibration(task, splits, new))
+    made = workbench.quantize(task, splits, fp32, new)
+    for warning in made.warnings:
+        tell(Progress("quantize", 0.88, f"warning: {warning}"))
     tell(Progress("evaluate", 0.9, "both on held-out data"))
-    return measure(task, splits, fp32, int8, new)
+    return measure(task, splits, fp32, made.model, new, trained.run)
 
 
-def measure(task: "Task", splits: "Splits", fp32: bytes, int8: bytes, new: "Dataset | None" = None) -> Candidate:
-    """Both precisions on the task's test data; the bounds of the input also let `new` in."""
+def measure(task: "Task", splits: "Splits", fp32: bytes, int8: bytes, new: "Dataset | None" = None, run: str | None = None) -> Candidate:
+    """Both precisions on the task's test data; the bounds of the input also let `new` in. `run` is the training's; None: a first one's."""
     output = workbench.output_spec(task, splits, fp32)
     one, other = (workbench.evaluate(model, splits.test, output) for model in (fp32, int8))
     spec, compared = workbench.input_spec(task, splits, new), workbench.compare(one, other, output)
-    return Candidate(spec, output, fp32, int8, one, other, compared, task.quantize.prefer)
+    prefer = _prefer(task, compared)
+    return Candidate(spec, output, fp32, int8, one, other, compared, prefer, run or workbench.first_run(task, splits))
+
+
+def _prefer(task: "Task", compared: "Comparison") -> str:
+    if task.quantize.prefer != "auto":
+        return task.quantize.prefer
+    return "int8" if compared.quality_drop <= task.quantize.budget else "fp32"
 
 
 def measured(candidate: Candidate) -> dict[str, float]:
@@ -146,8 +163,16 @@ def contents(
             parent=parent,
             job=job,
             metrics=metrics,
+            run=candidate.run,
         ),
+        made_with=_MADE_WITH,
+        sections={CARD_TITLE: card_section(_explain(task, splits, candidate))},
     )
+
+
+def _explain(task: "Task", splits: "Splits", candidate: Candidate) -> Explained:
+    model = candidate.models()[0].data
+    return explain_answers(task, splits, lambda rows: workbench.logits(model, rows), candidate.output, "model")
 
 
 def never_retrained(policy: Policy) -> Policy:

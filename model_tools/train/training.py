@@ -74,6 +74,11 @@ def cross_validate(task: Task, splits: Splits, folds: int, progress: Progress) -
     return judged
 
 
+def first_run(task: Task, splits: Splits) -> str:
+    """What a training of this task without a parent and new labels is called."""
+    return run_id(task.sha256, splits.sha256, task.train.seed, _code())
+
+
 def split_new(task: Task, new: Dataset) -> tuple[Dataset, Dataset]:
     """New labels to fit to, and those held back for the gates: disjoint, by class, always the same for the same rows.
 
@@ -121,8 +126,12 @@ def _train(
     module, looks = _fit(task, plan, splits.train, new, splits.validation, progress, parent)
     data = splits.sha256 if new is None else f"{splits.sha256}+{new.sha256}"
     before = None if parent is None else parent.run
-    run = run_id(task.sha256, data, plan.seed, f"edgefleet {installed_version('edgefleet')}", before)
+    run = run_id(task.sha256, data, plan.seed, _code(), before)
     return Trained(module, plan.recipe, plan.seed, plan.width, task.sha256, splits.sha256, run, before, plan, tuple(looks), trials)
+
+
+def _code() -> str:
+    return f"edgefleet {installed_version('edgefleet')}"
 
 
 def _fit(
