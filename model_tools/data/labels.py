@@ -14,6 +14,7 @@ _MISSING = {"", "nan"}
 _USUALLY_NORMAL = {"normal", "ok", "good", "no", "false", "0"}
 _FEWEST_PER_CLASS = 3
 """One row each for training, validation and test."""
+_MOST_NUMBERED_CLASSES = 20
 
 
 def is_missing(word: str) -> bool:
@@ -22,7 +23,7 @@ def is_missing(word: str) -> bool:
 
 
 def name_classes(words: Sequence[str], declared: Sequence[str], field: str, least: int = _FEWEST_PER_CLASS) -> tuple[str, ...]:
-    """The classes in their order: as declared, or else those found (whole numbers by value, other words by alphabet).
+    """The classes in their order: as declared, or else those found (numbers by value, other words by alphabet).
 
     Raises BadData (field `field`) when there is one class only, too many, a class with too few rows, one that was not declared,
     or a label that the server could not store.
@@ -36,10 +37,25 @@ def name_classes(words: Sequence[str], declared: Sequence[str], field: str, leas
     if len(counts) < 2:
         raise BadData(f"every label is {next(iter(counts), 'missing')!r}: a classification needs two classes", field=field, limit=2)
     if len(classes) > limits.MAX_CLASSES:
-        raise BadData(f"{len(classes)} classes, at most {limits.MAX_CLASSES}: is {field!r} a label?", field=field, limit=limits.MAX_CLASSES)
+        told = f"{len(classes)} classes, at most {limits.MAX_CLASSES}: is {field!r} a label?{_hint(counts)}"
+        raise BadData(told, field=field, limit=limits.MAX_CLASSES)
     if few := [c for c in classes if counts[c] < least]:
-        raise BadData(f"class {few[0]!r} has {counts[few[0]]} rows, at least {least}", field=field, limit=least)
+        raise BadData(f"class {few[0]!r} has {counts[few[0]]} rows, at least {least}{_hint(counts)}", field=field, limit=least)
     return classes
+
+
+def _hint(counts: Counter[str]) -> str:
+    """Where there are more different numbers than anybody has classes."""
+    numbers = len(counts) > _MOST_NUMBERED_CLASSES and all(_is_number(word) for word in counts)
+    return '; a number that is to be estimated is a regression: task.kind = "regression"' if numbers else ""
+
+
+def _is_number(word: str) -> bool:
+    try:
+        cells.to_number(word)
+    except ValueError:
+        return False
+    return True
 
 
 def read_targets(
@@ -88,5 +104,7 @@ def number(words: Sequence[str], classes: Sequence[str]) -> np.ndarray:
 
 
 def _in_order(found: Counter[str]) -> tuple[str, ...]:
-    whole = all(word.lstrip("-").isascii() and word.lstrip("-").isdigit() for word in found)
-    return tuple(sorted(found, key=lambda word: (int(word), word)) if whole else sorted(found))
+    try:
+        return tuple(sorted(found, key=lambda word: (cells.to_number(word), word)))
+    except ValueError:
+        return tuple(sorted(found))

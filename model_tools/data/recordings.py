@@ -1,5 +1,6 @@
 """Recordings: a folder of PCM WAV files, each cut into windows. A recording's windows stay in one part, for they resemble each other."""
 
+import io
 import wave
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from model_tools.task import Task
 _SUFFIXES = (".wav", ".wave")
 _FEWEST_PER_PART = 3
 """Recordings of each class: one each for training, validation and test."""
+_HEAD_BYTES = 64
+_PCM, _EXTENSIBLE = b"\x01\x00", b"\xfe\xff"
 _Span = tuple[float, float]
 """Which part of a recording, as shares of its length."""
 
@@ -147,10 +150,21 @@ def _decode(data: np.ndarray, width: int) -> np.ndarray:
 def _open(listing: Listing, file: str) -> wave.Wave_read:
     path = find(listing.folder, file, limits.MAX_RECORDING_BYTES)
     try:
-        sound = wave.open(str(path), "rb")  # noqa: SIM115 - closed by whoever asked
+        with path.open("rb") as opened:
+            extended = _is_extensible(opened.read(_HEAD_BYTES))
+        sound = wave.open(_plain(path.read_bytes()) if extended else str(path), "rb")  # noqa: SIM115 - closed by whoever asked
     except (wave.Error, EOFError, OSError, RuntimeError) as error:  # RuntimeError: a chunk that ends behind the file
         raise BadData(f"{file!r} is no readable PCM WAV file: {str(error) or 'it ends too early'}", field=file) from error
     if sound.getsampwidth() not in (1, 2, 3, 4):
         sound.close()
         raise BadData(f"{file!r} has {8 * sound.getsampwidth()} bits a sample, not 8, 16, 24 or 32", field=file, limit=32)
     return sound
+
+
+def _is_extensible(head: bytes) -> bool:
+    """Whether the format chunk comes first, and is a WAVEFORMATEXTENSIBLE with a PCM subformat, which Python 3.11's own reader refuses."""
+    return head[12:16] == b"fmt " and head[20:22] == _EXTENSIBLE and head[44:46] == _PCM
+
+
+def _plain(data: bytes) -> io.BytesIO:
+    return io.BytesIO(data[:20] + _PCM + data[22:])

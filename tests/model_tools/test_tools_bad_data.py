@@ -101,6 +101,9 @@ CASES = {
     "one-class": Case(lambda folder: csv()(folder) and csv(rows=1, lines="1,2,u\n" * 40)(folder), "y", "two classes", 2),
     "three-rows": Case(csv(rows=3), "r.csv", "3 rows, at least 20", 20),
     "a-class-of-two-rows": Case(csv("1,2,w\n1,2,w\n"), "y", "'w' has 2 rows", 3),
+    "numbers-as-classes": Case(
+        text("r.csv", "a,y\n" + "".join(f"{at},{at / 7}\n" for at in range(40))), "y", 'task.kind = "regression"', 3
+    ),
     "constant-features": Case(same("inputs"), "r.csv", "constant", kind="classification"),
     "constant-target": Case(same("target"), "y", "nothing to estimate", kind="regression"),
     "a-target-of-words": Case(csv(), "y", "row 1: the target 'u'", "row 1", kind="regression"),

@@ -62,6 +62,26 @@ class TestReading:
         assert part.inputs.shape == (20, 64, 1)
         assert np.abs(part.inputs[:10].ravel() - values[:, 0]).max() < 2.0 ** (1 - 8 * width) + 1e-6
 
+    def test_the_extended_header_is_read_too(self, tmp_path: Path) -> None:
+        machines(tmp_path)
+        wanted = read_splits(wav_task(tmp_path)).sha256
+        for path in (tmp_path / "sounds").rglob("*.wav"):
+            data = path.read_bytes()
+            extra = (
+                (22).to_bytes(2, "little") + data[34:36] + bytes(4) + b"\x01\x00\x00\x00\x00\x00\x10\x00\x80\x00\x00\xaa\x00\x38\x9b\x71"
+            )
+            head = (
+                b"RIFF"
+                + (len(data) + 16).to_bytes(4, "little")
+                + data[8:16]
+                + (40).to_bytes(4, "little")
+                + b"\xfe\xff"
+                + data[22:36]
+                + extra
+            )
+            path.write_bytes(head + data[36:])
+        assert read_splits(wav_task(tmp_path)).sha256 == wanted
+
     def test_channels_are_columns(self, tmp_path: Path) -> None:
         for number in range(6):
             record(tmp_path / "sounds" / "ab"[number % 2] / f"{number}.wav", hum(640, 500, channels=2))
