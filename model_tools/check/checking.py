@@ -90,7 +90,7 @@ def _look(table: Table, seed: int) -> list[Finding]:
     return [
         *check_leakage(table),
         *find_serial(measure_dependence(table, seed)),
-        *find_shared_samples(table, seed),
+        *find_shared_samples(table),
         *find_giveaways(table),
         *check_columns(table, seed),
         *find_repeats(table),

@@ -22,16 +22,15 @@ def check_columns(table: Table, seed: int) -> list[Finding]:
     """Of vectors and windows."""
     if not table.columns:
         return []
-    length = 1 if table.inputs.ndim == 2 else table.inputs.shape[1]
-    rows = draw(np.arange(len(table)), max(1, _MAX_SAMPLES // length), seed)
-    values = table.inputs[rows].reshape(-1, len(table.columns))
+    rows = draw(np.arange(len(table)), max(1, _MAX_SAMPLES // table.length), seed)
+    values = table.take(rows).reshape(-1, len(table.columns))
     found = [*_find_copies(values, table.columns)]
     for at, name in enumerate(table.columns):
         column = values[:, at].astype(np.float64)
-        if length == 1:
-            found += find_row_numbers(table.inputs[:, at], name, table.follows)
+        if not table.has_windows:
+            found += find_row_numbers(table.values(at), name, table.follows)
         for rule in _RULES:
-            found += rule(column, name, table.ids[rows] if length == 1 else ())
+            found += rule(column, name, () if table.has_windows else table.ids[rows])
     return found
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from model_tools.check.finding import Finding, by_share, name_some
-from model_tools.check.likeness import draw, features_of
+from model_tools.check.likeness import MAX_SAMPLES, draw, features_of
 from model_tools.check.table import Table
 
 _MAX_ROWS = 3_000
@@ -53,7 +53,7 @@ def find_doubts(table: Table, seed: int) -> list[Finding]:
     at = draw(np.arange(len(table)), _MAX_ROWS, seed)
     if len(at) < _FEWEST_ROWS or np.bincount(table.strata[at]).max() == len(at):
         return []
-    features = features_of(table.inputs[at], seed)
+    features = features_of(table.take(at, MAX_SAMPLES), seed)
     if not features.shape[1]:
         return []
     if table.classes:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from model_tools.check.finding import Finding
-from model_tools.check.likeness import draw
+from model_tools.check.likeness import MAX_SAMPLES, draw
 from model_tools.check.table import TEST, TRAIN, Table
 from model_tools.sections import TaskKind
 
@@ -12,7 +12,7 @@ _MIN_EFFECT = 0.25
 _FALSE_ALARMS = 0.01
 _MIN_SHIFT = 0.15
 """Total variation of the classes' shares."""
-_MAX_ROWS = 20_000
+_MAX_ROWS = 10_000
 _MOST_NAMED = 8
 
 
@@ -22,7 +22,7 @@ def check_drift(table: Table, seed: int, kind: TaskKind) -> list[Finding]:
     learnt, tested = (draw(np.flatnonzero((table.part == part) & normal), _MAX_ROWS, seed) for part in (TRAIN, TEST))
     if not len(learnt) or not len(tested):
         return []
-    return [*find_drift(table.inputs[learnt], table.inputs[tested], table.columns), *_find_shift(table, learnt, tested)]
+    return [*find_drift(*(table.take(rows, MAX_SAMPLES) for rows in (learnt, tested)), table.columns), *_find_shift(table, learnt, tested)]
 
 
 def find_drift(learnt: np.ndarray, tested: np.ndarray, columns: tuple[str, ...]) -> list[Finding]:

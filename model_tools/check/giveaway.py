@@ -13,10 +13,10 @@ _MOST_VALUES = 2
 
 def find_giveaways(table: Table) -> list[Finding]:
     """Of vectors with at least two columns: with one, that is the task."""
-    if table.inputs.ndim != 2 or len(table.columns) < 2 or len(table) < _FEWEST_ROWS:
+    if table.has_windows or len(table.columns) < 2 or len(table) < _FEWEST_ROWS:
         return []
     rule = find_code if table.classes else find_linear
-    return [finding for at, name in enumerate(table.columns) for finding in rule(table.inputs[:, at], table.labels, name)]
+    return [finding for at, name in enumerate(table.columns) for finding in rule(table.values(at), table.labels, name)]
 
 
 def find_code(column: np.ndarray, labels: np.ndarray, name: str) -> list[Finding]:

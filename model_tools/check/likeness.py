@@ -4,11 +4,16 @@ import numpy as np
 
 _MAX_FEATURES = 64
 """Distances between projected rows are off by a few per cent (Johnson and Lindenstrauss)."""
+MAX_SAMPLES = 1_024
+"""Of a window, that are looked at where windows are compared."""
 _MAX_VALUES = 8_192
-"""Of one input, that are looked at: of more, some are drawn."""
+"""Of one input: of more, some are drawn."""
 _MAX_SPREADS = 5.0
 _NORMAL_SPAN = 3.29
 """Standard deviations of a normal distribution between its 5 % and 95 % quantile."""
+
+_THUMB = 8
+"""Pixels on a side: what is left of a picture is alike for copies that were cropped a little, resized or compressed again."""
 
 
 def features_of(inputs: np.ndarray, seed: int) -> np.ndarray:
@@ -38,3 +43,16 @@ def draw(rows: np.ndarray, most: int, seed: int) -> np.ndarray:
     if len(rows) <= most:
         return rows
     return np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))
+
+
+def make_thumbs(pixels: np.ndarray) -> np.ndarray:
+    """float32 (pictures, channels * 8 * 8): means of as equal blocks as there are, less the picture's mean, in its contrast."""
+    for axis in (2, 3):
+        starts = np.linspace(0, pixels.shape[axis], _THUMB, endpoint=False).astype(int)
+        sizes = np.diff([*starts, pixels.shape[axis]])
+        shape = [1, 1, 1, 1]
+        shape[axis] = _THUMB
+        pixels = np.add.reduceat(pixels, starts, axis=axis) / sizes.reshape(shape)
+    flat = pixels.reshape(len(pixels), -1).astype(np.float32)
+    flat = flat - flat.mean(axis=1, keepdims=True)
+    return flat / (flat.std(axis=1, keepdims=True) + 4.0)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from model_tools.check.finding import Finding, by_share, name_some
-from model_tools.check.likeness import draw, features_of
+from model_tools.check.likeness import MAX_SAMPLES, draw, features_of
 from model_tools.check.table import TEST, TRAIN, Table
 
 _MAX_TESTED = 2_000
@@ -17,7 +17,9 @@ _WIDEST = 0.3
 _RUN_SAMPLES = 16
 _LEAST_CHANGES = 8
 """A run of samples that changes more seldom (silence, a switch that is off) is met again by chance."""
-_MAX_SAMPLES = 2_000_000
+_MAX_SAMPLES = 4_000_000
+_RUNS = 256
+"""Of a window that are looked up, chosen by what they hold, so that the same ones are in every window."""
 
 
 def find_near(table: Table, seed: int) -> list[Finding]:
@@ -27,7 +29,7 @@ def find_near(table: Table, seed: int) -> list[Finding]:
     tested = tested[~np.isin(table.digests[tested], table.digests[table.learnt])]
     if len(learnt) <= 2 * _NEIGHBOURS or not len(tested):
         return []
-    features = features_of(table.inputs[np.concatenate([tested, learnt])], seed)
+    features = features_of(table.take(np.concatenate([tested, learnt]), MAX_SAMPLES), seed)
     if not features.shape[1]:
         return []
     near = tested[_are_near(features[: len(tested)], features[len(tested) :])]
@@ -54,16 +56,21 @@ def _are_near(tested: np.ndarray, learnt: np.ndarray) -> np.ndarray:
     return first < reach * tenth
 
 
-def find_shared_samples(table: Table, seed: int) -> list[Finding]:
-    """Windows of the test that hold a run of 16 samples of a training window, value for value."""
-    if table.inputs.ndim != 3:
+def find_shared_samples(table: Table) -> list[Finding]:
+    """Windows of the test that hold a run of 16 samples of a training window, value for value; of those at the middle of the table where there are many."""
+    if not table.has_windows:
         return []
-    length = table.inputs.shape[1]
-    most = max(1, _MAX_SAMPLES // length)
-    learnt = np.unique(_runs(table.inputs[draw(table.rows(TRAIN), most, seed)]).hashes)
-    tested = draw(table.rows(TEST), most, seed)
-    runs = _runs(table.inputs[tested])
-    shared = tested[(np.isin(runs.hashes, learnt) & runs.telling).any(axis=1)]
+    most = max(2, _MAX_SAMPLES // table.length)
+    first = max(0, (len(table) - most) // 2)
+    # in one stretch: windows that overlap stand beside each other
+    at = np.arange(first, min(len(table), first + most))
+    learnt, tested = (at[table.part[at] == part] for part in (TRAIN, TEST))
+    if not len(learnt) or not len(tested):
+        return []
+    known, runs = _runs(table.take(learnt)), _runs(table.take(tested))
+    met = np.zeros(runs.hashes.shape, bool)
+    met[runs.telling] = np.isin(runs.hashes[runs.telling], known.hashes[known.telling])
+    shared = tested[met.any(axis=1)]
     if not len(shared):
         return []
     share = len(shared) / len(tested)
@@ -73,7 +80,7 @@ def find_shared_samples(table: Table, seed: int) -> list[Finding]:
 
 @dataclass(frozen=True)
 class _Runs:
-    """(windows, runs) each: uint64 `hashes` that are equal for equal runs, and whether a run changes enough to be one of its kind."""
+    """(windows, runs) each: uint64 `hashes` that are equal for equal runs, and whether a run is looked up: one that changes enough to be one of its kind."""
 
     hashes: np.ndarray
     telling: np.ndarray
@@ -94,4 +101,5 @@ def _runs(windows: np.ndarray) -> _Runs:
         hashes += samples[:, at : at + places] * odd[windows.shape[2] + at]
         if at < length - 1:
             changes += changed[:, at : at + places]
-    return _Runs(hashes, changes >= min(_LEAST_CHANGES, length - 1))
+    chosen = (hashes >> np.uint64(32)) % np.uint64(max(1, places // _RUNS)) == 0
+    return _Runs(hashes, chosen & (changes >= min(_LEAST_CHANGES, length - 1)))

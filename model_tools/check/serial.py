@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from model_tools.check.finding import Finding
-from model_tools.check.likeness import draw, features_of
+from model_tools.check.likeness import MAX_SAMPLES, draw, features_of
 from model_tools.check.table import TEST, Table
 
 _ALIKE_WARNING, _ALIKE_ERROR = 0.68, 0.75
@@ -45,23 +45,24 @@ def find_serial(found: Dependence) -> list[Finding]:
 def measure_dependence(table: Table, seed: int) -> Dependence:
     """Of at most 3,000 pairs of neighbours. Columns by which the file is sorted do not count: a sorted file is no series."""
     pairs = draw(table.follows, _MAX_PAIRS, seed)
-    inputs = _outline(table)
-    if not len(pairs) or not inputs.shape[-1]:
+    if not len(pairs):
         return Dependence(0.5, 0, 0.0)
     others = _draw_alike(table.strata, pairs + 1, np.random.default_rng(seed))
     at = np.concatenate([pairs, pairs + 1, others])
-    features = _centred(features_of(inputs[at], seed), table.strata[at])
+    features = _centred(features_of(_outline(table, at), seed), table.strata[at])
+    if not features.shape[1]:
+        return Dependence(0.5, 0, 0.0)
     one, following, other = features.reshape(3, len(pairs), -1)
     near, far = (np.square(one - end).sum(axis=1) for end in (following, other))
     return Dependence(float(((near < far) + 0.5 * (near == far)).mean()), len(pairs), _mixed(table), table.pictures)
 
 
-def _outline(table: Table) -> np.ndarray:
+def _outline(table: Table, rows: np.ndarray) -> np.ndarray:
     """What of the rows is compared. Of a window its level, spread and roughness: where in a swing it was cut says nothing."""
-    if table.inputs.ndim == 3:
-        level, spread = table.inputs.mean(axis=1), table.inputs.std(axis=1)
-        return np.concatenate([level, spread, np.abs(np.diff(table.inputs, axis=1)).mean(axis=1)], axis=1)
-    return table.inputs[:, ~_sorted_columns(table)] if table.columns else table.inputs
+    inputs = table.take(rows, MAX_SAMPLES)
+    if table.has_windows:
+        return np.concatenate([inputs.mean(axis=1), inputs.std(axis=1), np.abs(np.diff(inputs, axis=1)).mean(axis=1)], axis=1)
+    return inputs[:, [at for at in range(len(table.columns)) if not _is_sorted(table, at)]] if table.columns else inputs
 
 
 def _draw_alike(strata: np.ndarray, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -73,9 +74,9 @@ def _draw_alike(strata: np.ndarray, rows: np.ndarray, rng: np.random.Generator) 
     return drawn
 
 
-def _sorted_columns(table: Table) -> np.ndarray:
-    steps = np.diff(table.inputs, axis=0)[table.follows]
-    return ((steps >= 0).mean(axis=0) > _SORTED) | ((steps <= 0).mean(axis=0) > _SORTED)
+def _is_sorted(table: Table, column: int) -> bool:
+    steps = np.diff(table.values(column))[table.follows]
+    return bool((steps >= 0).mean() > _SORTED or (steps <= 0).mean() > _SORTED)
 
 
 def _centred(features: np.ndarray, strata: np.ndarray) -> np.ndarray:

@@ -8,22 +8,26 @@ from functools import cached_property
 
 import numpy as np
 
+from model_tools.check.likeness import make_thumbs
 from model_tools.data.dataset import Dataset, SplitBy, Splits
 
 TRAIN, VALIDATION, TEST = range(3)
 _SPARE_BITS = 8.0
+_MAX_LOOKED_AT = 256
 _FIFTHS = (0.2, 0.4, 0.6, 0.8)
-_THUMB = 8
-"""Pixels on a side: what is left of a picture is alike for copies that were cropped a little, resized or compressed again."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows by group, in it by time, and else by the order of the file. `inputs` float32: (rows, columns), (rows, length, columns), or thumbnails of
-    pictures (rows, values). `digests` uint64 are equal for equal inputs. `labels` are as in Dataset, `strata` int64 the classes, or fifths of what
-    a regression estimates. `part` is TRAIN, VALIDATION or TEST. `groups` int64 numbers them; with one group where none is known."""
+    """Rows by group, in it by time, and else by the order of the file.
 
-    inputs: np.ndarray
+    `inputs` are float32 of each part, not copied: vectors (rows, columns), windows (rows, length, columns), thumbnails of pictures (rows, values).
+    `place` says where in its `part` (TRAIN, VALIDATION or TEST) a row stands. `digests` uint64 are equal for equal inputs. `labels` are as in
+    Dataset, `strata` int64 the classes, or fifths of what a regression estimates. `groups` int64 numbers them; with one where none is known.
+    """
+
+    inputs: tuple[np.ndarray, ...]
+    place: np.ndarray
     digests: np.ndarray
     labels: np.ndarray
     strata: np.ndarray
@@ -40,6 +44,35 @@ class Table:
     def __len__(self) -> int:
         return len(self.part)
 
+    @property
+    def length(self) -> int:
+        """Samples of an input."""
+        return self.inputs[0].shape[1] if self.has_windows else 1
+
+    @property
+    def has_windows(self) -> bool:
+        return self.inputs[0].ndim == 3
+
+    def take(self, rows: np.ndarray, most: int | None = None) -> np.ndarray:
+        """These rows' inputs; of a window every so manieth sample, that they are no more than `most`."""
+        step = 1 if most is None else -(-self.length // most)
+        parts = [part[:, ::step] if self.has_windows else part for part in self.inputs]
+        taken = np.empty((len(rows), *parts[0].shape[1:]), np.float32)
+        for number, part in enumerate(parts):
+            chosen = self.part[rows] == number
+            taken[chosen] = part[self.place[rows[chosen]]]
+        return taken
+
+    def values(self, at: int) -> np.ndarray:
+        """One value of every row."""
+        return np.concatenate([part.reshape(len(part), -1)[:, at] for part in self.inputs])[self.order]
+
+    @cached_property
+    def order(self) -> np.ndarray:
+        """Rows among those of all parts, one after the other."""
+        starts = np.cumsum([0, *map(len, self.inputs)])[:-1]
+        return starts[self.part] + self.place
+
     def rows(self, part: int) -> np.ndarray:
         return np.flatnonzero(self.part == part)
 
@@ -53,8 +86,9 @@ class Table:
         """Whether rows are hardly ever equal by chance: the columns have more combinations than there are pairs of rows (by their collision
         entropy, as if they were independent)."""
         bits, wanted = 0.0, 2 * np.log2(len(self)) + _SPARE_BITS
-        for column in self.inputs.reshape(len(self), -1).T:
-            shares = np.unique(column, return_counts=True)[1] / len(self)
+        count = int(np.prod(self.inputs[0].shape[1:]))
+        for at in range(0, count, -(-count // _MAX_LOOKED_AT)):
+            shares = np.unique(self.values(at), return_counts=True)[1] / len(self)
             bits -= float(np.log2(np.square(shares).sum()))
             if bits > wanted:
                 return True
@@ -76,7 +110,8 @@ def lay_out(splits: Splits) -> Table:
     groups = _number([name for part in parts for name in part.groups or ()]) if grouped else np.zeros(len(ids), np.int64)
     order = np.lexsort((_place(ids), np.zeros(len(ids)) if times is None else times, groups))
     return Table(
-        inputs=np.concatenate([_thumbs(part.inputs) if pictures else part.inputs for part in parts])[order],
+        inputs=tuple(make_thumbs(part.inputs) if pictures else part.inputs for part in parts),
+        place=np.concatenate([np.arange(len(part)) for part in parts])[order],
         digests=np.concatenate([_digest(part) for part in parts])[order],
         labels=labels[order],
         strata=(labels if splits.classes else np.searchsorted(np.quantile(labels, _FIFTHS), labels))[order],
@@ -107,16 +142,3 @@ def _number(names: Sequence[str]) -> np.ndarray:
 def _digest(rows: Dataset) -> np.ndarray:
     flat = np.ascontiguousarray(rows.inputs, np.float32).reshape(len(rows), -1)
     return np.array([int.from_bytes(hashlib.blake2b(row + 0.0, digest_size=8).digest()) for row in flat], np.uint64)
-
-
-def _thumbs(pixels: np.ndarray) -> np.ndarray:
-    """float32 (pictures, channels * 8 * 8): means of as equal blocks as there are, less the picture's mean, in its contrast."""
-    for axis in (2, 3):
-        starts = np.linspace(0, pixels.shape[axis], _THUMB, endpoint=False).astype(int)
-        sizes = np.diff([*starts, pixels.shape[axis]])
-        shape = [1, 1, 1, 1]
-        shape[axis] = _THUMB
-        pixels = np.add.reduceat(pixels, starts, axis=axis) / sizes.reshape(shape)
-    flat = pixels.reshape(len(pixels), -1).astype(np.float32)
-    flat = flat - flat.mean(axis=1, keepdims=True)
-    return flat / (flat.std(axis=1, keepdims=True) + 4.0)

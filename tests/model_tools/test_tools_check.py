@@ -329,7 +329,8 @@ def test_rows_are_laid_out_as_they_were_measured(rng: np.random.Generator) -> No
     rows = rows_of(rng.normal(size=(60, 2)), rng.integers(0, 2, 60))
     table = lay_out(split(rows, RANDOM, "classification"))
     assert table.ids.tolist() == [str(at + 1) for at in range(60)]
-    assert np.array_equal(table.inputs, rows.inputs)
+    assert np.array_equal(table.take(np.arange(60)), rows.inputs)
+    assert np.array_equal(table.values(1), rows.inputs[:, 1])
     grouped = replace(rows, groups=tuple("ba"[at % 2] for at in range(60)), times=-np.arange(60.0))
     by_time = lay_out(split(grouped, RANDOM, "classification"))
     assert by_time.ids.tolist()[:2] == ["60", "58"]
