@@ -2,12 +2,14 @@
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from fleet_contract.bundle import Bundle
+from model_tools.model_files import read_bounded
 from model_tools.storage import write_whole
 from model_tools.terminal import BundleFile, Json, ModelFile, Out, TaskFile, Version, answer, show, summary
 
@@ -22,20 +24,27 @@ def pack(
     out: Out,
     version: Version,
     parent: Annotated[Path | None, typer.Option("--parent", help="The bundle it succeeds: its grid and conditions are kept.")] = None,
+    also: Annotated[
+        list[Path] | None, typer.Option("--also", help="The same model as TFLite, a variant of its own.", exists=True, dir_okay=False)
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Pack two models that pass the task's gates into a bundle: known answers, reference, model card.
 
     \b
-    Example:
+    Examples:
       model-tools pack task.toml fp32.onnx int8.onnx --out digits.bundle --version 1.0
+      model-tools pack task.toml fp32.onnx int8.onnx --also int8.tflite --out digits.bundle --version 1.0
     """
     from model_tools import workbench
     from model_tools.build import measure, release
+    from model_tools.pack.further import further_variant
 
     loaded = workbench.load_task(task)
     splits = workbench.read_splits(loaded)
     candidate = measure(loaded, splits, fp32.read_bytes(), int8.read_bytes())
+    further = [further_variant(loaded, splits, candidate, read_bounded(path)) for path in also or []]
+    candidate = replace(candidate, further=further)
     built = release(loaded, splits, candidate, version, show, Bundle(parent) if parent else None)
     write_whole(out, built.bundle)
     answer({**summary(Bundle(built.bundle)), "gates": built.gates, "file": str(out)}, as_json)

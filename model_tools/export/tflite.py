@@ -1,5 +1,7 @@
 """TFLite, where its extra is installed; model_tools/litert is what it takes."""
 
+from typing import Literal
+
 import numpy as np
 
 from model_tools.errors import BadInput
@@ -15,6 +17,15 @@ def export_tflite(model: bytes, probes: np.ndarray | None = None) -> bytes:
     except ImportError as error:
         raise BadInput(_MISSING, field="format") from error
     return convert_to_tflite(model, probes)
+
+
+def precision_of(model: bytes) -> Literal["fp32", "fp16", "int8"]:
+    """By what its tensors hold. Raises BadInput for what is no TFLite file, and where the extra is not installed."""
+    try:
+        from model_tools.litert import flatbuffer
+    except ImportError as error:
+        raise BadInput(_MISSING, field="runtime") from error
+    return flatbuffer.precision(flatbuffer.decode(model))
 
 
 def quantize_tflite(model: bytes, rows: np.ndarray | None = None, recipe: Recipe | None = None, *, whole: bool = False) -> Quantized:

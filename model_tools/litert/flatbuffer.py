@@ -1,6 +1,7 @@
 """The bytes of a TFLite file, and what they say as a tree of the schema's own objects."""
 
 import struct
+from typing import Literal
 
 import flatbuffers
 import numpy as np
@@ -57,6 +58,14 @@ def values(model: schema.ModelT, tensor: schema.TensorT) -> np.ndarray | None:
         return np.frombuffer(bytes(held), _TYPES[tensor.type]).reshape(shape)
     except ValueError as error:
         raise BadInput(f"the constant {name(tensor)!r} has not the bytes of its shape {shape}", field="model") from error
+
+
+def precision(model: schema.ModelT) -> Literal["fp32", "fp16", "int8"]:
+    """The smallest type that a tensor of the first graph has."""
+    held = {tensor.type for tensor in model.subgraphs[0].tensors}
+    if held & {schema.TensorType.INT8, schema.TensorType.UINT8}:
+        return "int8"
+    return "fp16" if schema.TensorType.FLOAT16 in held else "fp32"
 
 
 def name(tensor: schema.TensorT) -> str:
