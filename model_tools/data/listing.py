@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from fleet_contract.outputs import NORMAL
-from model_tools.data import labels, rows
+from model_tools.data import labels
+from model_tools.data.rows import open_rows
+from model_tools.data.table import position
 from model_tools.data.times import to_times
 from model_tools.errors import BadData
 from model_tools.sections import ImageFolder, WavFolder
@@ -75,9 +77,9 @@ def _list_classes(folder: Path, suffixes: Sequence[str]) -> Listing:
 
 def _list_labels(task: Task, folder: Path, path: Path) -> Listing:
     listing, seen = Listing(folder), set()
-    with rows.open_rows(path) as (header, body):
-        file, label = (rows.position(header, column, path) for column in ("file", "label"))
-        group, time = (None if c is None else rows.position(header, c, path) for c in (task.split.group, task.split.time))
+    with open_rows(path) as (header, body):
+        file, label = (position(header, column, path.name) for column in ("file", "label"))
+        group, time = (None if c is None else position(header, c, path.name) for c in (task.split.group, task.split.time))
         for row, cells in body:
             if labels.is_missing(cells[label].strip()):
                 raise BadData(f"row {row} of {path.name} has no label", field="label", limit=f"row {row}")

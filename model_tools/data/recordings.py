@@ -50,6 +50,8 @@ def read_recordings(task: Task) -> Splits:
         raise BadData("recordings are cut by count: drop input.period_s and input.gap_s", field="input.period_s")
     found = _survey(task, list_files(task, _SUFFIXES))
     by, spans, notes = _spread(task, found)
+    if short := sum(samples < task.input.length for samples in found.samples):
+        notes += (f"{short} of {len(found.samples)} recordings are shorter than a window of {task.input.length} samples, and left out",)
     parts = [_windows(task, found, [(file, span) for file, span in enumerate(part) if span is not None], notes) for part in spans]
     splits = windowed(parts, task.kind, by, task.input)
     if (rows := sum(map(len, splits.parts))) < task.data.min_rows:

@@ -39,11 +39,6 @@ def open_rows(
         yield names, _numbered(cells, len(names), path)
 
 
-def position(header: Sequence[str], column: str, path: Path) -> int:
-    """Raises BadData when the header has no such column."""
-    return Table(path.name, tuple(header), lambda: iter(())).position(column)
-
-
 def check_header(names: Sequence[str], file: str) -> tuple[str, ...]:
     """Stripped. Raises BadData for none, too many, or the same twice."""
     header = tuple(name.strip() for name in names)

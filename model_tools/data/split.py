@@ -10,7 +10,9 @@ from model_tools.sections import Split, TaskKind
 
 Held = tuple[np.ndarray, np.ndarray]
 """Positions of the rows of test and of validation."""
+_PARTS_COUNT = 3
 _ORDERS_COUNT = 64
+_ROUNDING = 1e-6
 _LACKING = (100.0, 1.0, 10.0)
 """What a class weighs that training, validation or test has no group of."""
 
@@ -98,14 +100,14 @@ def _strata(rows: Dataset) -> Sequence[np.ndarray]:
 
 
 def _newest(rows: Dataset, rule: Split) -> Held:
+    """What was measured at one moment stays together."""
     if rows.times is None:
         raise BadData('to split by time, name its column in split.time; by the order of the rows: split.by = "order"', field="split.time")
-    order = np.argsort(rows.times, kind="stable")
-    test, validation = _last(order, rule)
-    # what was measured at one moment stays together
-    first_test, first_validation = rows.times[test[0]], rows.times[validation[0]]
-    tested = rows.times >= first_test
-    return np.flatnonzero(tested), np.flatnonzero((rows.times >= first_validation) & ~tested)
+    moments, of = np.unique(rows.times, return_inverse=True)
+    if len(moments) < _PARTS_COUNT:
+        raise BadData(f"{len(moments)} moments cannot be split into training, validation and test", field="split.time", limit=_PARTS_COUNT)
+    newest_first = np.arange(len(moments))[::-1]
+    return _rows_of(of, _take(newest_first, np.bincount(of), rule))
 
 
 def _last(order: np.ndarray, rule: Split) -> Held:
@@ -118,8 +120,8 @@ def _whole_groups(rows: Dataset, rule: Split) -> Held:
     if rows.groups is None:
         raise BadData("to split by group, name its column in split.group", field="split.group")
     names, of = np.unique(rows.groups, return_inverse=True)
-    if len(names) < 3:
-        raise BadData(f"{len(names)} groups cannot be split into training, validation and test", field="split.group", limit=3)
+    if len(names) < _PARTS_COUNT:
+        raise BadData(f"{len(names)} groups cannot be split into training, validation and test", field="split.group", limit=_PARTS_COUNT)
     rng = np.random.default_rng(rule.seed)
     sizes = np.bincount(of)
     if not rows.classes:
@@ -156,7 +158,7 @@ def _take(order: np.ndarray, sizes: np.ndarray, rule: Split) -> Held:
     held, start = [], 0
     for share, keep in ((rule.test, 2), (rule.validation, 1)):
         grown = np.cumsum(sizes[order[start:]])
-        count = 1 + int(np.searchsorted(grown, share * sizes.sum()))
+        count = 1 + int(np.searchsorted(grown, share * sizes.sum() - _ROUNDING))
         count = min(count, len(order) - start - keep)
         held.append(order[start : start + count])
         start += count

@@ -34,10 +34,7 @@ class Table:
 
     def position(self, column: str) -> int:
         """Raises BadData when the header has no such column."""
-        if column not in self.header:
-            hint = "; is data.delimiter right?" if len(self.header) == 1 else ""
-            raise BadData(f"{self.name} has no column {column!r}; its header has {', '.join(self.header)}{hint}", field=column)
-        return self.header.index(column)
+        return position(self.header, column, self.name)
 
     def words(self, column: str) -> list[str]:
         """Every cell of one column, stripped."""
@@ -62,6 +59,14 @@ class Table:
             raise BadData(
                 f"data.labels has {len(words)} labels for another number of rows in {self.name}", field="data.labels", limit=len(words)
             )
+
+
+def position(header: Sequence[str], column: str, name: str) -> int:
+    """`name` is the file's. Raises BadData when the header has no such column."""
+    if column not in header:
+        hint = "; is data.delimiter right?" if len(header) == 1 else ""
+        raise BadData(f"{name} has no column {column!r}; its header has {', '.join(header)}{hint}", field=column)
+    return header.index(column)
 
 
 def to_words(column: Cells) -> list[str]:

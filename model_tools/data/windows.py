@@ -16,6 +16,7 @@ from model_tools.sections import Split, TaskKind, WindowShape
 _SLACK_PERIODS = 0.01
 """As on devices: a sample so little later than a point of the grid stands on it."""
 _BLOCKS_COUNT = 60
+_SAME_MOMENT_SHARE = 0.1
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ def split_stream(read: Read, rule: Split, kind: TaskKind, shape: WindowShape) ->
 
     Raises BadData: as split.split does, and for a part too short for a single window.
     """
-    stream = to_stream(read, shape)
+    stream = to_stream(_noted(read), shape)
     by = choose_way(stream.rows, rule, "order")
     held = _hold_blocks(stream, rule, kind, shape) if by == "shares" else hold(stream.rows, rule, by, kind)
     part = np.zeros(len(stream.rows), np.int8)
@@ -54,6 +55,15 @@ def windowed(parts: Sequence[Dataset], kind: TaskKind, by: SplitBy, shape: Windo
 def stride_of(shape: WindowShape) -> int:
     """Samples from one window to the next."""
     return shape.stride or max(1, shape.length // 2)
+
+
+def _noted(read: Read) -> Read:
+    """Warned of what seems to be several streams in one."""
+    times = read.rows.times
+    if times is None or read.groups is not None or len(np.unique(times)) > (1 - _SAME_MOMENT_SHARE) * len(times):
+        return read
+    told = "many rows have the time of another: if they are of several streams, name the column that tells them apart in split.group"
+    return replace(read, rows=replace(read.rows, notes=(*read.rows.notes, told)))
 
 
 def to_stream(read: Read, shape: WindowShape) -> Stream:

@@ -175,6 +175,10 @@ class TestTime:
         moments = [{*part.times} for part in parts]
         assert sum(map(len, moments)) == len(set.union(*moments)) == 10
 
+    def test_a_moment_may_hold_more_than_a_part_s_share(self, tmp_path: Path) -> None:
+        words = [(START + timedelta(days=at // 20)).isoformat() for at in range(80)]
+        assert [len(part) for part in self.times(tmp_path, "at", words).parts] == [40, 20, 20]
+
     def test_each_stream_may_have_its_own_clock(self) -> None:
         assert is_clock(["1", "2", "1", "3"], ["a", "a", "b", "b"])
         assert not is_clock(["1", "2", "1", "3"], None)

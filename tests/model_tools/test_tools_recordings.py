@@ -105,6 +105,13 @@ class TestReading:
         assert [part.count() for part in splits.parts] == [{"high": 70, "low": 70}, {"high": 10, "low": 10}, {"high": 20, "low": 20}]
         assert len({*everything(splits).ids}) == 200
 
+    def test_recordings_shorter_than_a_window_are_left_out_with_a_note(self, tmp_path: Path) -> None:
+        machines(tmp_path)
+        record(tmp_path / "sounds/high/9.wav", hum(63, 500))
+        splits = read_splits(wav_task(tmp_path))
+        assert len(everything(splits)) == 120
+        assert "1 of 13 recordings are shorter" in splits.notes[0]
+
     def test_a_labels_file_says_what_whose_and_when(self, tmp_path: Path) -> None:
         machines(tmp_path, files=6)
         lines = [f"{word}/{number}.wav,{word[0]},p{number % 3},{number}" for word in ("high", "low") for number in range(6)]

@@ -93,6 +93,12 @@ class TestCutting:
         splits = split_stream(stream(60, times=times), Split(), "anomaly", WindowShape(length=4, stride=4))
         assert splits.train.inputs[0, :, 0].tolist() == [1, 0, 3, 2]
 
+    def test_streams_that_nobody_tells_apart_are_noted(self) -> None:
+        read = stream(80, times=[float(at // 4) for at in range(80)])
+        assert "split.group" in split_stream(read, Split(), "anomaly", WindowShape(length=4)).notes[0]
+        alone = stream(80, times=[float(at) for at in range(80)])
+        assert split_stream(alone, Split(), "anomaly", WindowShape(length=4)).notes == ()
+
     @pytest.mark.parametrize(
         ("label", "wanted"), [pytest.param("last", 0, id="last"), pytest.param("most", 1, id="most"), pytest.param("any", 2, id="any")]
     )
