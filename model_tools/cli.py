@@ -19,6 +19,7 @@ from model_tools.commands import (
     evaluating,
     explaining,
     exporting,
+    fitting,
     importing,
     packing,
     quantizing,
@@ -42,6 +43,7 @@ for command in (
     packing,
     building,
     timing,
+    fitting,
     verifying,
     release_cli,
 ):

@@ -1,0 +1,1 @@
+"""Whether a model will run on a board: operators, memory, time, against its hardware profile."""
