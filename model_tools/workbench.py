@@ -14,6 +14,7 @@ import numpy as np
 
 from fleet_contract.inputs import InputSpec, VectorInput, WindowInput
 from fleet_contract.outputs import OutputSpec
+from model_tools.boards.fitting import Fitted, fits
 from model_tools.check.checking import Checked, check_data, check_task
 from model_tools.compare.comparing import Compared, compare_models, evaluate_models
 from model_tools.compare.subjects import Subject, open_subject
@@ -49,6 +50,7 @@ __all__ = [
     "Dataset",
     "Evaluation",
     "Explained",
+    "Fitted",
     "Imported",
     "Progress",
     "Quantized",
@@ -71,6 +73,7 @@ __all__ = [
     "export_onnx",
     "export_tflite",
     "first_run",
+    "fits",
     "import_model",
     "input_spec",
     "load_checkpoint",
