@@ -19,7 +19,7 @@ from model_tools.check.drift import distance
 from model_tools.check.finding import Finding, accept, gather, judge
 from model_tools.check.giveaway import find_code, find_linear
 from model_tools.check.missing import Missing, find_missing
-from model_tools.check.serial import Dependence, find_serial
+from model_tools.check.serial import Dependence, find_serial, find_sorted
 from model_tools.check.table import lay_out
 from model_tools.cli import main
 from model_tools.data.dataset import Dataset
@@ -242,6 +242,19 @@ class TestLeakage:
         inputs = self.CANCER.data[np.argsort(self.CANCER.data[:, 0])][:, [0, 4, 8, 11]]
         labels = self.CANCER.target[np.argsort(self.CANCER.data[:, 0])]
         assert "serial" not in severities(check(rows_of(inputs, labels)))
+
+    @pytest.mark.parametrize(
+        ("columns", "found"),
+        [
+            pytest.param([np.arange(60.0), DRAWN.normal(size=60)], [True, False], id="by one"),
+            pytest.param(
+                [np.tile([0.0, 1, 2], 20), np.repeat(np.arange(20.0), 3), DRAWN.normal(size=60)], [True, True, False], id="a grid"
+            ),
+            pytest.param([-np.arange(60.0), np.sin(np.arange(60.0))], [True, False], id="falling, and a swing"),
+        ],
+    )
+    def test_columns_by_which_a_file_is_sorted(self, columns: list[np.ndarray], found: list[bool]) -> None:
+        assert find_sorted(columns, np.arange(59)).tolist() == found
 
     def test_a_stream_of_rows_is_one_whatever_the_order_of_its_classes(self, check: Checks, rng: np.random.Generator) -> None:
         stream = np.cumsum(rng.normal(size=(800, 3)), axis=0)
