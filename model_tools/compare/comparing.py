@@ -91,7 +91,8 @@ def compare_models(
         second = read_alike(first, answer(task, splits, other, rows.inputs, models))
         tell(0.6, "layer by layer")
         layers, warnings = _layers(one, other, rows, models)
-    tell(0.7, "latency, in turns" if timed else "statistics")
+    if timed:
+        tell(0.7, "latency, in turns")
     timings = _time(one, other, bounds) if timed else {}
     tell(0.9, "statistics")
     found = judge_answers(task, splits, first, second, seed)

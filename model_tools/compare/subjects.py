@@ -67,7 +67,14 @@ def answer(task: Task, splits: Splits, subject: Subject, inputs: np.ndarray, mod
 
 
 def respond(subject: Subject, inputs: np.ndarray, models: Isolated) -> np.ndarray:
-    """float32 (rows, ...), as its graph gives them in real values. Raises BadInput."""
+    """float32 (rows, ...), as its graph gives them in real values. Raises BadInput naming the subject."""
+    try:
+        return _asked(subject, inputs, models)
+    except BadInput as error:
+        raise BadInput(f"{subject.name}: {error}", field=error.field, limit=error.limit) from error
+
+
+def _asked(subject: Subject, inputs: np.ndarray, models: Isolated) -> np.ndarray:
     if subject.manifest is None:
         return models.ask(subject.name, running.answers, subject.runtime, subject.data, inputs)
     taken = inputs_of(subject.manifest.input)

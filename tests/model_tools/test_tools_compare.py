@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from model_tools import workbench
+from model_tools.build import measure, release
 from model_tools.cli import main
 from model_tools.compare.comparing import compare_models, evaluate_models, surely_worse, worst
 from model_tools.compare.figures import figures
@@ -130,6 +131,15 @@ def digits(tmp_path_factory) -> Desk:
     return Desk(tmp_path_factory.mktemp("digits"), real_tasks.digits)
 
 
+@pytest.fixture(scope="module")
+def bundle(wine) -> Path:
+    near = wine.save("near.onnx", [(weights * 1.001, bias) for weights, bias in wine.layers])
+    candidate = measure(wine.task, wine.splits, wine.a.read_bytes(), near.read_bytes())
+    path = wine.folder / "w.bundle"
+    path.write_bytes(release(wine.task, wine.splits, candidate, "1.0", lambda progress: None).bundle)
+    return path
+
+
 class TestCompare:
     def test_a_model_and_itself(self, wine):
         found = wine.compare(wine.a, wine.a)
@@ -201,6 +211,20 @@ class TestCompare:
     def test_a_graph_of_fixed_rows(self, wine):
         fixed = wine.save("fixed.onnx", wine.layers, (5, wine.splits.train.inputs.shape[1]))
         assert figures(wine.compare(wine.a, fixed))["agreement"] == 1
+
+
+class TestBundles:
+    def test_its_variants_are_compared_as_its_manifest_reads_them(self, wine, bundle):
+        found = wine.compare(Path(f"{bundle}:fp32"), Path(f"{bundle}:int8"))
+        assert (found.one.name, found.other.name) == ("w.bundle:fp32", "w.bundle:int8")
+        assert found.layers and figures(found)["sqnr_db"] > 30
+
+    def test_a_bundle_against_the_file_it_was_made_of(self, wine, bundle):
+        assert figures(wine.compare(Path(f"{bundle}:fp32"), wine.a))["agreement"] == 1
+
+    def test_a_variant_that_it_has_not(self, bundle):
+        with pytest.raises(BadInput, match="has no variant"):
+            open_subject(f"{bundle}:fp16")
 
 
 def _drop_last(layers: Layers) -> Layers:
