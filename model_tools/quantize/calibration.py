@@ -20,13 +20,13 @@ _FEW_ROWS = 16
 
 @dataclass(frozen=True)
 class Calibration:
-    """`rows` are those that count, outliers left out; `streams` what flows through `graph` for them, by tensor; `answered` float32 (rows, ...) its
-    first output; `warnings` say what is odd about the rows."""
+    """`rows` are those that count, outliers left out; `streams` what flows through `graph` for them, by tensor; `answered` its
+    outputs, (rows, ...) each; `warnings` say what is odd about the rows."""
 
     graph: FloatGraph
     rows: np.ndarray
     streams: dict[str, Stream]
-    answered: np.ndarray
+    answered: list[np.ndarray]
     warnings: tuple[str, ...]
 
     @cached_property

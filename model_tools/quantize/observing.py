@@ -62,16 +62,17 @@ def observe(graph: FloatGraph, rows: np.ndarray) -> dict[str, Stream]:
     return {name: Stream(*bounds[name], counts[name], peaks[name]) for name in bounds}
 
 
-def answers(graph: FloatGraph, rows: np.ndarray) -> np.ndarray:
-    """Its first output, (rows, ...)."""
+def answers(graph: FloatGraph, rows: np.ndarray) -> list[np.ndarray]:
+    """Its outputs, (rows, ...) each."""
     return run_rows(graph.model.SerializeToString(), rows, graph.fixed_rows)
 
 
-def run_rows(model: bytes, rows: np.ndarray, fixed_rows: int) -> np.ndarray:
-    """The first output of a model of one input; `rows` are a multiple of `fixed_rows`. Raises BadInput."""
+def run_rows(model: bytes, rows: np.ndarray, fixed_rows: int) -> list[np.ndarray]:
+    """The outputs of a model of one input; `rows` are a multiple of `fixed_rows`. Raises BadInput."""
     session = OnnxGraph(model, fused=True)
-    (name, *_), (output, *_) = session.inputs, session.outputs
-    return np.concatenate([session.run({name: batch}, [output])[0] for batch in _batches(rows, fixed_rows)])
+    (name, *_), outputs = session.inputs, list(session.outputs)
+    told = [session.run({name: batch}, outputs) for batch in _batches(rows, fixed_rows)]
+    return [np.concatenate(parts) for parts in zip(*told, strict=True)]
 
 
 def _watch(graph: FloatGraph, rows: np.ndarray) -> Iterator[dict[str, np.ndarray]]:

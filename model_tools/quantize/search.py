@@ -4,6 +4,8 @@ import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from firmware_profiles import catalog
 from model_tools.adopt.isolation import Bounds, isolated
 from model_tools.data.dataset import Splits
@@ -69,11 +71,11 @@ def search(task: Task, splits: Splits, fp32: bytes, profile: str = "any", bounds
     return Search(tuple(tried), tuple(pareto(tried)), chosen, threads, (*chosen.made.warnings, *elsewhere, *_slow(tried)))
 
 
-def compare_speed(file: ModelFile, made: Quantized, splits: Splits, profile: str = "any", bounds: Bounds = Bounds()) -> Speed:
-    """A model against what was made of it, as `search` measures. Raises BadInput."""
+def compare_speed(file: ModelFile, made: Quantized, row: np.ndarray, profile: str = "any", bounds: Bounds = Bounds()) -> Speed:
+    """A model against what was made of it, as `search` measures, with one `row` float32 (1, ...). Raises BadInput."""
     threads, elsewhere = _threads(profile)
     files = {"float": file, "made": ModelFile(file.runtime, made.model)}
-    times = time_models(files, {"input": splits.validation.inputs[:1]}, threads=threads, rounds=_ROUNDS, bounds=bounds)
+    times = time_models(files, {"input": row}, threads=threads, rounds=_ROUNDS, bounds=bounds)
     plain, ours = times["float"].p50_ms, times["made"].p50_ms
     slow = [_slower(made.recipe.title, ours, plain)] if ours > plain * _ALIKE else []
     return Speed(ours, plain, (*elsewhere, *slow))
