@@ -10,6 +10,8 @@ from model_tools.litert.sheet import Sheet
 from model_tools.litert.tracing import Node
 from model_tools.litert.values import Value, constant_last
 
+_ERF_P = 0.3275911
+_ERF_A = (0.254829592, -0.284496736, 1.421413741, -1.453152027, 1.061405429)
 _FLOAT = 1
 """TensorProto.FLOAT."""
 _POSITIVE = {"RELU", "RELU6", "LOGISTIC", "ABS", "SQRT", "EXP"}
@@ -64,9 +66,35 @@ def _asinh(sheet: Sheet, node: Node) -> None:
     sheet.keep(name, made)
 
 
+def _erf(sheet: Sheet, node: Node) -> None:
+    """sign(x) (1 - (a1 t + ... + a5 t^5) exp(-x^2)) with t = 1 / (1 + p |x|): Abramowitz and Stegun 7.1.26, within 1.5e-7."""
+    value, name = sheet.value(node.inputs[0]), node.outputs[0]
+
+    def step(operator: str, *operands: int) -> int:
+        return sheet.draw(operator, operands, name, last=value.last, shape=value.shape).index
+
+    size, one = step("ABS", value.index), _number(sheet, 1.0)
+    t = step("DIV", one, step("ADD", step("MUL", size, _number(sheet, _ERF_P)), one))
+    total = step("MUL", t, _number(sheet, _ERF_A[-1]))
+    for factor in _ERF_A[-2::-1]:
+        total = step("MUL", step("ADD", total, _number(sheet, factor)), t)
+    tail = step("MUL", total, step("EXP", step("NEG", step("MUL", size, size))))
+    sheet.keep(name, sheet.draw("MUL", [step("SIGN", value.index), step("SUB", one, tail)], name, last=value.last))
+
+
+def _compare(operator: str, sheet: Sheet, node: Node) -> None:
+    operands, last, _ = sheet.together(node.inputs)
+    sheet.keep(node.outputs[0], sheet.draw(operator, operands, node.outputs[0], last=last, dtype=bool))
+
+
 def _reciprocal(sheet: Sheet, node: Node) -> None:
     value = sheet.value(node.inputs[0])
     sheet.keep(node.outputs[0], sheet.draw("DIV", [_number(sheet, 1.0), value.index], node.outputs[0], last=value.last))
+
+
+def _choose(sheet: Sheet, node: Node) -> None:
+    operands, last, _ = sheet.together(node.inputs)
+    sheet.keep(node.outputs[0], sheet.draw("SELECT_V2", operands, node.outputs[0], last=last))
 
 
 def _leaky(sheet: Sheet, node: Node) -> None:
@@ -173,7 +201,10 @@ OPERATORS: Mapping[str, Callable[[Sheet, Node], None]] = {
     ),
     **_table([("Relu", "RELU")], _activation),
     **_table([("Softmax", "SOFTMAX"), ("LogSoftmax", "LOG_SOFTMAX")], _softmax),
+    **_table([("Greater", "GREATER"), ("Less", "LESS"), ("GreaterOrEqual", "GREATER_EQUAL"), ("LessOrEqual", "LESS_EQUAL")], _compare),
     "Clip": _clip,
+    "Erf": _erf,
+    "Where": _choose,
     "Asinh": _asinh,
     "Reciprocal": _reciprocal,
     "LeakyRelu": _leaky,

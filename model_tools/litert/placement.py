@@ -32,18 +32,26 @@ _MOVING = {"MIRROR_PAD", "PAD", "RESHAPE", "TRANSPOSE"}
 def whole_numbers(model: schema.ModelT, excluded: Collection[str] = ()) -> list[str]:
     """Operators of the first graph, by the names of their outputs, in order. What an input is made of before the first layer with weights stays float:
     raw units of different sizes would share a scale, whose steps keep the largest alone. So does what the last such layer's result
-    becomes: the error of a reconstruction, a target in its own unit."""
+    becomes, the error of a reconstruction or a target in its own unit, and sums and products of what is float."""
     graph = model.subgraphs[0]
     kinds = [flatbuffer.operator_name(model, operator) for operator in graph.operators]
     behind = _reached(graph, kinds, forwards=True)
     before = _reached(graph, kinds, forwards=False)
-    chosen = []
+    chosen, whole = [], _without_operator(graph)
     for at, (operator, kind) in enumerate(zip(graph.operators, kinds, strict=True)):
-        between = at in before and (at in behind or kind in _MOVING)
+        fed = all(int(tensor) in whole for tensor in operator.inputs if tensor >= 0)
+        between = at in before and (kind in _MOVING or (kind in _BETWEEN and at in behind and fed))
         name = flatbuffer.name(graph.tensors[int(operator.outputs[0])])
-        if (kind in _WEIGHTED or (kind in _BETWEEN and between)) and name not in excluded:
+        if (kind in _WEIGHTED or between) and name not in excluded:
             chosen.append(name)
+            whole |= {int(tensor) for tensor in operator.outputs}
     return chosen
+
+
+def _without_operator(graph: schema.SubGraphT) -> set[int]:
+    """Positions of the constants."""
+    written = {int(tensor) for operator in graph.operators for tensor in operator.outputs}
+    return set(range(len(graph.tensors))) - written - {int(tensor) for tensor in graph.inputs}
 
 
 def _reached(graph: schema.SubGraphT, kinds: list[str], *, forwards: bool) -> set[int]:

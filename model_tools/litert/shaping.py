@@ -124,8 +124,27 @@ def _expand(sheet: Sheet, node: Node) -> None:
     sheet.keep(node.outputs[0], value)
 
 
+def _resize(sheet: Sheet, node: Node) -> None:
+    value, shape = sheet.value(node.inputs[0], last=True), sheet.shape(node.outputs[0])
+    mode, where = (node.attributes.get(key, b"").decode() for key in ("mode", "coordinate_transformation_mode"))
+    options = _PLACES.get((mode, where))
+    down = mode == "nearest" and node.attributes.get("nearest_mode", b"") != b"floor"
+    if options is None or down or len(shape) != 4 or shape[1] != value.shape[1]:
+        raise BadInput(f"Resize by {mode}, {where} cannot become TFLite", field=node.operator)
+    operator = "RESIZE_NEAREST_NEIGHBOR" if mode == "nearest" else "RESIZE_BILINEAR"
+    size = sheet.drawing.constant("size", np.array(shape[2:], np.int32))
+    sheet.keep(node.outputs[0], sheet.draw(operator, [value.index, size], node.outputs[0], last=True, **options))
+
+
+_PLACES = {
+    ("nearest", "asymmetric"): {},
+    ("linear", "half_pixel"): {"halfPixelCenters": True},
+    ("linear", "pytorch_half_pixel"): {"halfPixelCenters": True},
+    ("linear", "align_corners"): {"alignCorners": True},
+}
 OPERATORS: Mapping[str, Callable[[Sheet, Node], None]] = {
     **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze"), _reshape),
+    "Resize": _resize,
     "Transpose": _transpose,
     "Concat": _join,
     "Pad": _pad,

@@ -51,10 +51,12 @@ class Sheet:
     def shape(self, name: str) -> tuple[int, ...]:
         return tuple(self._facts.constants[name].shape) if self.is_constant(name) else self._facts.shapes[name]
 
-    def draw(self, operator: str, inputs: Sequence[int], name: str, *, last: bool = False, shape=None, **options: object) -> Value:
-        """One operator whose result is the ONNX tensor `name`, or one of `shape` on the way to it."""
+    def draw(
+        self, operator: str, inputs: Sequence[int], name: str, *, last: bool = False, shape=None, dtype=np.float32, **options
+    ) -> Value:
+        """One operator whose result is the ONNX tensor `name`, or one of `shape` on the way to it. `options` as in Drawing.add."""
         found = self.shape(name) if shape is None else tuple(shape)
-        made = self.drawing.tensor(name if shape is None else f"{name}/{operator.lower()}", last_shape(found) if last else found)
+        made = self.drawing.tensor(name if shape is None else f"{name}/{operator.lower()}", last_shape(found) if last else found, dtype)
         self.drawing.add(operator, inputs, [made], **options)
         return Value(made, found, last=last)
 

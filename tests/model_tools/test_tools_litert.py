@@ -25,6 +25,16 @@ CASES = [
     pytest.param(TABLE, "logits = Gemm<transB = 1>(input, w, b)", {"w": values(3, 6), "b": values(3)}, ["FULLY_CONNECTED"], id="dense"),
     pytest.param(TABLE, "h = MatMul(input, w) logits = Relu(h)", {"w": values(6, 3)}, ["FULLY_CONNECTED"], id="dense-relu-in-one"),
     pytest.param(TABLE, "logits = Asinh(input)", {}, None, id="asinh"),
+    pytest.param(TABLE, "logits = Erf(input)", {}, None, id="erf"),
+    pytest.param(TABLE, "s = Softplus(input) g = Greater(input, b) logits = Where(g, input, s)", {"b": np.float32(2)}, None, id="where"),
+    pytest.param(TABLE, "logits = LayerNormalization(input, s, b)", {"s": values(6), "b": values(6)}, None, id="layer-norm"),
+    pytest.param(
+        PICTURE,
+        'logits = Resize<mode = "nearest", coordinate_transformation_mode = "asymmetric", nearest_mode = "floor">(input, , s)',
+        {"s": np.float32([1, 1, 2, 2])},
+        None,
+        id="resize",
+    ),
     pytest.param(
         TABLE,
         "h = Clip(input, low, high) logits = Sigmoid(h)",
