@@ -4,13 +4,19 @@ raw units; what undoes it comes last, so that it gives what people read."""
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional
 
 _FLAT = 1e-6
 """A deviation below this share of the mean is float32's rounding."""
 _MIDDLE_HALF = 1.349
 """Deviations of a Gaussian between its quartiles."""
-_MASKING = 0.5
+_MASKING = 0.75
 """Standard deviations of noise that an autoencoder has to take away: without, it learns to copy, and copies anomalies as well."""
+_SHRUNK = 1e-2
+"""Of the mean variance is added to each: a direction without any would make every row an anomaly."""
+_TINY = 1e-6
+_HALF = 0.5**0.5
+"""Two terms that are each 1 for a usual row."""
 
 
 class Normalisation(nn.Module):
@@ -72,13 +78,34 @@ class Swap(nn.Module):
 
 
 class Reconstruction(nn.Module):
-    """The mean squared difference of (batch, features) from what `coder` makes of it: (batch, 1), the higher the less usual. While training, the
-    coder sees the features with noise (Vincent et al. 2008)."""
+    """How unusual (batch, features) are: (batch, 1), about 1 for a usual row. While training it is the mean squared error of an autoencoder that sees
+    its features with noise (Vincent et al. 2008); once it is settled, the root of the combined index (Yue & Qin 2001): the squared errors and
+    the squared code, each in its own deviations, so that a row is found that is put together wrongly, and one that goes too far."""
 
-    def __init__(self, coder: nn.Module) -> None:
+    def __init__(self, encoder: nn.Module, decoder: nn.Module, features: int, codes: int) -> None:
         super().__init__()
-        self.coder = coder
+        self.encoder, self.decoder = encoder, decoder
+        self.register_buffer("precision", torch.ones(1, features))
+        self.register_buffer("whitening", torch.zeros(codes, codes))
+        self.register_buffer("offset", torch.zeros(codes))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        seen = x + _MASKING * torch.randn_like(x) if self.training else x
-        return (self.coder(seen) - x).square().mean(dim=1, keepdim=True)
+        code = self.encoder(x + _MASKING * torch.randn_like(x) if self.training else x)
+        errors = (self.decoder(code) - x).square()
+        if self.training:
+            return errors.mean(dim=1, keepdim=True)
+        far = functional.linear(code, self.whitening, self.offset).square()
+        return ((errors * self.precision).mean(dim=1, keepdim=True) + far.mean(dim=1, keepdim=True)).sqrt() * _HALF
+
+    def settle(self, x: torch.Tensor) -> None:
+        """Take the deviations of errors and codes from these usual features (rows, features)."""
+        with torch.inference_mode():
+            code = self.encoder(x)
+            errors = (self.decoder(code) - x).square().double().mean(dim=0)
+        codes = code.double().numpy()
+        covariance = np.atleast_2d(np.cov(codes.T, ddof=0))
+        values, vectors = np.linalg.eigh(covariance)
+        whitening = (vectors / np.sqrt(values.clip(0) + _SHRUNK * values.mean() + _TINY)).T
+        self.precision.copy_(1 / (errors + _SHRUNK * errors.mean() + _TINY))
+        self.whitening.copy_(torch.from_numpy(whitening))
+        self.offset.copy_(torch.from_numpy(-whitening @ codes.mean(axis=0)))

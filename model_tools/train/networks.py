@@ -61,10 +61,11 @@ def make_window_network(inputs: np.ndarray, outputs: int, width: int) -> nn.Sequ
 def make_autoencoder(inputs: np.ndarray, width: int) -> nn.Sequential:
     """The score (batch, 1) of vectors or flattened windows: how far they are from what a narrow perceptron can tell again."""
     features = int(np.prod(inputs.shape[1:]))
-    code = max(1, min(width // 4, features // 2))
-    encoder = [nn.Linear(features, width), nn.ReLU(), nn.Linear(width, code), nn.ReLU()]
-    coder = nn.Sequential(*encoder, nn.Linear(code, width), nn.ReLU(), nn.Linear(width, features))
-    return nn.Sequential(Normalisation(inputs, robust=True), Tails(), nn.Flatten(), Reconstruction(coder))
+    codes = max(1, min(width // 4, features // 4))
+    encoder = nn.Sequential(nn.Linear(features, width), nn.ReLU(), nn.Linear(width, codes))
+    decoder = nn.Sequential(nn.Linear(codes, width), nn.ReLU(), nn.Linear(width, features))
+    front = [Normalisation(inputs, robust=True), Tails(), nn.Flatten()]
+    return nn.Sequential(*front, Reconstruction(encoder, decoder, features, codes))
 
 
 def _halved(size: list[int]) -> list[int]:

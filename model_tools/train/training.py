@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version as installed_version
 
 import numpy as np
+import torch
 from torch import nn
 
 from model_tools.data.dataset import Dataset, Splits
@@ -16,11 +17,13 @@ from model_tools.task import Task
 from model_tools.train.fit import Look, Progress, fit, seeded
 from model_tools.train.folds import cut_folds
 from model_tools.train.judging import cost, judge
+from model_tools.train.layers import Reconstruction
 from model_tools.train.plan import Plan, plan_retraining, plan_training
 from model_tools.train.recipes import make_network
 from model_tools.train.run import run_id
 from model_tools.train.search import Trial, search
 
+_SETTLING_ROWS = 4_096
 _SEARCH_SHARE = 0.8
 """Of the progress that is told."""
 _CALIBRATION_ROWS = 4_096
@@ -144,7 +147,16 @@ def _fit(
     if parent is not None:
         _inherit(module, parent)
     looks = fit(module, task.kind, plan, old, fresh, validation, progress)
+    if isinstance(module[-1], Reconstruction):
+        _settle(module, old.inputs)
     return module, looks
+
+
+def _settle(module: nn.Sequential, inputs: np.ndarray) -> None:
+    chosen = np.random.default_rng(0).permutation(len(inputs))[:_SETTLING_ROWS]
+    with torch.inference_mode():
+        features = module[:-1](torch.from_numpy(inputs[np.sort(chosen)]))
+    module[-1].settle(features)
 
 
 def _attempt(task: Task, splits: Splits, plan: Plan) -> float:

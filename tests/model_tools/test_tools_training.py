@@ -85,7 +85,7 @@ class TestRecipes:
         ("make", "least"),
         [
             pytest.param(real_tasks.diabetes, 0.4, id="regression"),
-            pytest.param(real_tasks.breast_cancer_anomalies, 0.8, id="anomalies"),
+            pytest.param(real_tasks.breast_cancer_anomalies, 0.9, id="anomalies"),
             pytest.param(real_tasks.iris, 0.9, id="classes"),
         ],
     )
