@@ -16,6 +16,7 @@ from fleet_contract.job import Gate, Progress
 from fleet_contract.manifest import Lineage, Policy
 from fleet_contract.outputs import OutputSpec
 from model_tools import workbench
+from model_tools.check import page as check_page
 from model_tools.check.checking import heed
 from model_tools.errors import GateFailed
 from model_tools.explain.explaining import Explained, explain_answers
@@ -166,7 +167,10 @@ def contents(
             run=candidate.run,
         ),
         made_with=_MADE_WITH,
-        sections={CARD_TITLE: card_section(_explain(task, splits, candidate))},
+        sections={
+            check_page.CARD_TITLE: check_page.card_section(workbench.check_data(task, splits, quick=True)),
+            CARD_TITLE: card_section(_explain(task, splits, candidate)),
+        },
     )
 
 

@@ -4,6 +4,7 @@ import numpy as np
 
 from model_tools.check.checking import Checked
 from model_tools.check.finding import SEVERITIES, Finding, Severity, Verdict
+from model_tools.data.card import plain
 from model_tools.data.dataset import Splits
 from model_tools.report import plots
 from model_tools.report.page import Note, Page, Part, Plot, Section, Table, Text
@@ -16,6 +17,7 @@ _LEADS: dict[Verdict, str] = {
     "warned": "A score on this data may be better than what a device will meet: look at the warnings.",
     "failed": "A score on this data would not be true: mend what is said here first.",
 }
+CARD_TITLE = "What its data may hide"
 _MOST_COLUMNS = 200
 _MOST_CLASSES = 50
 
@@ -28,6 +30,15 @@ def make_page(task: Task, splits: Splits, checked: Checked) -> Page:
         sections.append(_describe_columns(splits))
     facts = [("task", task.name), ("kind", task.kind), ("split by", checked.split_by), ("data", checked.sha256)]
     return Page(f"Data check: {task.name}", sections, _LEADS[checked.verdict], facts, checked.verdict)
+
+
+def card_section(checked: Checked) -> str:
+    """Markdown for a model's card; same findings, same text."""
+    found = [finding for finding in checked.findings if finding.severity != "note"]
+    if not found:
+        return _LEADS["passed"]
+    lines = [f"- {finding.severity}, {finding.code}: {plain(finding.message)}" for finding in found]
+    return "\n".join([_LEADS[checked.verdict], "", *lines])
 
 
 def _list(severity: Severity, checked: Checked) -> Section:

@@ -23,7 +23,7 @@ def make_card(task: Task, splits: Splits) -> str:
     lines = [f"# Data of {task.name}", "", *([task.description, ""] if task.description else []), *_facts(task, splits)]
     lines += ["", "## Parts", "", *_parts(splits), *_target(splits), *_columns(splits)]
     if splits.notes:
-        lines += ["", "## Notes", "", *(f"- {_plain(note)}" for note in splits.notes)]
+        lines += ["", "## Notes", "", *(f"- {plain(note)}" for note in splits.notes)]
     return "\n".join(lines) + "\n"
 
 
@@ -35,7 +35,7 @@ def _facts(task: Task, splits: Splits) -> list[str]:
         "input": f"{type(task.input).__struct_config__.tag}, {' x '.join(map(str, shape))} values",
         "reader": type(task.data).__struct_config__.tag,
         "rows": str(sum(map(len, splits.parts))),
-        "target": _plain(task.target) + (f" ({_plain(task.output.unit)})" if task.output.unit else ""),
+        "target": plain(task.target) + (f" ({plain(task.output.unit)})" if task.output.unit else ""),
         "split": _WAYS[splits.by],
     }
     return _table(("", ""), list(facts.items()))
@@ -55,7 +55,7 @@ def _target(splits: Splits) -> list[str]:
         rows = [(name, *_figures(part.labels)) for name, part in zip(_PARTS, splits.parts, strict=True)]
         return ["", "## Target", "", *_table(("part", "least", "median", "mean", "most", "deviation"), rows)]
     counts = [part.count() for part in splits.parts]
-    rows = [(_plain(name), *(str(count[name]) for count in counts)) for name in splits.classes[:_SHOWN_CLASSES]]
+    rows = [(plain(name), *(str(count[name]) for count in counts)) for name in splits.classes[:_SHOWN_CLASSES]]
     return ["", "## Classes", "", *_table(("class", *_PARTS), rows), *_more(len(splits.classes), _SHOWN_CLASSES)]
 
 
@@ -67,7 +67,7 @@ def _columns(splits: Splits) -> Iterator[str]:
     rows = []
     for at, column in enumerate(splits.columns[:_SHOWN_COLUMNS]):
         values = _all(splits.parts, at)
-        rows.append((_plain(column), *_figures(values), str(len(np.unique(values)))))
+        rows.append((plain(column), *_figures(values), str(len(np.unique(values)))))
     yield from ("", "## Columns", "", *_table(("column", "least", "median", "mean", "most", "deviation", "distinct values"), rows))
     yield from _more(len(splits.columns), _SHOWN_COLUMNS)
 
@@ -90,7 +90,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
 
 
-def _plain(words: str) -> str:
-    """In one cell of a table, without markup."""
+def plain(words: str) -> str:
+    """Words in a table's cell or a line, without markup."""
     text = " ".join(words.split())
     return "".join(f"\\{char}" if char in "\\|`*_<>[]#" else char for char in text)

@@ -19,6 +19,7 @@ from model_tools.check.drift import distance
 from model_tools.check.finding import Finding, accept, gather, judge
 from model_tools.check.giveaway import find_code, find_linear
 from model_tools.check.missing import Missing, find_missing
+from model_tools.check.page import card_section
 from model_tools.check.serial import Dependence, find_serial, find_sorted
 from model_tools.check.table import lay_out
 from model_tools.cli import main
@@ -404,6 +405,14 @@ class TestCommand:
         errors = {f["code"]: f for f in told["findings"] if f["severity"] == "error"}
         assert {*errors} == {"serial", "missing-values"}
         assert (errors["missing-values"]["field"], errors["missing-values"]["share"]) == ("a", 0.005)
+
+    def test_a_model_card_tells_what_a_score_may_hide(self, leaking: Path, tmp_path: Path) -> None:
+        leaking.write_text(leaking.read_text() + 'missing = "skip"\n')
+        task = load_task(leaking)
+        told = card_section(workbench.check_data(task, workbench.read_splits(task), quick=True))
+        assert "- error, serial: leakage" in told
+        assert "would not be true" in told
+        assert card_section(Checked("passed", (), "", "shares", {}, {})).startswith("Nothing was found")
 
     def test_what_the_task_accepts_does_not_count(self, leaking: Path) -> None:
         leaking.write_text(leaking.read_text() + '[check]\naccept = ["serial", "missing-values"]\n')
