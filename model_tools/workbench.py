@@ -33,6 +33,7 @@ from model_tools.export.tflite import export_tflite, quantize_tflite
 from model_tools.importing.record import Imported, import_model, write_imported
 from model_tools.quantize.int8 import quantize_int8
 from model_tools.quantize.judging import quantize, quantize_file
+from model_tools.quantize.learning import Learnt, quantize_trained
 from model_tools.quantize.recipe import Quantized
 from model_tools.quantize.search import search as search_recipes
 from model_tools.running import logits
@@ -52,6 +53,7 @@ __all__ = [
     "Explained",
     "Fitted",
     "Imported",
+    "Learnt",
     "Progress",
     "Quantized",
     "RunRecord",
@@ -87,6 +89,7 @@ __all__ = [
     "quantize_file",
     "quantize_int8",
     "quantize_tflite",
+    "quantize_trained",
     "read_samples",
     "read_splits",
     "record_run",

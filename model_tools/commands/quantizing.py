@@ -10,6 +10,7 @@ from fleet_contract.job import Progress
 from model_tools.errors import BadInput
 from model_tools.model_files import read_model
 from model_tools.storage import write_whole
+from model_tools.task import check_profiles
 from model_tools.terminal import HtmlFile, Json, Out, TaskFile, aligned, answer, show
 
 app = typer.Typer()
@@ -50,6 +51,8 @@ def quantize(
       model-tools quantize task.toml checkpoint --recipe qat --out int8.onnx
       model-tools quantize task.toml checkpoint --recipe float --prune 0.5 --out small.onnx
     """
+    if profile != "any":
+        check_profiles([profile], "profile")
     if html and not auto:
         raise BadInput("--html is the report of a search: give --auto", field="html")
     if not model.is_dir() and (prune or recipe in ("qat", "float")):

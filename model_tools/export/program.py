@@ -29,6 +29,8 @@ def capture(module: nn.Module, probe: torch.Tensor) -> GraphModule:
     except (RuntimeError, ValueError, TypeError, AttributeError) as error:
         raise BadInput(f"the network does not export: {first_words(error)}", field="train.module") from error
     program = exported.module(check_guards=False)
+    # torch forbids these two, as dropouts and batch norms would not follow; nothing here does, once they are gone
+    del program.train, program.eval
     _own_weights(program)
     for node in list(program.graph.nodes):
         if node.target in _GONE:
@@ -106,6 +108,6 @@ def _attribute(program: GraphModule, node: Node) -> nn.Parameter:
 def first_words(error: Exception) -> str:
     """The exporters explain at length, with stack traces."""
     if "onstraints violated" in str(error):
-        return "it takes one number of rows alone (is there a reshape to a fixed number?)"
+        return "it takes one number of rows alone (is there a len(), or a reshape to a fixed number?)"
     told = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return told[:_MOST_TOLD]

@@ -49,7 +49,7 @@ def quantize(task: Task, splits: Splits, fp32: bytes, new: Dataset | None = None
     if kind != "int8":
         return _stored(kind, open_float(fp32))
     calibration = calibrate(fp32, calibration_rows(task, splits, new))
-    return _int8(task, calibration, _quality(task, splits, fp32), _allowed(task, splits))
+    return _int8(task, calibration, quality_of(task, splits, fp32), allowed_drop(task, splits))
 
 
 def quantize_file(task: Task, splits: Splits, file: ModelFile, kind: Kind = "int8", bounds: Bounds = Bounds()) -> Quantized:
@@ -66,7 +66,7 @@ def judge_all(task: Task, splits: Splits, fp32: bytes) -> list[Judged]:
     """The float model first, then whatever it can be made into: half precision, stored or dynamic int8, int8 by every rule for its ranges and, where
     these cost more than quantize.budget, with layers left float. Raises as `quantize` does."""
     calibration = calibrate(fp32, calibration_rows(task, splits))
-    quality, allowed = _quality(task, splits, fp32), _allowed(task, splits)
+    quality, allowed = quality_of(task, splits, fp32), allowed_drop(task, splits)
     made = [Quantized(Recipe("float"), fp32), *_stores(calibration.graph)]
     for rule in ("minmax", "percentile", "entropy", "mse") if task.quantize.ranges is None else (task.quantize.ranges,):
         recipe, model = least_noise(calibration, rule)
@@ -102,11 +102,13 @@ def _stores(graph: FloatGraph) -> list[Quantized]:
     return found
 
 
-def _allowed(task: Task, splits: Splits) -> float:
+def allowed_drop(task: Task, splits: Splits) -> float:
+    """In quality on the validation rows: quantize.budget, but at least one row."""
     return max(task.quantize.budget, _ONE_ROW / len(splits.validation))
 
 
-def _quality(task: Task, splits: Splits, fp32: bytes) -> Quality:
+def quality_of(task: Task, splits: Splits, fp32: bytes) -> Quality:
+    """Of other models on the validation rows, whose answers are read as those of `fp32`."""
     output = fit_answer(task, "logits", logits(fp32, splits.validation.inputs), splits.validation)
     return lambda model: evaluate(model, splits.validation, output).quality
 
