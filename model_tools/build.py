@@ -36,8 +36,8 @@ _MADE_WITH = ("torch", "onnx", "onnxscript")
 
 @dataclass(frozen=True)
 class Candidate:
-    """A trained model in both precisions, measured on the task's test data. `prefer` is the precision that devices should run;
-    `further` are more variants."""
+    """A trained model in both precisions, measured on the task's test data; both are the same bytes where there is no int8. `prefer` is the precision
+    that devices should run; `further` are more variants; `source` says what the model was imported from."""
 
     spec: InputSpec
     output: OutputSpec
@@ -49,9 +49,12 @@ class Candidate:
     prefer: str
     run: str
     further: Sequence[Model] = ()
+    source: str | None = None
 
     def models(self) -> Sequence[Model]:
         """The preferred one first."""
+        if self.int8 == self.fp32:
+            return (Model("fp32", self.fp32), *self.further)
         both = (Model("int8", self.int8), Model("fp32", self.fp32))
         return (*(both if self.prefer == "int8" else both[::-1]), *self.further)
 
@@ -126,14 +129,21 @@ def _prefer(task: "Task", compared: "Comparison") -> str:
 def measured(candidate: Candidate) -> dict[str, float]:
     """What the bundle's lineage and card say of a candidate alone."""
     metrics = {
-        "test_rows": float(candidate.int8_test.rows),
+        "test_rows": float(candidate.fp32_test.rows),
         **{f"fp32_{name}": value for name, value in candidate.fp32_test.metrics.items()},
+    }
+    if candidate.int8 != candidate.fp32:
+        metrics |= _measured_int8(candidate)
+    # JSON has no infinity: two models that agree to the last bit have no noise ratio
+    return {name: value for name, value in metrics.items() if math.isfinite(value)}
+
+
+def _measured_int8(candidate: Candidate) -> dict[str, float]:
+    return {
         **{f"int8_{name}": value for name, value in candidate.int8_test.metrics.items()},
         "int8_agreement": candidate.comparison.agreement,
         "int8_sqnr_db": candidate.comparison.sqnr_db,
     }
-    # JSON has no infinity: two models that agree to the last bit have no noise ratio
-    return {name: value for name, value in metrics.items() if math.isfinite(value)}
 
 
 def contents(
@@ -164,9 +174,10 @@ def contents(
             parent=parent,
             job=job,
             metrics=metrics,
-            run=candidate.run,
+            run=candidate.run if candidate.source is None else msgspec.UNSET,
+            source=msgspec.UNSET if candidate.source is None else candidate.source,
         ),
-        made_with=_MADE_WITH,
+        made_with=_MADE_WITH if candidate.source is None else (),
         sections={
             check_page.CARD_TITLE: check_page.card_section(workbench.check_data(task, splits, quick=True)),
             CARD_TITLE: card_section(_explain(task, splits, candidate)),

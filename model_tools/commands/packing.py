@@ -20,31 +20,37 @@ app = typer.Typer()
 def pack(
     task: TaskFile,
     fp32: ModelFile,
-    int8: ModelFile,
     out: Out,
     version: Version,
+    int8: Annotated[
+        Path | None, typer.Argument(help="The same as int8; without it the bundle has one variant.", exists=True, dir_okay=False)
+    ] = None,
     parent: Annotated[Path | None, typer.Option("--parent", help="The bundle it succeeds: its grid and conditions are kept.")] = None,
     also: Annotated[
         list[Path] | None, typer.Option("--also", help="The same model as TFLite, a variant of its own.", exists=True, dir_okay=False)
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Pack two models that pass the task's gates into a bundle: known answers, reference, model card.
+    """Pack a model that passes the task's gates into a bundle: known answers, reference, model card, bill of materials.
+
+    Of a model that `import` has made, its record beside it goes into the lineage.
 
     \b
     Examples:
       model-tools pack task.toml fp32.onnx int8.onnx --out digits.bundle --version 1.0
+      model-tools pack task.toml forest.onnx --out digits.bundle --version 1.0
       model-tools pack task.toml fp32.onnx int8.onnx --also int8.tflite --out digits.bundle --version 1.0
     """
     from model_tools import workbench
     from model_tools.build import measure, release
+    from model_tools.importing.record import origin_of
     from model_tools.pack.further import further_variant
 
     loaded = workbench.load_task(task)
     splits = workbench.read_splits(loaded)
-    candidate = measure(loaded, splits, fp32.read_bytes(), int8.read_bytes())
+    candidate = measure(loaded, splits, fp32.read_bytes(), (int8 or fp32).read_bytes())
     further = [further_variant(loaded, splits, candidate, read_bounded(path)) for path in also or []]
-    candidate = replace(candidate, further=further)
+    candidate = replace(candidate, further=further, source=origin_of(fp32))
     built = release(loaded, splits, candidate, version, show, Bundle(parent) if parent else None)
     write_whole(out, built.bundle)
     answer({**summary(Bundle(built.bundle)), "gates": built.gates, "file": str(out)}, as_json)

@@ -24,7 +24,26 @@ from tests.fakes.release_server import error, serve_releases
 from tests.fakes.small_bundle import small_bundle
 from tests.fakes.tiny_bundle import tiny_bundle
 
-COMMANDS = ("build", "train", "export", "quantize", "evaluate", "compare", "explain", "pack", "delta", "sign", "publish", "inspect", "job")
+COMMANDS = (
+    "build",
+    "train",
+    "export",
+    "quantize",
+    "evaluate",
+    "compare",
+    "explain",
+    "pack",
+    "delta",
+    "sign",
+    "publish",
+    "inspect",
+    "job",
+    "import",
+    "fits",
+    "bench",
+    "verify",
+    "adopt",
+)
 KEY = Ed25519PrivateKey.from_private_bytes(bytes([1]) * 32)
 
 

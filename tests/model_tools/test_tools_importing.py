@@ -20,6 +20,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from torch import nn
 
+from fleet_contract.bundle import Bundle
 from fleet_contract.errors import ContractError
 from model_tools.cli import main
 from model_tools.errors import BadInput
@@ -253,12 +254,17 @@ def test_the_bytes_tell_the_format():
 
 
 class TestWithATask:
-    def test_an_estimator_takes_the_tasks_classes(self, tmp_path, capfd):
+    def test_an_estimator_takes_the_tasks_classes_and_is_packed_with_its_origin(self, tmp_path, capfd):
         task = real_tasks.iris(tmp_path)
         skops.io.dump(LogisticRegression(max_iter=500).fit(IRIS, NAMES), tmp_path / "m.skops")
         code, told = answered(capfd, "import", tmp_path / "m.skops", "--task", task, "--out", tmp_path / "fp32.onnx", "--json")
         assert code == 0, told
-        assert (tmp_path / "fp32.onnx.json").exists()
+        packed = answered(capfd, "pack", task, tmp_path / "fp32.onnx", "--out", tmp_path / "iris.bundle", "--version", "1.0")
+        assert packed[0] == 0, packed[1]
+        manifest = Bundle(tmp_path / "iris.bundle").manifest
+        assert manifest.lineage.source == origin_of(tmp_path / "fp32.onnx")
+        assert [variant.precision for variant in manifest.variants] == ["fp32"]
+        assert manifest.lineage.metrics["fp32_accuracy"] >= 0.9
 
     def test_a_model_of_other_columns_is_refused(self, tmp_path, capfd):
         task = real_tasks.iris(tmp_path)
