@@ -1,5 +1,6 @@
 """What a model costs to run here: latency, time to load, memory. Contenders take turns, so that a busy machine bends all of them alike."""
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,15 +40,16 @@ def time_models(
     *,
     threads: int = 1,
     rounds: int = _ROUNDS,
+    memory: bool = True,
     bounds: Bounds = Bounds(),
     clock: Callable[[], int] = time.perf_counter_ns,
 ) -> dict[str, Timing]:
     """Each model `rounds` times with `inputs` (by each graph's own tensor names, or of one tensor by any name; None: one row of made-up values), in
-    turns within one bounded child process; memory in a fresh child each. Raises BadInput naming a model that does not run."""
+    turns within one bounded child process; `memory` in a fresh child each, or NaN. Raises BadInput naming a model that does not run."""
     with isolated(bounds) as child:
         found = child.ask("+".join(models), _take_turns, models, inputs, threads, rounds, clock)
-    memory = {name: _memory_of(name, model, inputs, threads, bounds) for name, model in models.items()}
-    return {name: _timing(calls_ns, load_ns, memory[name], rows) for name, (calls_ns, load_ns, rows) in found.items()}
+    grown = {name: _memory_of(name, model, inputs, threads, bounds) if memory else math.nan for name, model in models.items()}
+    return {name: _timing(calls_ns, load_ns, grown[name], rows) for name, (calls_ns, load_ns, rows) in found.items()}
 
 
 def made_up(tensors: Mapping[str, GraphTensor], rows: int = 1) -> dict[str, np.ndarray]:

@@ -64,7 +64,7 @@ def search(task: Task, splits: Splits, fp32: bytes, profile: str = "any", bounds
         judged = child.ask("model", judge_all, task, splits, fp32)
     threads, elsewhere = _threads(profile)
     files = {one.made.recipe.title: ModelFile("onnxruntime", one.made.model) for one in judged}
-    times = time_models(files, {"input": splits.validation.inputs[:1]}, threads=threads, rounds=rounds, bounds=bounds)
+    times = time_models(files, {"input": splits.validation.inputs[:1]}, threads=threads, rounds=rounds, memory=False, bounds=bounds)
     latencies = [times[one.made.recipe.title].p50_ms for one in judged]
     tried = [Measured(one, at, at > latencies[0] * _ALIKE) for one, at in zip(judged, latencies, strict=True)]
     chosen = choose(tried, task.quantize.budget, 1 / len(splits.validation))
@@ -75,7 +75,7 @@ def compare_speed(file: ModelFile, made: Quantized, row: np.ndarray, profile: st
     """A model against what was made of it, as `search` measures, with one `row` float32 (1, ...). Raises BadInput."""
     threads, elsewhere = _threads(profile)
     files = {"float": file, "made": ModelFile(file.runtime, made.model)}
-    times = time_models(files, {"input": row}, threads=threads, rounds=_ROUNDS, bounds=bounds)
+    times = time_models(files, {"input": row}, threads=threads, rounds=_ROUNDS, memory=False, bounds=bounds)
     plain, ours = times["float"].p50_ms, times["made"].p50_ms
     slow = [_slower(made.recipe.title, ours, plain)] if ours > plain * _ALIKE else []
     return Speed(ours, plain, (*elsewhere, *slow))

@@ -1,13 +1,17 @@
 """From a float model to smaller ones: what keeps the answers, what is said of the rows, and that the same rows give the same bytes."""
 
+import json
+import re
 from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from model_tools.cli import main
 from model_tools.errors import BadData, BadInput, Failed
 from model_tools.quantize.calibration import calibrate
 from model_tools.quantize.float_graph import open_float
@@ -312,3 +316,65 @@ class TestChoice:
     def test_the_front(self) -> None:
         beaten, small, fast = measured(0.01, 300, 0.9), measured(0.0, 100, 0.8), measured(0.02, 350, 0.2)
         assert pareto([self.PLAIN, beaten, small, fast]) == [small, fast]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A task of rows whose class the first two columns tell, a model for it that somebody made, and a wrong one."""
+    found = tmp_path_factory.mktemp("quantize")
+    rng = np.random.default_rng(1)
+    rows = rng.normal(size=(240, COLUMNS)).astype(np.float32)
+    words = np.where(rows[:, 0] + rows[:, 1] > 0, "on", "off")
+    head = ",".join([f"c{at}" for at in range(COLUMNS)] + ["y"])
+    lines = [",".join([*(f"{value:.5f}" for value in row), word]) for row, word in zip(rows, words, strict=True)]
+    (found / "rows.csv").write_text("\n".join([head, *lines]) + "\n")
+    (found / "task.toml").write_text(
+        '[task]\nname = "t"\n[input]\nkind = "vector"\n[data]\nreader = "csv"\nfile = "rows.csv"\ntarget = "y"\n[split]\nby = "shares"\n'
+    )
+    weight = np.zeros((COLUMNS, 2), np.float32)
+    weight[:2] = [-1, 1]
+    nodes = [helper.make_node("MatMul", ["input", "w"], ["logits"])]
+    (found / "fp32.onnx").write_bytes(model(nodes, {"w": weight}, ["n", COLUMNS], ["n", 2]))
+    (found / "torn.onnx").write_bytes((found / "fp32.onnx").read_bytes()[:-40])
+    return found
+
+
+class TestCommand:
+    def run(self, *arguments: object) -> int:
+        with pytest.raises(SystemExit) as caught:
+            main([str(argument) for argument in arguments])
+        return caught.value.code or 0
+
+    def test_one_recipe(self, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+        out = tmp_path / "int8.onnx"
+        assert self.run("quantize", folder / "task.toml", folder / "fp32.onnx", "--out", out, "--json") == 0
+        told = json.loads(capsys.readouterr().out)
+        assert told["bytes"] == out.stat().st_size
+        assert told["ms"] > 0
+        assert any(words.startswith("slower-than-float") for words in told["warnings"]) == (told["ms"] > 1.05 * told["fp32_ms"])
+
+    def test_a_search(self, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+        out, page = tmp_path / "best.onnx", tmp_path / "report.html"
+        asked = ("quantize", folder / "task.toml", folder / "fp32.onnx", "--auto", "--out", out, "--html", page, "--json")
+        assert self.run(*asked) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert told["tried"][0]["recipe"] == "float"
+        (chosen,) = [one for one in told["tried"] if "chosen" in one["marks"]]
+        assert (chosen["recipe"], chosen["bytes"]) == (told["chosen"], out.stat().st_size)
+        assert "slower" not in chosen["marks"]
+        assert page.read_text().startswith("<!DOCTYPE html>")
+
+    @pytest.mark.parametrize(
+        ("arguments", "told"),
+        [
+            pytest.param(["torn.onnx"], "cut short|ONNX", id="torn"),
+            pytest.param(["fp32.onnx", "--html", "r.html"], "--auto", id="report-of-no-search"),
+            pytest.param(["fp32.onnx", "--profile", "toaster"], "profile", id="no-such-board"),
+        ],
+    )
+    def test_bad_input(self, folder: Path, tmp_path: Path, arguments: list[str], told: str, capsys: pytest.CaptureFixture) -> None:
+        out = tmp_path / "out.onnx"
+        file, *rest = arguments
+        assert self.run("quantize", folder / "task.toml", folder / file, "--out", out, *rest) == 2
+        assert re.search(told, capsys.readouterr().err)
+        assert not out.exists()
