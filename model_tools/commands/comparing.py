@@ -9,7 +9,7 @@ from fleet_contract.job import Progress
 from model_tools.errors import GateFailed
 from model_tools.gates import reason
 from model_tools.storage import write_whole
-from model_tools.terminal import HtmlFile, Json, TaskOption, answer, show
+from model_tools.terminal import HtmlFile, Json, TaskOption, aligned, answer, show
 
 app = typer.Typer()
 Model = Annotated[str, typer.Argument(help="An .onnx or .tflite file, or BUNDLE[:VARIANT].")]
@@ -56,14 +56,28 @@ def compare(
     judged = judge_figures(limits, measured)
     if html:
         write_whole(html, render(comparison_page(found, judged)))
-    told = {"headline": headline(found), "figures": measured if as_json else _few(measured), "warnings": found.warnings, "gates": judged}
-    answer(told, as_json)
+    if as_json:
+        answer({"headline": headline(found), "figures": measured, "warnings": found.warnings, "gates": judged}, as_json)
+    else:
+        _show(headline(found), measured, found.warnings)
+        answer({"gates": judged}, as_json)
     if not all(one.passed for one in judged):
         raise GateFailed(reason(judged))
 
 
-def _few(measured: dict[str, float]) -> dict[str, float]:
-    """What fits a terminal: the report and --json have the rest."""
-    return {
-        name: round(value, 6) for name, value in measured.items() if name.count(".") < 2 and not name.startswith(("a.class", "b.class"))
-    }
+def _show(first: str, measured: dict[str, float], warnings: list[str]) -> None:
+    """What fits a terminal: A's and B's side by side, then how they differ; the report and --json have the parts and layers."""
+    typer.echo(first)
+    for words in warnings:
+        typer.echo(f"warning: {words}", err=True)
+    both = [name.removeprefix("a.") for name in measured if name.startswith("a.") and not name.startswith("a.class.")]
+    rows = [("", "A", "B"), *((name, _number(measured[f"a.{name}"]), _number(measured.get(f"b.{name}"))) for name in both)]
+    typer.echo("\n".join(aligned(rows)))
+    rest = [(name, _number(value)) for name, value in measured.items() if "." not in name]
+    typer.echo("\n".join(aligned([("B against A", ""), *rest])))
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if value.is_integer() else f"{value:.6g}"

@@ -4,10 +4,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fleet_contract.job import Progress
 from model_tools.errors import GateFailed
 from model_tools.gates import reason
 from model_tools.storage import write_whole
-from model_tools.terminal import HtmlFile, Json, TaskFile, answer
+from model_tools.terminal import HtmlFile, Json, TaskFile, aligned, answer, show
 
 if TYPE_CHECKING:
     from model_tools.compare.measuring import Measured
@@ -38,11 +39,14 @@ def evaluate(
     loaded = workbench.load_task(task)
     splits = workbench.read_splits(loaded)
     subjects = [workbench.open_subject(given) for given in (model, smaller) if given is not None]
+    show(Progress("evaluate", 0.2, f"{', '.join(subject.name for subject in subjects)} on {len(splits.test)} test rows"))
     found = workbench.evaluate_models(loaded, splits, subjects)
     judged = gates_of(loaded, found)
     if html:
         write_whole(html, render(evaluation_page(loaded.name, splits.sha256, found, judged)))
-    answer({"models": [_told(one) for one in found], "gates": judged}, as_json)
+    if not as_json:
+        typer.echo("\n".join(aligned(_lines(found))))
+    answer({"models": [_told(one) for one in found], "gates": judged} if as_json else {"gates": judged}, as_json)
     if not all(gate.passed for gate in judged):
         raise GateFailed(reason(judged))
 
@@ -51,3 +55,11 @@ def _told(one: "Measured") -> dict[str, object]:
     measure = one.evaluation.measure
     quality = {"measure": measure, "quality": one.quality.value, "low": one.quality.low, "high": one.quality.high}
     return {"name": one.name, **quality, "metrics": one.evaluation.metrics, "per_class": one.evaluation.per_class}
+
+
+def _lines(found: "list[Measured]") -> list[tuple[str, ...]]:
+    first = found[0]
+    rows = [("", *(one.name for one in found))]
+    rows += [(name, *(f"{one.evaluation.metrics[name]:.4f}" for one in found)) for name in first.evaluation.metrics]
+    rows += [(f"{first.evaluation.measure}, 95 %", *(f"{one.quality.low:.4f} to {one.quality.high:.4f}" for one in found))]
+    return rows + [(name, *(f"{one.evaluation.per_class[name]:.4f}" for one in found)) for name in first.evaluation.per_class]

@@ -1,14 +1,19 @@
 """What a model looks at."""
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fleet_contract.job import Progress
 from model_tools.storage import write_whole
-from model_tools.terminal import HtmlFile, Json, TaskOption, answer
+from model_tools.terminal import HtmlFile, Json, TaskOption, aligned, answer, show
+
+if TYPE_CHECKING:
+    from model_tools.explain.explaining import Explained
 
 app = typer.Typer()
+_SHOWN = 20
 
 
 @app.command()
@@ -32,12 +37,27 @@ def explain(
     from model_tools.report.page import render
 
     loaded = workbench.load_task(task)
-    found = workbench.explain_model(loaded, workbench.read_splits(loaded), workbench.open_subject(model), count=rows, seed=seed)
+    subject, splits = workbench.open_subject(model), workbench.read_splits(loaded)
+    found = workbench.explain_model(
+        loaded, splits, subject, count=rows, seed=seed, tell=lambda share, words: show(Progress("explain", share, words))
+    )
     if html:
         write_whole(html, render(explanation_page(found)))
-    told = {"model": found.model, found.measure: found.quality, "unit": found.unit, "columns": found.columns}
-    told["importances"] = [asdict(one) for one in found.importances[: None if as_json else 10]]
     if as_json:
+        told = {"model": found.model, "measure": found.measure, "quality": found.quality, "unit": found.unit, "columns": found.columns}
+        told["importances"] = [asdict(one) for one in found.importances]
         told["maps"] = {name: weights.tolist() for name, weights in found.maps.items()}
         told["cases"] = [{**asdict(case), "weights": case.weights.tolist()} for case in found.cases]
-    answer(told, as_json)
+        answer(told, as_json)
+    else:
+        typer.echo(f"{found.model}: {found.measure} {found.quality:.4f} on {found.rows} test rows\n")
+        typer.echo("\n".join(_lines(found)))
+
+
+def _lines(found: "Explained") -> list[str]:
+    if found.maps:
+        most = float(abs(found.maps["all"]).max()) or 1.0
+        drawn = [" ".join(f"{max(0.0, value) / most * 9:.0f}" for value in line) for line in found.maps["all"]]
+        return ["What answers lose when a part of the picture is covered, 9 most (--html and --json have the maps by class):", *drawn]
+    ranked = [(one.name, f"{one.drop:.4f}", f"{one.spread:.4f}") for one in found.importances[:_SHOWN]]
+    return aligned([("shuffled among the rows", f"{found.measure} lost", "spread"), *ranked])

@@ -96,6 +96,7 @@ def compare_models(
     timings = _time(one, other, bounds) if timed else {}
     tell(0.9, "statistics")
     found = judge_answers(task, splits, first, second, seed)
+    tell(1.0, "done")
     return replace(found, layers=layers, timings=timings, warnings=[*warnings, *found.warnings, *_slower(timings)])
 
 

@@ -1,5 +1,6 @@
 """A model explained on the task's test rows: as a whole, and answer by answer."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,11 @@ from model_tools.task import Task
 _MAP_ROWS = 60
 _CASES = 6
 MAX_CASES = 200
+Tell = Callable[[float, str], None]
+
+
+def _silent(share: float, words: str) -> None:
+    pass
 
 
 @dataclass(frozen=True)
@@ -41,36 +47,36 @@ class Explained:
 
 
 def explain_model(
-    task: Task, splits: Splits, subject: Subject, *, count: int = _CASES, seed: int = 0, bounds: Bounds = Bounds()
+    task: Task, splits: Splits, subject: Subject, *, count: int = _CASES, seed: int = 0, bounds: Bounds = Bounds(), tell: Tell = _silent
 ) -> Explained:
     """Of any model file, opened in a child under `bounds`; `count` answers one by one (at most MAX_CASES), the wrong ones first. Same files and seed,
     same values. Raises BadInput for a model that does not run on the task's rows."""
     with isolated(bounds) as models:
         output = answer(task, splits, subject, splits.test.inputs[:1], models).output
-        return explain_answers(task, splits, lambda rows: respond(subject, rows, models), output, subject.name, count=count, seed=seed)
+
+        def ask(rows: np.ndarray) -> np.ndarray:
+            return respond(subject, rows, models)
+
+        return explain_answers(task, splits, ask, output, subject.name, count=count, seed=seed, tell=tell)
 
 
-def explain_answers(task: Task, splits: Splits, ask: Respond, output: OutputSpec, name: str, *, count: int = 0, seed: int = 0) -> Explained:
+def explain_answers(
+    task: Task, splits: Splits, ask: Respond, output: OutputSpec, name: str, *, count: int = 0, seed: int = 0, tell: Tell = _silent
+) -> Explained:
     """As explain_model, of whatever `ask` runs."""
     rows = splits.test
     outputs = ask(rows.inputs)
     found = score(outputs, rows, output, 0)
     shown = rows.select(_picked(outputs, output, rows, min(count, MAX_CASES)))
-    maps, means = _maps(ask, splits, output, seed) if rows.inputs.ndim == 4 else ({}, {})
-    return Explained(
-        task=task.name,
-        model=name,
-        measure=found.measure,
-        quality=found.quality,
-        rows=len(rows),
-        unit=unit_of(output),
-        columns=rows.columns,
-        importances=importances(ask, rows, output, seed) if rows.inputs.ndim < 4 else [],
-        maps=maps,
-        means=means,
-        cases=cases(ask, shown, splits.train, output, seed),
-        shown=shown,
-    )
+    tell(0.2, f"{name} as a whole")
+    pictures = rows.inputs.ndim == 4
+    maps, means = _maps(ask, splits, output, seed) if pictures else ({}, {})
+    ranked = [] if pictures else importances(ask, rows, output, seed)
+    tell(0.6, f"{len(shown)} single answers")
+    single = cases(ask, shown, splits.train, output, seed)
+    tell(1.0, "done")
+    told = (found.measure, found.quality, len(rows), unit_of(output), rows.columns)
+    return Explained(task.name, name, *told, ranked, maps, means, single, shown)
 
 
 def _picked(outputs: np.ndarray, output: OutputSpec, rows: Dataset, count: int) -> np.ndarray:
