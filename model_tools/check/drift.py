@@ -22,7 +22,13 @@ def check_drift(table: Table, seed: int, kind: TaskKind) -> list[Finding]:
     learnt, tested = (draw(np.flatnonzero((table.part == part) & normal), _MAX_ROWS, seed) for part in (TRAIN, TEST))
     if not len(learnt) or not len(tested):
         return []
-    return [*find_drift(*(table.take(rows, MAX_SAMPLES) for rows in (learnt, tested)), table.columns), *_find_shift(table, learnt, tested)]
+    return [*_find_moved(table, learnt, tested), *_find_shift(table, learnt, tested)]
+
+
+def _find_moved(table: Table, learnt: np.ndarray, tested: np.ndarray) -> list[Finding]:
+    if table.light is not None:
+        return find_drift(table.light[learnt], table.light[tested], ("brightness", "contrast"))
+    return find_drift(table.take(learnt, MAX_SAMPLES), table.take(tested, MAX_SAMPLES), table.columns)
 
 
 def find_drift(learnt: np.ndarray, tested: np.ndarray, columns: tuple[str, ...]) -> list[Finding]:

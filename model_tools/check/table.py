@@ -23,7 +23,8 @@ class Table:
 
     `inputs` are float32 of each part, not copied: vectors (rows, columns), windows (rows, length, columns), thumbnails of pictures (rows, values).
     `place` says where in its `part` (TRAIN, VALIDATION or TEST) a row stands. `digests` uint64 are equal for equal inputs. `labels` are as in
-    Dataset, `strata` int64 the classes, or fifths of what a regression estimates. `groups` int64 numbers them; with one where none is known.
+    Dataset, `strata` int64 the classes, or fifths of what a regression estimates. `groups` int64 numbers them; with one where none is known. `light` float32
+    (rows, 2) are brightness and contrast of pictures.
     """
 
     inputs: tuple[np.ndarray, ...]
@@ -38,6 +39,7 @@ class Table:
     classes: tuple[str, ...]
     columns: tuple[str, ...]
     by: SplitBy
+    light: np.ndarray | None = None
     pictures: bool = False
     grouped: bool = False
 
@@ -122,6 +124,7 @@ def lay_out(splits: Splits) -> Table:
         classes=splits.classes,
         columns=splits.columns,
         by=splits.by,
+        light=np.concatenate([_light(part.inputs) for part in parts])[order] if pictures else None,
         pictures=pictures,
         grouped=grouped,
     )
@@ -133,6 +136,11 @@ def _place(ids: Sequence[str]) -> np.ndarray:
     place = np.empty(len(ids), np.int64)
     place[sorted(range(len(ids)), key=keys.__getitem__)] = np.arange(len(ids))
     return place
+
+
+def _light(pixels: np.ndarray) -> np.ndarray:
+    flat = pixels.reshape(len(pixels), -1)
+    return np.stack([flat.mean(axis=1), flat.std(axis=1)], axis=1)
 
 
 def _number(names: Sequence[str]) -> np.ndarray:

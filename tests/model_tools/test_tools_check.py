@@ -313,6 +313,12 @@ class TestDrift:
         (drift,) = (f for f in checked.findings if f.code == "drift")
         assert (drift.severity, drift.field, drift.examples) == ("warning", "c1", ("c1",))
 
+    def test_pictures_that_became_darker(self, check: Checks, rng: np.random.Generator) -> None:
+        pixels = rng.uniform(0, 255, (400, 1, 8, 8))
+        pixels[320:] *= 0.6
+        checked = check(rows_of(pixels, rng.integers(0, 2, 400)), Split(by="order"), quick=False)
+        assert [f.examples for f in checked.findings if f.code == "drift"] == [("brightness", "contrast")]
+
     def test_classes_that_are_met_otherwise(self, check: Checks, rng: np.random.Generator) -> None:
         labels = np.r_[rng.integers(0, 2, 480), (rng.random(120) < 0.1).astype(int)]
         checked = check(rows_of(rng.normal(size=(600, 3)), labels), Split(by="order"), quick=False)
