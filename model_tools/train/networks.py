@@ -16,24 +16,26 @@ _LONG = 512
 def make_image_network(inputs: np.ndarray, outputs: int, width: int) -> nn.Sequential:
     """A small CNN for (rows, channels, height, width): halves the map, doubling channels, until a side is at most 8."""
     channels, *size = inputs.shape[1:]
-    layers = [Normalisation(inputs), *_convolution(channels, width, kernel=5, stride=2)]
-    size = _halved(size)
-    while min(size) > _SMALLEST_MAP:
+    stride = _first_stride(size)
+    layers = [Normalisation(inputs), *_convolution(channels, width, kernel=5, stride=stride)]
+    size = _divided(size, stride)
+    for stride in _strides(size):
         wider = min(2 * width, _WIDEST)
-        layers += [*_convolution(width, wider, stride=2), *_convolution(wider, wider)]
-        width, size = wider, _halved(size)
+        layers += [*_convolution(width, wider, stride=stride), *_convolution(wider, wider)]
+        width, size = wider, _divided(size, stride)
     return nn.Sequential(*layers, *_head(width, size, outputs))
 
 
 def make_mobile_network(inputs: np.ndarray, outputs: int, width: int) -> nn.Sequential:
     """As the small CNN, of depthwise separable convolutions (Howard et al. 2017): a third of its weights and operations."""
     channels, *size = inputs.shape[1:]
-    layers = [Normalisation(inputs), *_convolution(channels, width, kernel=5, stride=2), *_separable(width, 2 * width)]
-    width, size = 2 * width, _halved(size)
-    while min(size) > _SMALLEST_MAP:
+    stride = _first_stride(size)
+    layers = [Normalisation(inputs), *_convolution(channels, width, kernel=5, stride=stride), *_separable(width, 2 * width)]
+    width, size = 2 * width, _divided(size, stride)
+    for stride in _strides(size):
         wider = min(2 * width, 2 * _WIDEST)
-        layers += [*_separable(width, wider, stride=2), *_separable(wider, wider)]
-        width, size = wider, _halved(size)
+        layers += [*_separable(width, wider, stride=stride), *_separable(wider, wider)]
+        width, size = wider, _divided(size, stride)
     return nn.Sequential(*layers, *_head(width, size, outputs))
 
 
@@ -68,8 +70,22 @@ def make_autoencoder(inputs: np.ndarray, width: int) -> nn.Sequential:
     return nn.Sequential(*front, Reconstruction(encoder, decoder, features, codes))
 
 
-def _halved(size: list[int]) -> list[int]:
-    return [-(-side // 2) for side in size]
+def _first_stride(size: list[int]) -> int:
+    """Small pictures have no pixel to spare."""
+    return 2 if min(size) > 2 * _SMALLEST_MAP else 1
+
+
+def _strides(size: list[int]) -> list[int]:
+    """Of the stages after the first convolution: one at least, which halves only what is large."""
+    strides = []
+    while min(size) > _SMALLEST_MAP:
+        strides.append(2)
+        size = _divided(size, 2)
+    return strides or [1]
+
+
+def _divided(size: list[int], stride: int) -> list[int]:
+    return [-(-side // stride) for side in size]
 
 
 def _head(width: int, size: list[int], outputs: int) -> list[nn.Module]:
