@@ -11,7 +11,7 @@ from model_tools.litert.drawing import Drawing
 from model_tools.litert.sheet import Sheet
 from model_tools.litert.tracing import ANY, Node, trace
 
-_OPERATORS: Mapping[str, Callable[[Sheet, Node], None]] = {
+OPERATORS: Mapping[str, Callable[[Sheet, Node], None]] = {
     **arithmetic.OPERATORS,
     **convolution.OPERATORS,
     **pooling.OPERATORS,
@@ -41,13 +41,15 @@ def convert_to_tflite(model: bytes, probes: np.ndarray | None = None) -> bytes:
 
 
 def _convert(sheet: Sheet, node: Node) -> None:
-    draw = _OPERATORS.get(node.operator)
+    draw = OPERATORS.get(node.operator)
     if draw is None:
         raise BadInput(f"operator {node.operator!r} cannot become TFLite", field=node.operator)
     try:
         draw(sheet, node)
     except KeyError as error:
         raise BadInput(f"operator {node.operator!r}: {error} should be a constant", field=node.operator) from error
+    except (IndexError, TypeError) as error:
+        raise BadInput(f"operator {node.operator!r} lacks an operand: {error}", field=node.operator) from error
 
 
 def _check(model: bytes, written: bytes, probes: np.ndarray | None) -> None:

@@ -35,10 +35,25 @@ def decode(data: bytes) -> schema.ModelT:
         raise BadInput(f"the TFLite file is torn: {error}", field="model") from error
     if not model.subgraphs or not model.operatorCodes or not model.buffers:
         raise BadInput("the TFLite file holds no graph", field="model")
+    if not all(_holds_together(model, graph) for graph in model.subgraphs):
+        raise BadInput("the TFLite file is torn: it names tensors, buffers or operators that it has not", field="model")
     for code in model.operatorCodes:
-        # files from before 2020 have the old field alone, and newer readers take its absence in the new one for ADD
+        # files from before 2021 have the old field alone, and newer readers take its absence in the new one for ADD
         code.builtinCode = max(code.builtinCode, code.deprecatedBuiltinCode)
     return model
+
+
+def _holds_together(model: schema.ModelT, graph: schema.SubGraphT) -> bool:
+    tensors, operators = graph.tensors or [], graph.operators or []
+    if graph.inputs is None or graph.outputs is None or any(o.inputs is None or o.outputs is None for o in operators):
+        return False
+    named = [*graph.inputs, *graph.outputs, *(index for o in operators for index in (*o.inputs, *o.outputs))]
+    return (
+        bool(operators)
+        and all(-1 <= index < len(tensors) for index in named)
+        and all(0 <= o.opcodeIndex < len(model.operatorCodes) for o in operators)
+        and all(0 <= tensor.buffer < len(model.buffers) for tensor in tensors)
+    )
 
 
 def encode(model: schema.ModelT) -> bytes:

@@ -69,13 +69,12 @@ def _pad(sheet: Sheet, node: Node) -> None:
 
 def _slice(sheet: Sheet, node: Node) -> None:
     value, name = sheet.value(node.inputs[0], last=False), node.outputs[0]
-    starts, ends = (sheet.constant(node.inputs[at]).tolist() for at in (1, 2))
     rank = len(value.shape)
-    given, steps = (sheet.optional(node, at) for at in (3, 4))
-    axes = range(len(starts)) if given is None else [axis % rank for axis in given.tolist()]
+    starts, ends, axes, steps = (_told(sheet, node, at, name) for at, name in enumerate(("starts", "ends", "axes", "steps"), 1))
+    axes = range(len(starts)) if axes is None else [axis % rank for axis in axes]
     begin, end, step = [0] * rank, [max(0, size) for size in value.shape], [1] * rank
     for place, axis in enumerate(axes):
-        jump = 1 if steps is None else int(steps[place])
+        jump = 1 if steps is None else steps[place]
         if axis == 0 or jump < 1:
             raise BadInput("a Slice of rows or backwards cannot become TFLite", field=node.operator)
         begin[axis], end[axis], _ = slice(starts[place], ends[place]).indices(value.shape[axis])
@@ -83,6 +82,12 @@ def _slice(sheet: Sheet, node: Node) -> None:
     parts = [sheet.drawing.constant(what, np.array(held, np.int32)) for what, held in (("begin", begin), ("end", end), ("step", step))]
     # the first bit: the rows are all of them, however many
     sheet.keep(name, sheet.draw("STRIDED_SLICE", [value.index, *parts], name, beginMask=1, endMask=1))
+
+
+def _told(sheet: Sheet, node: Node, at: int, name: str) -> list[int] | None:
+    """An operand or, before opset 10, an attribute."""
+    held = sheet.optional(node, at)
+    return node.attributes.get(name) if held is None else held.tolist()
 
 
 def _gather(sheet: Sheet, node: Node) -> None:

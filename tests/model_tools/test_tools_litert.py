@@ -10,7 +10,8 @@ pytest.importorskip("ai_edge_litert", reason="the extra `tflite` is not installe
 from model_tools.errors import BadInput
 from model_tools.graphs import LiteRtGraph, OnnxGraph
 from model_tools.litert import flatbuffer
-from model_tools.litert.conversion import convert_to_tflite
+from model_tools.litert.conversion import OPERATORS, convert_to_tflite
+from tests.architecture.sources import ROOT
 
 PICTURE, LINE, TABLE = "rows, 3, 9, 8", "rows, 4, 12", "rows, 6"
 KERNEL, DEEP, GROUPED = values(8, 3, 3, 3), values(6, 1, 3, 3), values(8, 2, 3, 3)
@@ -174,3 +175,24 @@ def test_what_cannot_be_converted_is_named(given: str, body: str, constants: dic
 def test_what_is_no_onnx_file_is_refused(data: bytes) -> None:
     with pytest.raises(BadInput):
         convert_to_tflite(data)
+
+
+def test_the_page_names_the_operators() -> None:
+    page = (ROOT / "docs/workbench/tflite.md").read_text().splitlines()
+    assert " ".join(line[2:] for line in page if line.startswith("> ")).split() == sorted(OPERATORS)
+
+
+def test_a_torn_tflite_file_is_refused_or_whole() -> None:
+    """Whatever bytes are turned over in it."""
+    file = convert_to_tflite(graph(PICTURE, "logits = Conv<pads = [1, 1, 1, 1]>(input, w)", w=KERNEL))
+    rng = np.random.default_rng(0)
+    refused = 0
+    for _ in range(200):
+        torn = bytearray(file)
+        for at in rng.integers(8, len(file), 4):
+            torn[at] = rng.integers(256)
+        try:
+            flatbuffer.decode(bytes(torn))
+        except BadInput:
+            refused += 1
+    assert refused

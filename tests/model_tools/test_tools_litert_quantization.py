@@ -159,9 +159,9 @@ class TestMlperfTiny:
     @pytest.mark.parametrize(
         ("name", "reference", "fed"),
         [
-            pytest.param("pretrainedResnet", "pretrainedResnet_quant", lambda: mlperf_rows.pictures(256, 32), id="pictures"),
+            pytest.param("pretrainedResnet", "pretrainedResnet_quant", lambda: mlperf_rows.pictures(160, 32), id="pictures"),
             pytest.param(
-                "pretrainedResnet_large_float", "pretrainedResnet_large_int8", lambda: mlperf_rows.pictures(128, 32), id="pictures-large"
+                "pretrainedResnet_large_float", "pretrainedResnet_large_int8", lambda: mlperf_rows.pictures(80, 32), id="pictures-large"
             ),
             pytest.param("vww_96_float", "vww_96_int8", lambda: mlperf_rows.pictures(64, 96) / 255, id="persons"),
             pytest.param("kws_ref_model_float32", "kws_ref_model", mlperf_rows.keywords, id="keywords"),
