@@ -23,6 +23,7 @@ from model_tools.explain.explaining import Explained, explain_answers
 from model_tools.gates import Scores, judge, reason
 from model_tools.pack.archive import Contents, Evidence, Model, make_bundle
 from model_tools.pack.reference import check_followable
+from model_tools.quantize.preference import prefers_int8
 from model_tools.report.explanation import CARD_TITLE, card_section
 
 if TYPE_CHECKING:
@@ -116,14 +117,14 @@ def measure(task: "Task", splits: "Splits", fp32: bytes, int8: bytes, new: "Data
     output = workbench.output_spec(task, splits, fp32)
     one, other = (workbench.evaluate(model, splits.test, output) for model in (fp32, int8))
     spec, compared = workbench.input_spec(task, splits, new), workbench.compare(one, other, output)
-    prefer = _prefer(task, compared)
+    prefer = _prefer(task, fp32, compared)
     return Candidate(spec, output, fp32, int8, one, other, compared, prefer, run or workbench.first_run(task, splits))
 
 
-def _prefer(task: "Task", compared: "Comparison") -> str:
+def _prefer(task: "Task", fp32: bytes, compared: "Comparison") -> str:
     if task.quantize.prefer != "auto":
         return task.quantize.prefer
-    return "int8" if compared.quality_drop <= task.quantize.budget else "fp32"
+    return "int8" if prefers_int8(fp32, compared.quality_drop, task.quantize.budget) else "fp32"
 
 
 def measured(candidate: Candidate) -> dict[str, float]:
