@@ -64,15 +64,17 @@ def _limits(model: str, given: "Limits") -> "Limits":
 
 def _lines(found: "Fitted") -> list[str]:
     verdict, timing = found.verdict, found.timing
-    rows = [("backend", "kind", "operators", "says")]
-    rows += [
-        (one.backend, one.kind, "-" if one.share is None else f"{one.share:.0%}", one.reason or one.coverage) for one in verdict.backends
-    ]
+    figures = aligned([("backend", "kind", "operators"), *((one.backend, one.kind, _share(one.share)) for one in verdict.backends)])
+    words = ["", *(one.reason or one.coverage for one in verdict.backends)]
     measured = f"; {timing.p50_ms:.3g} ms measured here" if timing else ""
     return [
-        *aligned(rows),
+        *(f"{line}  {said}".rstrip() for line, said in zip(figures, words, strict=True)),
         f"memory: about {verdict.memory_mb:.1f} MB (weights {verdict.weight_bytes / _MB:.2f}, activations {verdict.peak_bytes / _MB:.2f} at most)",
         f"latency: about {verdict.estimated_ms:.3g} ms on its CPU (an estimate, within a factor of 4; {verdict.macs:,} multiplications){measured}",
         *(f"warning: {one}" for one in verdict.warnings),
         "it fits" if verdict.fits else "it does not fit",
     ]
+
+
+def _share(share: float | None) -> str:
+    return "-" if share is None else f"{share:.0%}"
