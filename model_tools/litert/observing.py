@@ -1,7 +1,7 @@
 """What flows through a float TFLite model while it looks at calibration rows: true extremes, where ai-edge-quantizer keeps a moving average."""
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,15 +28,17 @@ class Ranges:
     outliers: np.ndarray
 
 
-def find_ranges(model: bytes, rows: np.ndarray, rule: RangeRule) -> Ranges:
-    """Of every float activation of a float TFLite file with one input; `rows` float32 (rows, ...). Raises BadData for no rows or rows of another shape,
-    BadInput for rows that drive it to NaN or infinity."""
+def find_ranges(model: bytes, rows: np.ndarray, rules: Sequence[RangeRule]) -> list[Ranges]:
+    """One for each rule, of every float activation of a float TFLite file with one input; `rows` float32 (rows, ...). Raises BadData for no rows or
+    rows of another shape, BadInput for rows that drive it to NaN or infinity."""
     reach = _extremes(model, rows)
     outliers = find_outliers(reach)
     counting = np.ones(len(rows), bool)
     counting[outliers] = False
     whole = {name: (float(low[counting].min()), float(high[counting].max())) for name, (low, high) in reach.items()}
-    return Ranges(whole if rule == "minmax" else _narrowed(model, rows[counting], whole, rule), outliers)
+    seen = {} if list(rules) == ["minmax"] else _histograms(model, rows[counting], whole)
+    chosen = [whole if rule == "minmax" else {name: choose_range(rule, held) for name, held in seen.items()} for rule in rules]
+    return [Ranges(bounds, outliers) for bounds in chosen]
 
 
 def _extremes(model: bytes, rows: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -53,13 +55,13 @@ def _extremes(model: bytes, rows: np.ndarray) -> dict[str, tuple[np.ndarray, np.
     return {name: (low, high) for name, (low, high) in joined.items()}
 
 
-def _narrowed(model: bytes, rows: np.ndarray, whole: Bounds, rule: RangeRule) -> Bounds:
+def _histograms(model: bytes, rows: np.ndarray, whole: Bounds) -> dict[str, Histogram]:
     counts = {name: np.zeros(_BINS, np.int64) for name in whole}
     for _, flowing in _watch(model, rows):
         for name, values in flowing.items():
             low, high = whole[name]
             counts[name] += np.histogram(values, _BINS, (low, high if high > low else low + 1.0))[0]
-    return {name: choose_range(rule, Histogram(counts[name], *whole[name])) for name in whole}
+    return {name: Histogram(counts[name], *whole[name]) for name in whole}
 
 
 def _watch(model: bytes, rows: np.ndarray) -> Iterator[tuple[int, dict[str, np.ndarray]]]:

@@ -5,7 +5,7 @@ import io
 import math
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import get_args
 
 import numpy as np
@@ -37,9 +37,9 @@ def quantize_tflite(model: bytes, rows: np.ndarray | None = None, recipe: Recipe
     if rows is None or not len(rows):
         raise BadData("quantizing to int8 needs calibration rows", field="quantize.rows", limit=1)
     if recipe is not None:
-        return _static(plain, rows, recipe, whole)
+        return _static(plain, rows, [recipe], whole)[0]
     wanted = running.answers("litert", plain, rows)
-    tried = [_static(plain, rows, Recipe("int8", rule), whole) for rule in get_args(RangeRule)]
+    tried = _static(plain, rows, [Recipe("int8", rule) for rule in get_args(RangeRule)], whole)
     return max(tried, key=lambda made: sqnr_db(wanted, running.answers("litert", made.model, rows)))
 
 
@@ -50,17 +50,26 @@ def sqnr_db(wanted: np.ndarray, answered: np.ndarray) -> float:
     return 10 * math.log10(signal / noise) if noise and signal else math.inf
 
 
-def _static(plain: bytes, rows: np.ndarray, recipe: Recipe, whole: bool) -> Quantized:
+def _static(plain: bytes, rows: np.ndarray, recipes: Sequence[Recipe], whole: bool) -> list[Quantized]:
+    found = find_ranges(plain, rows, [recipe.ranges for recipe in recipes])
+    return [
+        Quantized(recipe, _checked(_run(_placed(plain, recipe, whole), _statistics(ranges))), _warnings(ranges, rows))
+        for recipe, ranges in zip(recipes, found, strict=True)
+    ]
+
+
+def _placed(plain: bytes, recipe: Recipe, whole: bool):
+    """A quantizer that knows which operators are to be int8."""
     from ai_edge_quantizer.qtyping import QuantGranularity, TFLOperationName
 
-    found = find_ranges(plain, rows, recipe.ranges)
     granularity = QuantGranularity.CHANNELWISE if recipe.per_channel else QuantGranularity.TENSORWISE
+    settings = (TFLOperationName.ALL_SUPPORTED, _BITS, _BITS, granularity)
     quantizer = _quantizer(plain)
     if whole:
-        quantizer.add_static_config(".*", TFLOperationName.ALL_SUPPORTED, _BITS, _BITS, granularity)
+        quantizer.add_static_config(".*", *settings)
     for name in [] if whole else whole_numbers(flatbuffer.decode(plain), recipe.excluded):
-        quantizer.add_static_config(f"^{re.escape(name)};?$", TFLOperationName.ALL_SUPPORTED, _BITS, _BITS, granularity)
-    return Quantized(recipe, _checked(_run(quantizer, _statistics(found))), _warnings(found, rows))
+        quantizer.add_static_config(f"^{re.escape(name)};?$", *settings)
+    return quantizer
 
 
 def _stored(plain: bytes, recipe: Recipe) -> bytes:
