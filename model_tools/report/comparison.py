@@ -118,15 +118,13 @@ def _confusions(measured: Sequence[Measured]) -> list[Part]:
 
 
 def _slices(found: Compared) -> list[Part]:
-    parts = sorted((p for p in found.parts if p.by != "class"), key=lambda p: (p.change, p.by, p.part))[:_SHOWN]
-    drawn = {f"{p.by}: {p.part}": p.change for p in parts}
-    return [
-        Text(
-            "The slices that lose most; means of answers given rightly (of estimates: minus the error), chances corrected for all slices."
-        ),
-        _changes(parts, "slice"),
-        *([Plot(plots.bars(drawn, "B less A"), "What B gains or loses in each slice.")] if any(drawn.values()) else []),
-    ]
+    looked = [p for p in found.parts if p.by != "class"]
+    changed = sorted((p for p in looked if p.change), key=lambda p: (p.change, p.by, p.part))[:_SHOWN]
+    if not changed:
+        return [Text(f"Of {len(looked)} slices none gains or loses.")]
+    told = "The slices that lose most; means of answers given rightly (of estimates: minus the error), chances corrected for all slices."
+    drawn = {f"{p.by}: {p.part}": p.change for p in changed}
+    return [Text(told), _changes(changed, "slice"), Plot(plots.bars(drawn, "B less A"), "What B gains or loses in each slice.")]
 
 
 def _changes(parts: Sequence[PartChange], what: str) -> Table:

@@ -51,7 +51,8 @@ def _whole(found: Explained) -> list[Part]:
 
 def _ranked(found: Explained, shown: list[Importance]) -> list[Part]:
     rows = [(one.name, one.drop, one.spread) for one in shown]
-    drawn = plots.bars({one.name: one.drop for one in shown}, f"{found.measure} lost", spread={one.name: one.spread for one in shown})
+    told = [one for one in shown if one.drop] or shown
+    drawn = plots.bars({one.name: one.drop for one in told}, f"{found.measure} lost", spread={one.name: one.spread for one in told})
     return [
         Plot(drawn, "The weightiest first; whiskers are a standard deviation."),
         Table(("part", f"{found.measure} lost", "spread"), rows),

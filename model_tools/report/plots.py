@@ -27,6 +27,8 @@ _INCHES = (6.4, 3.2)
 _DIGITS_UP_TO = 12
 """Larger matrices carry no numbers."""
 _MAX_BARS = 40
+_LABEL_CHARS = 36
+"""Longer words would take the room of the bars."""
 _ID = re.compile(r' id="[A-Za-z]\w*?_\d+"')
 """Of groups, repeated in each plot of a page; those that are referred to end in a hash."""
 
@@ -38,7 +40,7 @@ def bars(values: Mapping[str, float], label: str, *, spread: Mapping[str, float]
     def draw(axes) -> None:
         errors = None if spread is None else [spread.get(name, 0.0) for name in shown]
         axes.barh(range(len(shown)), [*shown.values()], xerr=errors, color=_COLOURS[0], ecolor=_INK)
-        axes.set_yticks(range(len(shown)), [*shown])
+        axes.set_yticks(range(len(shown)), [name if len(name) <= _LABEL_CHARS else f"{name[: _LABEL_CHARS - 1]}…" for name in shown])
         axes.invert_yaxis()
         axes.set_xlabel(label)
         if limit is not None:
