@@ -29,7 +29,9 @@ def reachable(out: Path) -> Path:
 TaskFile = Annotated[Path, typer.Argument(help="The task file (TOML).", exists=True, dir_okay=False)]
 ModelFile = Annotated[Path, typer.Argument(help="An ONNX model.", exists=True, dir_okay=False)]
 TaskOption = Annotated[Path, typer.Option("--task", help="The task file (TOML).", exists=True, dir_okay=False)]
-HtmlFile = Annotated[Path | None, typer.Option("--html", help="Write a report: one HTML file.", callback=lambda path: path and reachable(path))]
+HtmlFile = Annotated[
+    Path | None, typer.Option("--html", help="Write a report: one HTML file.", callback=lambda path: path and reachable(path))
+]
 Version = Annotated[str, typer.Option("--version", help="The new bundle's version; each is released once.")]
 BundleFile = Annotated[Path, typer.Argument(help="A packed bundle.", exists=True, dir_okay=False)]
 Out = Annotated[Path, typer.Option("--out", help="Where the result goes.", callback=reachable)]
@@ -55,7 +57,25 @@ def answer(told: dict[str, object], as_json: bool) -> None:
             for gate in value:
                 typer.echo(f"{'passed' if gate.passed else 'FAILED'}: {gate.rule}")
         else:
-            typer.echo(f"{name}: {value if isinstance(value, str | int | float) else msgspec.json.encode(value).decode()}")
+            for line in lines(name, msgspec.to_builtins(value)):
+                typer.echo(line)
+
+
+def lines(name: str, value: object) -> list[str]:
+    """Of a value for people: one of single values (`int8 9669, fp32 18775`), or one for each of what it holds. None for what is empty."""
+    if isinstance(value, dict):
+        if not any(isinstance(held, dict | list) for held in value.values()):
+            return [f"{name}: {', '.join(f'{key} {_word(held)}' for key, held in value.items())}"] if value else []
+        held = [line for key, held in value.items() for line in lines(str(key), held)]
+    elif isinstance(value, list | tuple):
+        held = [line for held in value for line in (lines("-", held) if isinstance(held, dict | list | tuple) else [_word(held)])]
+    else:
+        return [] if value is None else [f"{name}: {_word(value)}"]
+    return [f"{name}:", *(f"  {line}" for line in held)] if held else []
+
+
+def _word(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) and abs(value) < 1e4 else f"{value:.0f}" if isinstance(value, float) else str(value)
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -59,7 +59,13 @@ def bounded(file: Iterator[str], path: Path) -> Iterator[str]:
                 raise BadData(f"{path.name} has a line over the limit", field=path.name, limit=limits.MAX_CSV_LINE_CHARS)
             yield line
     except UnicodeDecodeError as error:
-        raise BadData(f"{path.name} is not UTF-8", field=path.name) from error
+        told = f"{path.name} is not UTF-8 (byte 0x{error.object[error.start]:02x}); save it as UTF-8, or convert it by iconv -f {_encoding(error)} -t UTF-8"
+        raise BadData(told, field=path.name) from error
+
+
+def _encoding(error: UnicodeDecodeError) -> str:
+    """What the file is likely to be instead: text of a spreadsheet has UTF-16's mark, or Western letters of a byte each."""
+    return "UTF-16" if error.object[:2] in (b"\xff\xfe", b"\xfe\xff") else "WINDOWS-1252"
 
 
 @contextmanager

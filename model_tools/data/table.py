@@ -1,5 +1,6 @@
 """A table of any kind of file, block by block: a large one never stands in memory as text."""
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -11,6 +12,7 @@ from model_tools.errors import BadData
 Cells = Sequence[str] | np.ndarray
 """Of one column: words, or float64 numbers, NaN where there is none."""
 BLOCK_ROWS = 8_192
+_DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?")
 
 
 @dataclass(frozen=True)
@@ -111,5 +113,6 @@ def _number(cell: str, name: str, row: int) -> float:
     try:
         return cells.to_number(cell)
     except ValueError:
-        told = f"row {row}, column {name!r}: {cell[:40]!r} is not a finite number; input.ignore leaves the column out"
+        remedy = "decimals are wanted with a point" if _DECIMAL_COMMA.fullmatch(cell.strip()) else "input.ignore leaves the column out"
+        told = f"row {row}, column {name!r}: {cell[:40]!r} is not a finite number; {remedy}"
         raise BadData(told, field=name, limit=f"row {row}") from None

@@ -122,7 +122,13 @@ CASES = {
     "infinite-values": Case(csv("1,-inf,u\n"), "b", "row 41, column 'b': -inf is not a finite number", limits.MAX_TABLE_SCALE),
     "a-line-without-end": Case(text("r.csv", "a,b,y\n" + "1" * 1_000_010), "r.csv", "line over the limit", limits.MAX_CSV_LINE_CHARS),
     "too-many-columns": Case(text("r.csv", ",".join(map(str, range(5000)))), "r.csv", "5000 columns", limits.MAX_CSV_COLUMNS),
-    "not-utf-8": Case(text("r.csv", b"a,b,y\n\xff\xfe,1,u\n"), "r.csv", "UTF-8"),
+    "not-utf-8": Case(
+        text("r.csv", b"a,b,y\n1,1,\xe9t\xe9\n"), "r.csv", "(byte 0xe9); save it as UTF-8, or convert it by iconv -f WINDOWS-1252"
+    ),
+    "utf-16": Case(text("r.csv", "a,b,y\n".encode("utf-16")), "r.csv", "iconv -f UTF-16"),
+    "decimal-commas": Case(
+        csv('1,"0,5",u\n'), "b", "row 41, column 'b': '0,5' is not a finite number; decimals are wanted with a point", "row 41"
+    ),
     "fewer-labels-than-rows": Case(
         lambda folder: csv()(folder) and text("y.csv", "u\nv\n")(folder),
         "data.labels",
