@@ -2,14 +2,13 @@
 
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from fleet_contract.bundle import Bundle
-from model_tools.model_files import read_bounded
+from model_tools.model_files import checked, read_bounded
 from model_tools.storage import write_whole
 from model_tools.terminal import BundleFile, Json, ModelFile, Out, TaskFile, Version, answer, show, summary
 
@@ -25,7 +24,9 @@ def pack(
     int8: Annotated[
         Path | None, typer.Argument(help="The same as int8; without it the bundle has one variant.", exists=True, dir_okay=False)
     ] = None,
-    parent: Annotated[Path | None, typer.Option("--parent", help="The bundle it succeeds: its grid and conditions are kept.")] = None,
+    parent: Annotated[
+        Path | None, typer.Option("--parent", help="The bundle it succeeds: its grid and conditions are kept.", exists=True, dir_okay=False)
+    ] = None,
     also: Annotated[
         list[Path] | None, typer.Option("--also", help="The same model as TFLite, a variant of its own.", exists=True, dir_okay=False)
     ] = None,
@@ -42,16 +43,15 @@ def pack(
       model-tools pack task.toml fp32.onnx int8.onnx --also int8.tflite --out digits.bundle --version 1.0
     """
     from model_tools import workbench
-    from model_tools.build import measure, release
     from model_tools.importing.record import origin_of
-    from model_tools.pack.further import further_variant
+    from model_tools.packing import Files, pack_models
 
+    models = [checked(read_bounded(path), "onnxruntime") for path in (fp32, int8) if path]
+    further = [checked(read_bounded(path), "litert") for path in also or []]
     loaded = workbench.load_task(task)
     splits = workbench.read_splits(loaded)
-    candidate = measure(loaded, splits, fp32.read_bytes(), (int8 or fp32).read_bytes())
-    further = [further_variant(loaded, splits, candidate, read_bounded(path)) for path in also or []]
-    candidate = replace(candidate, further=further, source=origin_of(fp32))
-    built = release(loaded, splits, candidate, version, show, Bundle(parent) if parent else None)
+    files = Files(models[0], models[1] if int8 else None, further, origin_of(fp32))
+    built = pack_models(loaded, splits, files, version, show, parent)
     write_whole(out, built.bundle)
     answer({**summary(Bundle(built.bundle)), "gates": built.gates, "file": str(out)}, as_json)
 
