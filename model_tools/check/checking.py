@@ -91,7 +91,7 @@ def _look(table: Table, seed: int) -> list[Finding]:
         *check_leakage(table),
         *find_serial(measure_dependence(table, seed)),
         *find_shared_samples(table),
-        *find_giveaways(table),
+        *find_giveaways(table, seed),
         *check_columns(table, seed),
         *find_repeats(table),
         *find_conflicts(table),

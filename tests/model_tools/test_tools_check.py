@@ -17,7 +17,7 @@ from model_tools.check.columns import find_codes, find_constant, find_far, find_
 from model_tools.check.doubts import doubt, doubt_numbers, measure_skill
 from model_tools.check.drift import distance
 from model_tools.check.finding import Finding, accept, gather, judge
-from model_tools.check.giveaway import find_code, find_linear
+from model_tools.check.giveaway import find_alone, find_code, find_linear
 from model_tools.check.missing import Missing, find_missing
 from model_tools.check.page import card_section
 from model_tools.check.serial import Dependence, find_serial, find_sorted
@@ -165,6 +165,30 @@ class TestGiveaway:
         target = np.arange(100, dtype=np.float32)
         column = 1.8 * target + 32 + noise * 100 * np.sin(target)
         assert bool(find_linear(column, target, "c")) == told
+
+    @pytest.mark.parametrize(
+        ("skills", "told"),
+        [
+            pytest.param([0.7, 1.0, 0.8], ["b"], id="one that says it all"),
+            pytest.param([0.7, 0.6, 0.5, 1.0, 0.995], ["d", "e"], id="two that do"),
+            pytest.param([0.7, 0.98, 0.8], [], id="a good sensor"),
+            pytest.param([0.93, 1.0, 0.8], [], id="an easy task"),
+            pytest.param([1.0, 1.0, 0.8], [], id="most of them"),
+        ],
+    )
+    def test_a_column_that_gives_the_target_alone(self, skills: list[float], told: list[str]) -> None:
+        assert [finding.field for finding in find_alone(np.array(skills), "abcde")] == told
+
+    @pytest.mark.parametrize("kind", ["classes", "a number"])
+    def test_what_is_only_known_afterwards(self, check: Checks, rng: np.random.Generator, kind: str) -> None:
+        inputs = rng.normal(size=(300, 3))
+        answer = inputs[:, 0] + inputs[:, 1]
+        if kind == "classes":
+            answer = (answer > 0).astype(np.int64)
+            inputs[:, 2] = answer * rng.uniform(100, 150, 300)
+        else:
+            inputs[:, 2] = np.exp(answer)
+        assert [(f.severity, f.field) for f in check(rows_of(inputs, answer)).findings if f.code == "giveaway"] == [("warning", "c2")]
 
 
 class TestLeakage:
