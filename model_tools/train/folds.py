@@ -12,6 +12,9 @@ Fold = tuple[np.ndarray, np.ndarray]
 """Row numbers to learn from, and to be judged on."""
 
 
+_STOPPING_FOLDS = 5
+
+
 def cut_folds(rows: Dataset, by: SplitBy, count: int, seed: int) -> Sequence[Fold]:
     """`count` disjoint parts to be judged on. By time or order each is judged by a model of what came before (Tashman 2000); by group whole groups
     are; else each has its share of each class. Raises BadData for fewer than two folds, groups or rows than folds."""
@@ -24,6 +27,15 @@ def cut_folds(rows: Dataset, by: SplitBy, count: int, seed: int) -> Sequence[Fol
             return _apart(np.array(_of_groups(rows, count, seed)), count)
         case "shares":
             return _apart(_of_shares(rows, count, seed), count)
+
+
+def set_aside(rows: Dataset, by: SplitBy, seed: int) -> tuple[Dataset, Dataset]:
+    """What is left to learn from, and rows that decide when to stop: a fifth, cut in the same way, or none where there is a single group or row."""
+    count = min(_STOPPING_FOLDS, len({*(rows.groups or ())}) if by == "group" else len(rows) - 1)
+    if count < 2:
+        return rows, rows.select(np.arange(0))
+    learnt, stopping = cut_folds(rows, by, count, seed)[-1]
+    return rows.select(learnt), rows.select(stopping)
 
 
 def _forward(rows: Dataset, by: SplitBy, count: int) -> Sequence[Fold]:

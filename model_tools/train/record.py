@@ -20,7 +20,7 @@ RECORD = "run.json"
 
 
 class Tracked(msgspec.Struct, frozen=True):
-    """Where engineers see the run: MLflow's own name for it is random."""
+    """Where engineers see the run: `uri` without secrets, and MLflow's own name for it, which is random."""
 
     uri: str
     experiment: str

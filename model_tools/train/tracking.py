@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 import msgspec
 
@@ -31,8 +32,8 @@ _MOST_CHARS = 500
 class Tracking:
     """One run that is open in MLflow."""
 
-    def __init__(self, client: "MlflowClient", tracked: Tracked, clock: Clock) -> None:
-        self._client, self._clock, self.tracked = client, clock, tracked
+    def __init__(self, client: "MlflowClient", uri: str, tracked: Tracked, clock: Clock) -> None:
+        self._client, self._uri, self._clock, self.tracked = client, uri, clock, tracked
 
     def finish(self, record: RunRecord, task_file: bytes) -> None:
         """Parameters, the losses of each look, the metrics, the task file and the record. Raises Failed."""
@@ -47,7 +48,7 @@ class Tracking:
             "data_sha256": record.data_sha256,
             "split_by": record.split_by,
         }
-        with _failing(self.tracked.uri):
+        with _failing(self._uri):
             self._client.log_batch(
                 run,
                 metrics=[Metric(name, value, at, step) for name, value, step in _measured(record)],
@@ -60,7 +61,7 @@ class Tracking:
 
     def abandon(self) -> None:
         """The training has failed; so may the server have."""
-        with _failing(self.tracked.uri):
+        with _failing(self._uri):
             self._client.set_terminated(self.tracked.run_id, "FAILED")
 
 
@@ -76,7 +77,13 @@ def open_run(uri: str, experiment: str, clock: Clock) -> Tracking:
         found = client.get_experiment_by_name(experiment)
         number = found.experiment_id if found else client.create_experiment(experiment)
         run = client.create_run(number, start_time=int(clock().timestamp() * 1000))
-    return Tracking(client, Tracked(uri, experiment, run.info.run_id), clock)
+    return Tracking(client, uri, Tracked(without_secrets(uri), experiment, run.info.run_id), clock)
+
+
+def without_secrets(uri: str) -> str:
+    """It without user, password, query and fragment: what may stand in records and errors."""
+    parts = urlsplit(uri)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 @contextmanager
@@ -86,10 +93,24 @@ def _failing(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, OSError) as error:
-        told = str(error).splitlines()[0][:_MOST_CHARS] if str(error) else type(error).__name__
+        shown = without_secrets(uri)
+        told = _harmless(str(error), uri) or type(error).__name__
+        # the cause names the whole address, and tracebacks are shown around
+        cause = error if shown == uri else None
         raise Failed(
-            f"the run cannot be tracked at {uri} (MLFLOW_TRACKING_URI; --no-tracking trains without): {told}", field="tracking"
-        ) from error
+            f"the run cannot be tracked at {shown} (MLFLOW_TRACKING_URI; --no-tracking trains without): {told}", field="tracking"
+        ) from cause
+
+
+def _harmless(told: str, uri: str) -> str:
+    """The first line, of MLflow or of a library below it, without the secrets of `uri` in any spelling of theirs."""
+    parts = urlsplit(uri)
+    userinfo, at, _ = parts.netloc.rpartition("@")
+    words = [userinfo + at, *userinfo.split(":", 1)[1:], parts.query and f"?{parts.query}", parts.query, parts.fragment]
+    for secret in filter(None, words):
+        for spelt in (secret, unquote(secret), quote(secret)):
+            told = told.replace(spelt, "")
+    return told.partition("\n")[0][:_MOST_CHARS]
 
 
 def _measured(record: RunRecord) -> Iterator[tuple[str, float, int]]:

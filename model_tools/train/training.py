@@ -15,7 +15,7 @@ from model_tools.evaluate.scoring import Evaluation
 from model_tools.sections import ImageShape, Recipe
 from model_tools.task import Task
 from model_tools.train.fit import Look, Progress, fit, seeded
-from model_tools.train.folds import cut_folds
+from model_tools.train.folds import cut_folds, set_aside
 from model_tools.train.judging import cost, judge
 from model_tools.train.layers import Reconstruction
 from model_tools.train.plan import Plan, plan_retraining, plan_training
@@ -66,14 +66,16 @@ def train(task: Task, splits: Splits, progress: Progress, parent: Trained | None
 
 
 def cross_validate(task: Task, splits: Splits, folds: int, progress: Progress) -> Sequence[Evaluation]:
-    """One evaluation a fold of the training and validation rows, cut by the task's own way of splitting; the test rows stay unseen.
+    """One evaluation a fold of the training and validation rows, cut by the task's own way of splitting; the test rows stay unseen, and so do a
+    fold's own: what stops its training and sets its temperature or threshold is cut from the rows that it learns from.
     Raises BadData for more folds than the rows allow."""
     rows = splits.train.join(splits.validation)
     judged = []
     for at, (learnt, held) in enumerate(cut_folds(rows, splits.by, folds, task.split.seed)):
-        old, held_rows = rows.select(learnt), rows.select(held)
-        module, _ = _fit(task, plan_training(task, len(old)), old, None, held_rows, _part(progress, at / folds, (at + 1) / folds))
-        judged.append(judge(task, module, held_rows, old))
+        old, stopping = set_aside(rows.select(learnt), splits.by, task.split.seed)
+        module, _ = _fit(task, plan_training(task, len(old)), old, None, stopping, _part(progress, at / folds, (at + 1) / folds))
+        known = stopping if len(learnable(task, stopping)) else old
+        judged.append(judge(task, module, rows.select(held), known))
     return judged
 
 

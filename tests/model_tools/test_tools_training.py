@@ -18,11 +18,12 @@ from model_tools.errors import BadData, BadInput, BadTask, Failed
 from model_tools.evaluate.answering import fit_temperature, fit_threshold
 from model_tools.sections import Search, Training
 from model_tools.task import Task, load_task
-from model_tools.train import networks
-from model_tools.train.folds import cut_folds
+from model_tools.train import networks, training
+from model_tools.train.fit import fit
+from model_tools.train.folds import cut_folds, set_aside
 from model_tools.train.judging import judge
 from model_tools.train.run import run_id
-from model_tools.train.tracking import open_run
+from model_tools.train.tracking import open_run, without_secrets
 from tests.fakes import real_tasks
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -300,6 +301,29 @@ class TestAnswering:
         assert workbench.evaluate(fp32, splits.test, output).metrics["passed"] >= 0.85
 
 
+class TestFoldsAreJudgedUnseen:
+    def test_what_stops_a_training_is_not_what_judges_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Early stopping on the rows that judge would flatter every fold."""
+        task = workbench.load_task(real_tasks.iris(tmp_path, BRIEF + "patience = 5\n"))
+        splits, seen = workbench.read_splits(task), []
+        monkeypatch.setattr(training, "fit", lambda *given: seen.append({*given[3].ids, *given[5].ids}) or fit(*given))
+        monkeypatch.setattr(training, "judge", lambda *given: seen[-1].isdisjoint(given[2].ids) and {*given[3].ids} <= seen[-1])
+        assert workbench.cross_validate(task, splits, 3, lambda share, told: None) == [True] * 3
+
+    @pytest.mark.parametrize("by", ["shares", "group", "time", "order"])
+    def test_rows_that_stop_are_a_part_of_their_own(self, by: str) -> None:
+        rows = numbered(60, groups=tuple("abcdef" * 10), times=np.arange(60.0))
+        learnt, stopping = set_aside(rows, by, 0)
+        assert 5 <= len(stopping) <= 20
+        assert {*learnt.ids}.isdisjoint(stopping.ids)
+        if by == "group":
+            assert {*learnt.groups}.isdisjoint(stopping.groups)
+
+    def test_one_group_leaves_none(self) -> None:
+        learnt, stopping = set_aside(numbered(20, groups=("a",) * 20), "group", 0)
+        assert (len(learnt), len(stopping)) == (20, 0)
+
+
 class TestRuns:
     def test_a_run_is_called_by_what_it_is_made_of(self) -> None:
         names = {
@@ -339,6 +363,21 @@ class TestRuns:
         assert run("train", task, "--out", tmp_path / "out", "--tracking", "http://127.0.0.1:1") == Failed.exit_code
         assert "--no-tracking" in capsys.readouterr().err
         assert not (tmp_path / "out").exists()
+
+    def test_what_a_tracking_address_keeps_secret_is_told_nobody(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+    ) -> None:
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://beatrix:p%40ss@127.0.0.1:1/runs?token=t0ken")
+        assert run("train", real_tasks.iris(tmp_path, BRIEF), "--out", tmp_path / "out", "--json") == Failed.exit_code
+        told = capfd.readouterr()
+        assert "http://127.0.0.1:1/runs" in told.err
+        for secret in ("beatrix", "p%40ss", "p@ss", "t0ken"):
+            assert secret not in told.err + told.out
+
+    def test_a_record_names_the_server_without_its_secrets(self) -> None:
+        assert without_secrets("https://ann:p%40ss@mlflow.example:5000/runs?token=t#f") == "https://mlflow.example:5000/runs"
+        assert without_secrets("file:///var/runs") == "file:///var/runs"
 
     def test_a_training_that_fails_is_seen_as_failed(self, tmp_path: Path) -> None:
         run_of = open_run(str(tmp_path / "runs"), "t", lambda: NOW)
