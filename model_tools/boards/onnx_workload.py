@@ -28,11 +28,13 @@ def workload_of(data: bytes) -> Workload:
     weights = {tensor.name: _weight_bytes(tensor) for tensor in graph.initializer}
     shapes = {tensor.name: [*tensor.dims] for tensor in graph.initializer}
     sizes: dict[str, int] = {}
+    vague = set()
     for value in (*graph.input, *graph.value_info, *graph.output):
         kind = value.type.tensor_type
         if value.name not in weights and kind.HasField("shape"):
             shapes[value.name] = [max(1, axis.dim_value) for axis in kind.shape.dim]
             sizes[value.name] = prod(shapes[value.name]) * _item_bytes(kind.elem_type)
+            vague |= {value.name for axis in kind.shape.dim if not axis.HasField("dim_value")}
     constants = [node for node in _nodes(graph) if node.op_type == "Constant"]
     constant = {node.output[0] for node in constants}
     steps = [_step(node, shapes) for node in _nodes(graph) if node.op_type != "Constant"]
@@ -43,7 +45,7 @@ def workload_of(data: bytes) -> Workload:
         outputs=[value.name for value in graph.output],
         activation_bytes={name: size for name, size in sizes.items() if name not in constant},
         weight_bytes=sum(weights.values()) + sum(map(_constant_bytes, constants)),
-        unknown=[name for name in made if name not in sizes],
+        unknown=[name for name in made if name not in sizes or name in vague],
     )
 
 

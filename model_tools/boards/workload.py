@@ -16,7 +16,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Workload:
-    """Of one row. `activation_bytes` of every tensor that is no weight; `unknown` are tensors whose shape nobody tells before a run."""
+    """Of one row. `activation_bytes` of every tensor that is no weight; `unknown` are tensors with an axis that nobody tells before a run."""
 
     steps: Sequence[Step]
     inputs: Sequence[str]

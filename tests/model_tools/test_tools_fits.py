@@ -52,6 +52,11 @@ class TestTheWorkload:
         assert peak_bytes(work) == 2 * (4 * 6 * 6) * 4, "the maps before and behind Relu"
         assert work.operators == {"Conv": 1, "Relu": 1, "GlobalAveragePool": 1, "Flatten": 1}
 
+    def test_a_size_that_only_a_run_tells_is_unknown(self):
+        """Of a tensor with an axis that the input's values set, nothing is known but a lower bound."""
+        assert "big" in workload_of(models.memory_bomb()).unknown
+        assert not workload_of(convolution()).unknown
+
     @pytest.mark.parametrize(
         ("work", "most"),
         [
