@@ -23,6 +23,7 @@ from model_tools.explain.explaining import Explained, explain_answers
 from model_tools.gates import Scores, judge, reason
 from model_tools.pack.archive import Contents, Evidence, Model, make_bundle
 from model_tools.pack.reference import check_followable
+from model_tools.quantize.judging import allowed_drop
 from model_tools.quantize.preference import prefers_int8
 from model_tools.report.explanation import CARD_TITLE, card_section
 
@@ -117,14 +118,17 @@ def measure(task: "Task", splits: "Splits", fp32: bytes, int8: bytes, new: "Data
     output = workbench.output_spec(task, splits, fp32)
     one, other = (workbench.evaluate(model, splits.test, output) for model in (fp32, int8))
     spec, compared = workbench.input_spec(task, splits, new), workbench.compare(one, other, output)
-    prefer = _prefer(task, fp32, compared)
+    prefer = _prefer(task, splits, (fp32, int8), output)
     return Candidate(spec, output, fp32, int8, one, other, compared, prefer, run or workbench.first_run(task, splits))
 
 
-def _prefer(task: "Task", fp32: bytes, compared: "Comparison") -> str:
+def _prefer(task: "Task", splits: "Splits", models: tuple[bytes, bytes], output: OutputSpec) -> str:
+    """By the validation rows: a choice that the test rows made would flatter what they measure."""
     if task.quantize.prefer != "auto":
         return task.quantize.prefer
-    return "int8" if prefers_int8(fp32, compared.quality_drop, task.quantize.budget) else "fp32"
+    fp32, int8 = (workbench.evaluate(model, splits.validation, output) for model in models)
+    drop = workbench.compare(fp32, int8, output).quality_drop
+    return "int8" if prefers_int8(models[0], drop, allowed_drop(task, splits)) else "fp32"
 
 
 def measured(candidate: Candidate) -> dict[str, float]:

@@ -249,6 +249,18 @@ def test_a_model_of_another_task_is_refused(wine, change, told):
         wine.compare(wine.a, other)
 
 
+def test_devices_prefer_int8_by_the_validation_rows_alone(tmp_path):
+    """An int8 model that is wrong where choices are made, and right on the test rows alone."""
+    desk = Desk(tmp_path, more='[quantize]\nprefer = "auto"\n')
+    layers = fitted(desk.splits.train, width=13_000)
+    wrong = (np.roll(layers[1][0], 1, axis=1), np.roll(layers[1][1], 1))
+    fp32, int8 = (network(found, ("n", 13)) for found in (layers, [layers[0], wrong]))
+    flattering = replace(desk.splits.test, labels=logits(int8, desk.splits.test.inputs).argmax(axis=1))
+    candidate = measure(desk.task, replace(desk.splits, test=flattering), fp32, int8)
+    assert candidate.comparison.quality_drop < 0
+    assert candidate.prefer == "fp32"
+
+
 class TestGates:
     def judge(self, desk: Desk, text: str, *more: object) -> int:
         (desk.folder / "gates.toml").write_text(text)
