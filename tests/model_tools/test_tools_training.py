@@ -183,13 +183,14 @@ class TestSteering:
 
     def test_balanced_classes_count_alike(self, tmp_path: Path) -> None:
         rng = np.random.default_rng(0)
-        labels = (rng.random(600) < 0.04).astype(np.int64)
+        labels = (rng.random(600) < 0.02).astype(np.int64)
         inputs = (rng.normal(size=(600, 3)) + labels[:, None] * 0.8).astype(np.float32)
         rows = Dataset(inputs, labels, ("usual", "rare"), tuple(map(str, range(600))))
         splits, task = Splits(rows, rows, rows), of_kind(tmp_path, "classification", 'kind = "vector"', BRIEF)
         balanced = replace(task, train=msgspec.structs.replace(task.train, class_weights="balanced"))
         plain, weighed = (judge(t, workbench.train(t, splits, quiet).module, rows, rows) for t in (task, balanced))
         assert weighed.per_class["rare"] > plain.per_class["rare"] + 0.2
+        assert weighed.per_class["usual"] > 0.6
 
     def test_a_search_is_seeded_and_begins_with_the_usual_plan(self, tmp_path: Path) -> None:
         task, splits = made(real_tasks.iris(tmp_path, "[train]\nepochs = 2\n[search]\ntrials = 4\n"))
