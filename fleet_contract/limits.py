@@ -111,6 +111,10 @@ MAX_DATASET_BYTES = 4 * 1024 * MIB
 MAX_TABLE_SCALE = 1e18
 """Of a number in a table that is learnt from: its square is a float32."""
 MAX_RECORDING_BYTES = 1024 * MIB
+MAX_PROGRAM_ENTRY_BYTES = 64 * MIB
+"""Of what stands beside the weights in the archive of an exported program."""
+MAX_IMPORT_RECORD_BYTES = 1 * MIB
+"""Of the file beside a model that says where it is from."""
 
 MAX_CSR_BYTES = 8 * KIB
 MAX_TOKEN_CHARS = 512

@@ -1,5 +1,13 @@
 """The workbench's errors, cut by exit code: what the caller gave was wrong (2), a gate refused the model (3), something else failed (1)."""
 
+_MOST_CHARS = 300
+
+
+def first_line(error: Exception) -> str:
+    """In short what a library explains at length, with stack traces; its kind where it says nothing."""
+    told = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return told[:_MOST_CHARS]
+
 
 class ToolError(Exception):
     """`field` names what was wrong and `limit` the bound it broke, where there is something to name."""

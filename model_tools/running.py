@@ -67,7 +67,7 @@ def answers(runtime: str, model: bytes, inputs: np.ndarray, *, fused: bool = Tru
     parts = [np.empty((0, *(max(0, axis) for axis in graph.outputs[output].shape[1:])), np.float32)] if not len(inputs) else []
     for start in range(0, len(fitting), size):
         rows = np.minimum(np.arange(start, start + size), len(fitting) - 1) if fixed else slice(start, start + size)
-        told = graph.run({name: _entering(fitting[rows], tensor)}, [output])[0]
+        told = graph.run({name: entering(fitting[rows], tensor)}, [output])[0]
         if np.ndim(told) < 1 or len(told) != len(fitting[rows]):
             raise BadInput(
                 f"output {output!r} has the shape {[*np.shape(told)]} for {len(fitting[rows])} inputs: rows first", field="output"
@@ -112,7 +112,7 @@ def _ask(manifest: Manifest, variant: Variant, graph: Graph, inputs: Tensors) ->
     if isinstance(given, ImageInput):
         pixels = inputs[given.tensor].astype(np.float32)
         inputs = {**inputs, given.tensor: pixels * np.float32(given.scale) + np.float32(given.offset)}
-    fed = {_own(variant, name): _entering(values, graph.inputs[_own(variant, name)]) for name, values in inputs.items()}
+    fed = {_own(variant, name): entering(values, graph.inputs[_own(variant, name)]) for name, values in inputs.items()}
     specs = signature_of(manifest).outputs
     told = graph.run(fed, [_own(variant, spec.name) for spec in specs])
     for spec, values in zip(specs, told, strict=True):
@@ -161,7 +161,7 @@ def _own(variant: Variant, name: str) -> str:
     return variant.tensors.get(name, name)
 
 
-def _entering(values: np.ndarray, tensor: GraphTensor) -> np.ndarray:
+def entering(values: np.ndarray, tensor: GraphTensor) -> np.ndarray:
     """Quantized where the graph's tensor is: round(value / scale) + zero point, kept within the type (Jacob et al. 2018, arXiv 1712.05877)."""
     kind = np.dtype(tensor.dtype)
     if tensor.scale:

@@ -3,7 +3,6 @@
 import contextlib
 import io
 import logging
-import math
 import statistics
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from onnxruntime.quantization import CalibrationDataReader, quantize_static
 
 from bench.quantize.models import Case
 from bench.serving.environments import NotInstalled
+from model_tools.evaluate.noise import sqnr_db
 from model_tools.model_files import ModelFile
 from model_tools.quantize.calibration import calibrate
 from model_tools.quantize.int8 import best_int8
@@ -68,7 +68,7 @@ def measure(case: Case, made: Mapping[str, bytes], rounds: int) -> Iterator[Line
         right = float((told.argmax(axis=1) == case.labels).mean())
         agreed = float((told.argmax(axis=1) == plain.argmax(axis=1)).mean())
         words = said if maker == "ours" else ""
-        yield Line(case, maker, right, agreed, _signal_to_noise(plain, told), len(made[maker]), latencies[maker], words)
+        yield Line(case, maker, right, agreed, sqnr_db(plain, told), len(made[maker]), latencies[maker], words)
 
 
 def is_slower(line: Line, plain: Line) -> bool:
@@ -79,11 +79,6 @@ def _said(case: Case, ours: bytes) -> str:
     """What `model-tools quantize` tells of this model's speed, by its own measurement."""
     plain, made = ModelFile("onnxruntime", case.fp32), Quantized(Recipe("int8"), ours)
     return "; ".join(compare_speed(plain, made, case.test[:1]).warnings)
-
-
-def _signal_to_noise(plain: np.ndarray, told: np.ndarray) -> float:
-    noise = float(np.square(told - plain, dtype=np.float64).mean())
-    return 10 * math.log10(float(np.square(plain, dtype=np.float64).mean()) / noise) if noise else math.inf
 
 
 def _latencies(case: Case, made: Mapping[str, bytes], rounds: int) -> dict[str, float]:

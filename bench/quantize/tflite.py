@@ -16,8 +16,9 @@ def measure(case: Case) -> dict[str, float] | None:
     """SQNR in dB on the unseen rows, by maker; the pictures are of very different brightness, as cameras give them. None where it is not installed."""
     if find_spec(_NEEDED) is None:
         return None
+    from model_tools.evaluate.noise import sqnr_db
     from model_tools.litert.conversion import convert_to_tflite
-    from model_tools.litert.quantization import quantize_tflite, sqnr_db
+    from model_tools.litert.quantization import quantize_tflite
     from model_tools.running import answers
 
     light = np.random.default_rng(0)

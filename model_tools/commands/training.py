@@ -1,5 +1,6 @@
 """From a task to a checkpoint."""
 
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -52,11 +53,10 @@ def train(
     heed(loaded, workbench.check_data(loaded, splits, quick=True), lambda told: show(Progress("data", 0.0, told)))
     begun = workbench.load_parent(loaded, splits, parent) if parent else None
     run = open_run(tracking, loaded.name, lambda: datetime.now(UTC)) if is_tracked else None
-    try:
+    with ExitStack() as unfinished:
+        unfinished.callback(_abandon, run)
         trained, record = _make(loaded, splits, begun, loaded.search.folds if folds is None else folds)
-    except BaseException:
-        _abandon(run)
-        raise
+        unfinished.pop_all()
     _keep(trained, record, out, run, task)
     told = {"checkpoint": str(out), "run": record.run, "train_rows": len(splits.train), record.measure: record.metrics.get(record.measure)}
     spread = {"folds": record.folds, "fold_spread": record.spread} if record.folds else {}

@@ -4,13 +4,13 @@ A quantizer keeps the names of what it quantizes; what the next layer sees is th
 what is compared. Both graphs are run as they are written, without fusing, so that every tensor is there.
 """
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from model_tools.compare.subjects import Subject
 from model_tools.errors import BadInput
+from model_tools.evaluate.noise import sqnr_db
 from model_tools.graphs import open_graph
 from model_tools.running import laid_out
 
@@ -51,11 +51,7 @@ def _ratio(name: str, kind: str, signal: np.ndarray, told: np.ndarray) -> Layer 
         told = told.transpose(_CHANNELS_FIRST[told.ndim])
     if told.shape != signal.shape or not signal.size:
         return None
-    power = float(np.square(signal, dtype=np.float64).sum())
-    noise = float(np.square(signal.astype(np.float64) - told).sum())
-    if not power:
-        return None
-    return Layer(name, kind, 10 * math.log10(power / noise) if noise else math.inf, signal[0].size)
+    return Layer(name, kind, sqnr_db(signal, told), signal[0].size) if signal.any() else None
 
 
 def _onnx_tensors(model: bytes, inputs: np.ndarray) -> dict[str, tuple[str, np.ndarray]]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from fleet_contract import limits
 from model_tools.data.rows import check_header
 from model_tools.data.table import BLOCK_ROWS, Block, Cells, Table
-from model_tools.errors import BadData
+from model_tools.errors import BadData, first_line
 
 _INDEX = "__index_level_"
 """What pandas calls the rows' numbers: a column without a name, which is no input."""
@@ -25,7 +25,7 @@ def open_parquet(path: Path) -> Table:
             header = check_header(["" if name.startswith(_INDEX) else name for name in file.schema_arrow.names], path.name)
             values = file.metadata.num_rows * len(header)
     except (OSError, pyarrow.ArrowException) as error:
-        raise BadData(f"cannot read {path}: {_first_line(error)}", field=path.name) from error
+        raise BadData(f"cannot read {path}: {first_line(error)}", field=path.name) from error
     if 4 * values > limits.MAX_DATASET_BYTES:
         raise BadData(f"{path.name} has {values} values", field=path.name, limit=limits.MAX_DATASET_BYTES)
     return Table(path.name, header, lambda: _blocks(path))
@@ -41,7 +41,7 @@ def _blocks(path: Path) -> Iterator[Block]:
                 yield Block(first, [_cells(column, name, path) for name, column in zip(batch.schema.names, batch.columns, strict=True)])
                 first += batch.num_rows
     except (OSError, pyarrow.ArrowException) as error:
-        raise BadData(f"{path.name} is damaged: {_first_line(error)}", field=path.name) from error
+        raise BadData(f"{path.name} is damaged: {first_line(error)}", field=path.name) from error
 
 
 def _cells(column: "pyarrow.Array", name: str, path: Path) -> Cells:
@@ -61,7 +61,3 @@ def _cells(column: "pyarrow.Array", name: str, path: Path) -> Cells:
     if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind) or types.is_null(kind):
         return ["" if value is None else value for value in column.to_pylist()]
     raise BadData(f"column {name!r} of {path.name} holds {kind}, neither numbers, words nor times", field=name)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0][:200]

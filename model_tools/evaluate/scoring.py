@@ -9,6 +9,7 @@ import numpy as np
 from fleet_contract.outputs import Anomaly, Classification, OutputSpec, Regression
 from model_tools.data.dataset import Dataset
 from model_tools.errors import BadInput
+from model_tools.evaluate.noise import sqnr_db
 from model_tools.running import logits as run
 
 Measure = Literal["accuracy", "r2", "auc", "passed"]
@@ -63,11 +64,8 @@ def score(outputs: np.ndarray, rows: Dataset, output: OutputSpec, model_bytes: i
 
 def compare(original: Evaluation, quantized: Evaluation, output: OutputSpec) -> Comparison:
     """Both are evaluations of the same rows."""
-    noise = float(np.square(original.outputs - quantized.outputs, dtype=np.float64).mean())
-    signal = float(np.square(original.outputs, dtype=np.float64).mean())
-    sqnr_db = 10 * math.log10(signal / noise) if noise and signal else math.inf
     agreed = _agreed(original.outputs, quantized.outputs, output)
-    return Comparison(float(agreed.mean()), sqnr_db, original.quality - quantized.quality)
+    return Comparison(float(agreed.mean()), sqnr_db(original.outputs, quantized.outputs), original.quality - quantized.quality)
 
 
 def _agreed(one: np.ndarray, other: np.ndarray, output: OutputSpec) -> np.ndarray:

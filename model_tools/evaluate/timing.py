@@ -13,7 +13,7 @@ from model_tools.adopt.isolation import Bounds, isolated
 from model_tools.errors import BadInput
 from model_tools.graphs import Graph, GraphTensor, open_graph
 from model_tools.model_files import ModelFile
-from model_tools.running import Tensors
+from model_tools.running import Tensors, entering
 
 _WARM_CALLS = 10
 _ROUNDS = 200
@@ -130,14 +130,7 @@ def _fitting(graph: Graph, inputs: Tensors | None) -> dict[str, np.ndarray]:
         named = {next(iter(graph.inputs)): next(iter(named.values()))}
     if missing := [name for name in graph.inputs if name not in named]:
         raise BadInput(f"the model wants an input {missing[0]!r}; given are {', '.join(named)}", field=missing[0])
-    return {name: _entering(named[name], tensor) for name, tensor in graph.inputs.items()}
-
-
-def _entering(values: np.ndarray, tensor: GraphTensor) -> np.ndarray:
-    kind = np.dtype(tensor.dtype)
-    if tensor.scale:
-        values = np.clip(np.rint(values / tensor.scale) + tensor.zero_point, np.iinfo(kind).min, np.iinfo(kind).max)
-    return np.ascontiguousarray(values, kind)
+    return {name: entering(named[name], tensor) for name, tensor in graph.inputs.items()}
 
 
 def _rows(fed: Tensors) -> int:

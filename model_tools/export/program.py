@@ -9,13 +9,12 @@ import torch
 from torch import nn
 from torch.fx import GraphModule, Node
 
-from model_tools.errors import BadInput
+from model_tools.errors import BadInput, first_line
 
 aten = torch.ops.aten
 WEIGHED = {aten.conv1d.default, aten.conv2d.default, aten.conv3d.default, aten.linear.default}
 """Their weight's axis 0 is that of their output's channels."""
 _GONE = {aten.dropout.default, aten.dropout_.default, aten.feature_dropout.default}
-_MOST_TOLD = 300
 _WEIGHT, _BIAS = 1, 2
 
 
@@ -106,8 +105,7 @@ def _attribute(program: GraphModule, node: Node) -> nn.Parameter:
 
 
 def first_words(error: Exception) -> str:
-    """The exporters explain at length, with stack traces."""
+    """Of an exporter."""
     if "onstraints violated" in str(error):
         return "it takes one number of rows alone (is there a len(), or a reshape to a fixed number?)"
-    told = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return told[:_MOST_TOLD]
+    return first_line(error)

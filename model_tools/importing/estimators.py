@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx
 
-from model_tools.errors import BadInput
+from model_tools.errors import BadInput, first_line
 from model_tools.importing import onnx_graphs
 from model_tools.running import logits as run
 
@@ -86,9 +86,7 @@ def _converted(estimator, columns: int) -> onnx.ModelProto:
             kinds = [(onnx_graphs.INPUT, FloatTensorType([None, columns]))]
             return to_onnx(estimator, initial_types=kinds, options=options, target_opset=_OPSETS)
     except (RuntimeError, ValueError, TypeError, NameError, KeyError, AttributeError, NotImplementedError) as error:
-        raise BadInput(
-            f"skl2onnx does not convert {type(estimator).__name__}: {str(error).splitlines()[0][:300]}", field="model"
-        ) from error
+        raise BadInput(f"skl2onnx does not convert {type(estimator).__name__}: {first_line(error)}", field="model") from error
 
 
 def _shaped(model: onnx.ModelProto, estimator, order: list[int] | None) -> list[str]:

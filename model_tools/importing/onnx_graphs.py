@@ -7,7 +7,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import numpy_helper, version_converter
 
-from model_tools.errors import BadInput
+from model_tools.errors import BadInput, first_line
 from model_tools.evaluate.timing import made_up
 from model_tools.graphs import OnnxGraph
 
@@ -66,7 +66,7 @@ def _parse(data: bytes) -> onnx.ModelProto:
         model = onnx.load_from_string(data)
         onnx.checker.check_model(model, full_check=True)
     except (DecodeError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError, RuntimeError, ValueError, TypeError) as error:
-        raise BadInput(f"no valid ONNX model: {_first_line(error)}", field="model") from error
+        raise BadInput(f"no valid ONNX model: {first_line(error)}", field="model") from error
     if not model.graph.output:
         raise BadInput("the model has no output", field="model")
     return model
@@ -162,7 +162,3 @@ def as_logits(model: onnx.ModelProto, probabilities: str, order: list[int] | Non
         name = "ordered"
     graph.node.append(onnx.helper.make_node("Max", [name, floor.name], ["at_least"]))
     graph.node.append(onnx.helper.make_node("Log", ["at_least"], [OUTPUT]))
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]

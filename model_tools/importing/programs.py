@@ -9,7 +9,8 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import PurePath
 
-from model_tools.errors import BadInput
+from fleet_contract import limits
+from model_tools.errors import BadInput, first_line
 
 _KEPT = ("archive_format", "archive_version", "byteorder", "version", "serialization_id")
 _SAMPLES = "data/sample_inputs/model.pt"
@@ -21,7 +22,6 @@ _WORDS = frozenset(
     ("Symbol", "Integer", "Max", "Min", "Mod", "FloorDiv", "PythonMod", "CeilDiv", "positive", "integer", "nonnegative", "True")
 )
 _SYMBOL = re.compile(r"[su]\d+|zuf\d+|int_oo")
-_MAX_PROGRAM_BYTES = 64 * 1024**2
 _PROBES = 8
 
 
@@ -37,7 +37,7 @@ def convert(data: bytes) -> tuple[bytes, list[str]]:
         try:
             exported = torch.export.load(io.BytesIO(clean))
         except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, AssertionError, OSError) as error:
-            raise BadInput(f"torch does not load the program: {str(error).splitlines()[0][:300]}", field="model") from error
+            raise BadInput(f"torch does not load the program: {first_line(error)}", field="model") from error
         program = exported.module(check_guards=False)
         probe = _probe(exported)
         # an exported program has no training mode to leave, and says so loudly
@@ -98,8 +98,8 @@ def _kept(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, inner: str) -> bytes
 
 
 def _bounded(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
-    if entry.file_size > _MAX_PROGRAM_BYTES:
-        raise BadInput(f"{entry.filename} has {entry.file_size} bytes", field="model", limit=_MAX_PROGRAM_BYTES)
+    if entry.file_size > limits.MAX_PROGRAM_ENTRY_BYTES:
+        raise BadInput(f"{entry.filename} has {entry.file_size} bytes", field="model", limit=limits.MAX_PROGRAM_ENTRY_BYTES)
     return archive.read(entry)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from fleet_contract import graph
+from fleet_contract import graph, limits
 from model_tools.adopt.isolation import Bounds, isolated
 from model_tools.errors import BadInput
 from model_tools.evaluate.timing import made_up
@@ -21,7 +21,6 @@ from model_tools.storage import write_whole
 _PROBES = 2
 _RUNTIME_OF: dict[Format, str] = {"onnx": "onnxruntime", "pt2": "onnxruntime", "skops": "onnxruntime", "tflite": "litert"}
 SUFFIX = ".json"
-_MAX_RECORD_BYTES = 1024 * 1024
 
 
 class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -93,7 +92,7 @@ def write_imported(imported: Imported, out: Path) -> Path:
 def origin_of(model: Path) -> str | None:
     """What the record beside a model file says of it; None where there is none, or it speaks of other bytes."""
     beside = model.with_name(model.name + SUFFIX)
-    if not beside.is_file() or beside.stat().st_size > _MAX_RECORD_BYTES:
+    if not beside.is_file() or beside.stat().st_size > limits.MAX_IMPORT_RECORD_BYTES:
         return None
     try:
         record = msgspec.json.decode(beside.read_bytes(), type=Record)

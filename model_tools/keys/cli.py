@@ -10,7 +10,7 @@ import typer
 
 from model_tools.errors import BadInput
 from model_tools.keys.passphrases import Passphrase
-from model_tools.terminal import Json, PassphraseFile, passphrase_from
+from model_tools.terminal import Json, PassphraseFile, answer, passphrase_from
 
 if TYPE_CHECKING:
     from model_tools.keys.chain import Chain, Draft
@@ -53,7 +53,7 @@ def create(
         raise BadInput("one key of a token at a time", field="hsm", limit=1)
     store, passphrase = KeyStore(keys), passphrase_from(plain, passphrase_file)
     made = [store.adopt(name, hsm, passphrase) if hsm else store.create(name, passphrase) for name in names]
-    _answer({"keys": {key.name: key.key.keyid for key in made}}, as_json)
+    answer({"keys": {key.name: key.key.keyid for key in made}}, as_json)
     _advise("Give the .pub files to whoever holds the ceremony; keep the .pem files to yourself.")
 
 
@@ -75,7 +75,7 @@ def openssf(
     from model_tools.sign.openssf import create_key
 
     private, public = create_key(keys, names.name(name, "key"), passphrase_from(plain, passphrase_file))
-    _answer({"key": str(private), "public": str(public)}, as_json)
+    answer({"key": str(private), "public": str(public)}, as_json)
 
 
 @app.command()
@@ -229,7 +229,7 @@ def sign(
     if role == chain.ROOT and not signing.lacking(file.name, after.needs(role)):
         anchor.advance(holder.folder, after.root)
     lacks = signing.lacking_in(file.parent, after)
-    _answer({"file": str(file), "signed_by": holder.name, "lacks": lacks}, as_json)
+    answer({"file": str(file), "signed_by": holder.name, **_told(lacks, as_json)}, as_json)
     _next_step(lacks, file.parent, before)
 
 
@@ -261,8 +261,13 @@ def _finish(draft: "Draft", before: "Chain | None", out: Path, keys: Path, passp
     if not lacks:
         anchor.advance(keys, after.root)
     changes = picture.changes(before, after)
-    _answer({"files": [str(path) for path in written], "changes": changes, "lacks": lacks}, as_json)
+    answer({"files": [str(path) for path in written], "changes": changes, **_told(lacks, as_json)}, as_json)
     _next_step(lacks, out, before)
+
+
+def _told(lacks: Sequence, as_json: bool) -> dict[str, object]:
+    """People are told by `_next_step`."""
+    return {"lacks": lacks} if as_json else {}
 
 
 def _next_step(lacks: Sequence, out: Path, before: "Chain | None") -> None:
@@ -278,18 +283,6 @@ def _next_step(lacks: Sequence, out: Path, before: "Chain | None") -> None:
 
 def _expiry(days: int) -> datetime:
     return datetime.now(UTC).replace(microsecond=0) + timedelta(days=days)
-
-
-def _answer(told: dict[str, object], as_json: bool) -> None:
-    if as_json:
-        typer.echo(msgspec.json.encode(told))
-        return
-    for name, value in told.items():
-        if isinstance(value, dict):
-            value = [f"{key} {item}" for key, item in value.items()]
-        if name != "lacks":  # the next step tells it
-            for line in value if isinstance(value, list) else [value]:
-                typer.echo(f"{name}: {line}")
 
 
 def _advise(*lines: str) -> None:

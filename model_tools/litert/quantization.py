@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import math
 import re
 import warnings
 from collections.abc import Iterator, Sequence
@@ -12,6 +11,7 @@ import numpy as np
 
 from model_tools import running
 from model_tools.errors import BadData, BadInput, Failed
+from model_tools.evaluate.noise import sqnr_db
 from model_tools.graphs import LiteRtGraph
 from model_tools.litert import flatbuffer
 from model_tools.litert.float_form import float_form
@@ -41,13 +41,6 @@ def quantize_tflite(model: bytes, rows: np.ndarray | None = None, recipe: Recipe
     wanted = running.answers("litert", plain, rows)
     tried = _static(plain, rows, [Recipe("int8", rule) for rule in get_args(RangeRule)], whole)
     return max(tried, key=lambda made: sqnr_db(wanted, running.answers("litert", made.model, rows)))
-
-
-def sqnr_db(wanted: np.ndarray, answered: np.ndarray) -> float:
-    """Signal to quantization noise: the energy of the right answers over that of the differences; infinite where there are none."""
-    signal = float(np.square(wanted, dtype=np.float64).sum())
-    noise = float(np.square(wanted.astype(np.float64) - answered).sum())
-    return 10 * math.log10(signal / noise) if noise and signal else math.inf
 
 
 def _static(plain: bytes, rows: np.ndarray, recipes: Sequence[Recipe], whole: bool) -> list[Quantized]:

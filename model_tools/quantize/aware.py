@@ -1,7 +1,5 @@
 """Quantization-aware training (Jacob et al. 2018, arXiv 1712.05877): the network learns on, rounded as int8 will round it."""
 
-import math
-
 import numpy as np
 import torch
 from torch.fx import GraphModule
@@ -9,6 +7,7 @@ from torch.fx import GraphModule
 from model_tools.data.dataset import Splits
 from model_tools.data.pictures import TENSOR
 from model_tools.errors import Failed
+from model_tools.evaluate.noise import sqnr_db
 from model_tools.export.graph import silence, translate
 from model_tools.quantize.biases import round_biases
 from model_tools.quantize.static import finish
@@ -79,10 +78,7 @@ def _check(data: bytes, program: GraphModule, rows: np.ndarray) -> None:
     rows = rows[: 4 * _ROWS]
     with torch.inference_mode():
         wanted = program(torch.from_numpy(rows)).numpy()
-    answered = logits(data, rows)
-    noise = float(np.square(answered - wanted, dtype=np.float64).mean())
-    signal = float(np.square(wanted, dtype=np.float64).mean())
-    sqnr_db = 10 * math.log10(signal / noise) if noise and signal else math.inf
-    if not sqnr_db >= _LEAST_SQNR_DB:
-        told = f"the int8 graph answers otherwise than it was trained: {sqnr_db:.1f} dB"
+    alike_db = sqnr_db(wanted, logits(data, rows))
+    if alike_db < _LEAST_SQNR_DB:
+        told = f"the int8 graph answers otherwise than it was trained: {alike_db:.1f} dB"
         raise Failed(told, field="quantize", limit=_LEAST_SQNR_DB)

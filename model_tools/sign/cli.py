@@ -97,7 +97,7 @@ def sign(
       model-tools sign digits.bundle --openssf signing.pem --out digits.bundle.sig
     """
     if openssf:
-        _sign_openssf(bundle, openssf, out, passphrase_file, as_json)
+        answer(_signed_for_others(bundle, openssf, out, passphrase_file), as_json)
         return
     if releases is None or key is None:
         raise BadInput("give --releases and --key, or --openssf", field="key" if releases else "releases")
@@ -111,21 +111,24 @@ def sign(
         signed = add_signature(releases.read_bytes(), draft.read_bytes(), data, signer, trusted)
     else:
         signed = sign_releases(releases.read_bytes(), data, signer, expires, deltas, trusted)
+    missing = {"missing_signatures": missing_signatures(signed, trusted.targets.to_bytes())} if trusted else {}
+    answer({**_written(bundle, out, signed, deltas), **missing}, as_json)
+
+
+def _written(bundle: Path, out: Path, signed: bytes, deltas: Sequence[bytes]) -> dict[str, object]:
     files = [out.with_name(f"{bundle.stem}.{number}.delta") for number in range(len(deltas))]
     for file, wire in zip(files, deltas, strict=True):
         write_whole(file, wire)
     write_whole(out, signed)
-    told = {"file": str(out), "bytes": len(signed), "sha256": Bundle(bundle).sha256, "deltas": [str(file) for file in files]}
-    missing = {"missing_signatures": missing_signatures(signed, trusted.targets.to_bytes())} if trusted else {}
-    answer({**told, **missing}, as_json)
+    return {"file": str(out), "bytes": len(signed), "sha256": Bundle(bundle).sha256, "deltas": [str(file) for file in files]}
 
 
-def _sign_openssf(bundle: Path, key: Path, out: Path, passphrase_file: Path | None, as_json: bool) -> None:
+def _signed_for_others(bundle: Path, key: Path, out: Path, passphrase_file: Path | None) -> dict[str, object]:
     from model_tools.sign.openssf import sign_file
 
     opened = Bundle(bundle)
     write_whole(out, sign_file(bundle, key, passphrase_from(False, passphrase_file)))
-    answer({"file": str(out), "sha256": opened.sha256}, as_json)
+    return {"file": str(out), "sha256": opened.sha256}
 
 
 @app.command()

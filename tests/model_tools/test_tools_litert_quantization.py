@@ -12,11 +12,12 @@ from tests.fakes.onnx_graphs import graph
 pytest.importorskip("ai_edge_quantizer", reason="the extra `tflite` is not installed")
 
 from model_tools.errors import BadData, BadInput
+from model_tools.evaluate.noise import sqnr_db
 from model_tools.graphs import LiteRtGraph
 from model_tools.litert import flatbuffer
 from model_tools.litert.conversion import convert_to_tflite
 from model_tools.litert.float_form import float_form
-from model_tools.litert.quantization import quantize_tflite, sqnr_db
+from model_tools.litert.quantization import quantize_tflite
 from model_tools.quantize.recipe import Recipe
 from model_tools.running import answers
 from tests.fakes import mlperf_rows
