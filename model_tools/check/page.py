@@ -4,9 +4,9 @@ import numpy as np
 
 from model_tools.check.checking import Checked
 from model_tools.check.finding import SEVERITIES, Finding, Severity, Verdict
-from model_tools.data.card import plain
 from model_tools.data.dataset import Splits
 from model_tools.report import plots
+from model_tools.report.markdown import plain
 from model_tools.report.page import Note, Page, Part, Plot, Section, Table, Text
 from model_tools.task import Task
 

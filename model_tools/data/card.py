@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from model_tools.data.dataset import Dataset, Splits
+from model_tools.report.markdown import plain
 from model_tools.task import Task
 
 _WAYS = {
@@ -20,7 +21,7 @@ _SHOWN_CLASSES = 200
 
 def make_card(task: Task, splits: Splits) -> str:
     """Digest, shape, parts, classes or target, and the range of each column. The same data and task give the same text."""
-    lines = [f"# Data of {task.name}", "", *([task.description, ""] if task.description else []), *_facts(task, splits)]
+    lines = [f"# Data of {task.name}", "", *([plain(task.description), ""] if task.description else []), *_facts(task, splits)]
     lines += ["", "## Parts", "", *_parts(splits), *_target(splits), *_columns(splits)]
     if splits.notes:
         lines += ["", "## Notes", "", *(f"- {plain(note)}" for note in splits.notes)]
@@ -88,9 +89,3 @@ def _more(count: int, shown: int) -> list[str]:
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
-
-
-def plain(words: str) -> str:
-    """Words in a table's cell or a line, without markup."""
-    text = " ".join(words.split())
-    return "".join(f"\\{char}" if char in "\\|`*_<>[]#" else char for char in text)

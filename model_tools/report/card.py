@@ -1,11 +1,12 @@
 """The model card (Mitchell et al., 2019) as Markdown, made from what the bundle itself holds."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from fleet_contract.inputs import ImageInput, InputSpec, TensorsInput, VectorInput, WindowInput
 from fleet_contract.manifest import Manifest
 from fleet_contract.outputs import Anomaly, Classification, Detection, OutputSpec, Raw, Regression, Threshold
 from fleet_contract.sketch import Reference
+from model_tools.report.markdown import plain, table
 
 _MOST_COLUMNS = 64
 
@@ -16,7 +17,7 @@ def model_card(
     """`sizes` gives the bytes of each variant; `sections` are further ones, Markdown by title. Holds no time and no path: the same model has the same card."""
     parts = [
         f"# {manifest.task} {manifest.version}",
-        *([_cell(description)] if description else []),
+        *([plain(description)] if description else []),
         _purpose(manifest),
         "## Variants\n\n" + _variants(manifest, sizes),
         "## Measured on held-out data\n\n" + _metrics(manifest),
@@ -44,7 +45,7 @@ def _taken(spec: InputSpec) -> str:
         case WindowInput():
             return f"windows of {spec.length} samples of {len(spec.columns)} columns, every {spec.stride}; each refused outside its range"
         case TensorsInput():
-            return "tensors: " + ", ".join(f"{_cell(tensor.name)} ({tensor.dtype} {tensor.shape})" for tensor in spec.tensors)
+            return "tensors: " + ", ".join(f"{plain(tensor.name)} ({tensor.dtype} {tensor.shape})" for tensor in spec.tensors)
 
 
 def _given(output: OutputSpec) -> str:
@@ -52,7 +53,7 @@ def _given(output: OutputSpec) -> str:
         case Classification():
             return f"Classifies into {len(output.classes)} classes: {_listed(output.classes)}."
         case Threshold():
-            return f"Answers {_cell(output.labels[1])} from a probability of {output.threshold:g} on, else {_cell(output.labels[0])}."
+            return f"Answers {plain(output.labels[1])} from a probability of {output.threshold:g} on, else {plain(output.labels[0])}."
         case Regression():
             return f"Estimates {_listed([f'{target} ({unit})' for target, unit in zip(output.targets, output.units, strict=True)])}."
         case Anomaly():
@@ -64,19 +65,19 @@ def _given(output: OutputSpec) -> str:
 
 
 def _listed(words: Sequence[str]) -> str:
-    return ", ".join(_cell(word) for word in words[:20]) + (f" and {len(words) - 20} more" if len(words) > 20 else "")
+    return ", ".join(plain(word) for word in words[:20]) + (f" and {len(words) - 20} more" if len(words) > 20 else "")
 
 
 def _variants(manifest: Manifest, sizes: Mapping[str, int]) -> str:
     rows = [(v.name, v.precision, v.runtime, f"{sizes[v.name]:,}", f"{v.tolerance:g}") for v in manifest.variants]
-    return _table(("variant", "precision", "runtime", "bytes", "tolerance of known answers"), rows)
+    return table(("variant", "precision", "runtime", "bytes", "tolerance of known answers"), rows)
 
 
 def _metrics(manifest: Manifest) -> str:
     metrics = manifest.lineage.metrics
     if not metrics:
         return "Nothing was measured."
-    return _table(("metric", "value"), [(name, f"{value:.4g}") for name, value in sorted(metrics.items())])
+    return table(("metric", "value"), [(name, f"{value:.4g}") for name, value in sorted(metrics.items())])
 
 
 def _limits(manifest: Manifest) -> str:
@@ -87,13 +88,13 @@ def _limits(manifest: Manifest) -> str:
         return lead
     rows = [(column, f"{low:g}", f"{high:g}") for column, low, high in zip(spec.columns, spec.low, spec.high, strict=True)]
     more = f"\n\nand {len(rows) - _MOST_COLUMNS} more columns." if len(rows) > _MOST_COLUMNS else ""
-    return f"{lead} Outside these bounds an input is refused:\n\n" + _table(("column", "from", "to"), rows[:_MOST_COLUMNS]) + more
+    return f"{lead} Outside these bounds an input is refused:\n\n" + table(("column", "from", "to"), rows[:_MOST_COLUMNS]) + more
 
 
 def _conditions(reference: Reference) -> str:
     rows = [(c.name, str(c.sketch.rows), str(len(c.features))) for c in reference.conditions]
     lead = f"A stream is healthy when it fits one of these, on {reference.grid.bins} bins a feature.\n\n"
-    return lead + _table(("condition", "inputs", "features"), rows)
+    return lead + table(("condition", "inputs", "features"), rows)
 
 
 def _policy(manifest: Manifest) -> str:
@@ -119,13 +120,4 @@ def _lineage(manifest: Manifest) -> str:
         *([("run", line.run)] if isinstance(line.run, str) else []),
         *([("imported from", line.source)] if isinstance(line.source, str) else []),
     ]
-    return _table(("what", "which"), rows)
-
-
-def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    lines = [head, tuple("---" for _ in head), *rows]
-    return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.replace("|", "\\|").split())
+    return table(("what", "which"), rows)

@@ -6,6 +6,7 @@ from model_tools.explain.explaining import Explained
 from model_tools.explain.importance import Importance
 from model_tools.explain.occlusion import Case, spread_over
 from model_tools.report import plots
+from model_tools.report.markdown import table
 from model_tools.report.page import Page, Part, Plot, Section, Table, Text
 
 CARD_TITLE = "What it looks at"
@@ -23,9 +24,8 @@ def explanation_page(found: Explained) -> Page:
 def card_section(found: Explained) -> str:
     """Markdown; same values, same text."""
     if found.importances:
-        rows = [f"| {_cell(one.name)} | {_rounded(one.drop)} | {_rounded(one.spread)} |" for one in found.importances[:_IN_CARD]]
-        head = f"| shuffled among the rows | {found.measure} lost | spread |\n| --- | --- | --- |"
-        return "\n".join([_caveat(found), "", head, *rows])
+        rows = [(one.name, _rounded(one.drop), _rounded(one.spread)) for one in found.importances[:_IN_CARD]]
+        return f"{_caveat(found)}\n\n{table(('shuffled among the rows', f'{found.measure} lost', 'spread'), rows)}"
     share = found.maps["all"]
     most = float(np.abs(share).max()) or 1.0
     lines = [" ".join(f"{max(0.0, value) / most * 9:.0f}" for value in line) for line in share]
@@ -85,7 +85,3 @@ def _pixels(inputs: np.ndarray) -> np.ndarray:
 
 def _rounded(value: float) -> str:
     return f"{round(value, 3) + 0.0:.3f}"
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.replace("|", "\\|").split())

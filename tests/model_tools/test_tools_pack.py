@@ -132,6 +132,18 @@ class TestTheBundle:
         ):
             assert words in card
 
+    def test_the_card_takes_no_markup_of_its_data(self):
+        words = "<script>1</script> | x |\n# Approved"
+        spec, output = (
+            msgspec.structs.replace(SPEC, columns=[words, "b", "c"]),
+            msgspec.structs.replace(OUTPUT, classes=[words, "y", "z"]),
+        )
+        made, _ = opened(make_bundle(dataclasses.replace(CONTENTS, input=spec, output=output, description=words), EVIDENCE))
+        card = made.read(made.manifest.card).decode()
+        assert card.replace("\\<", "").count("<") == 0
+        assert [line for line in card.splitlines() if line.startswith("# ")] == ["# sensors 1.0"]
+        assert card.count("\\# Approved") == 3
+
     @pytest.mark.parametrize(
         ("change", "field"),
         [

@@ -214,7 +214,7 @@ class TestCard:
         splits = read_splits(task)
         text = make_card(task, splits)
         assert splits.sha256 in text
-        assert "| class\\_0 | 41 | 6 | 12 |" in text
+        assert "| class_0 | 41 | 6 | 12 |" in text
         assert "| alcohol | 11.03 |" in text
         assert make_card(task, read_splits(task)) == text
 

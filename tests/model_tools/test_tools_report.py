@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from model_tools.report import plots
+from model_tools.report.markdown import plain
 from model_tools.report.page import Note, Page, Plot, Section, Table, Text, cell, render
 
 HOSTILE = "<script>alert(1)</script> $x_{$ 温度 & \"'"
@@ -91,3 +92,21 @@ def test_a_plot_is_the_same_twice_takes_the_page_s_colour_and_tells_no_date(draw
 )
 def test_nothing_to_draw_is_an_empty_plot(draw):
     assert draw().startswith("<svg")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        pytest.param("a | b", "a \\| b", id="a cell's end"),
+        pytest.param("x\n# y\r\n\n- z", "x \\# y - z", id="lines"),
+        pytest.param("<script>1</script>", "\\<script\\>1\\</script\\>", id="HTML"),
+        pytest.param("&lt;b&gt;", "\\&lt;b\\&gt;", id="an entity"),
+        pytest.param("[here](http://x)", "\\[here\\](http://x)", id="a link"),
+        pytest.param("s_1 _s_ a*b `c`", "s_1 \\_s\\_ a\\*b \\`c\\`", id="emphasis and code"),
+        pytest.param("- one", "\\- one", id="a list"),
+        pytest.param("-1.5", "-1.5", id="a number"),
+        pytest.param("1. one", "1\\. one", id="a numbered list"),
+    ],
+)
+def test_words_are_no_markdown(words: str, told: str) -> None:
+    assert plain(words) == told
