@@ -7,6 +7,7 @@ import numpy as np
 from fleet_contract.outputs import Anomaly, Classification, OutputSpec, Regression
 from model_tools.data.dataset import Dataset
 from model_tools.errors import BadData
+from model_tools.evaluate.shape import check_answers
 from model_tools.task import Task
 
 _NORMAL_SHARE = 0.99
@@ -19,7 +20,9 @@ _GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 def fit_answer(task: Task, tensor: str, outputs: np.ndarray, validation: Dataset) -> OutputSpec:
-    """`outputs` float32 (rows, ...) are those of the float model for `validation`, in its order. Raises BadData where no validation row is normal."""
+    """`outputs` float32 (rows, ...) are those of the float model for `validation`, in its order. Raises BadInput for outputs of another shape, BadData where no
+    validation row is normal."""
+    check_answers(outputs, len(validation), len(validation.classes) if task.kind == "classification" else 0)
     match task.kind:
         case "classification":
             temperature = fit_temperature(outputs, validation.labels) if task.train.calibrate else 1.0

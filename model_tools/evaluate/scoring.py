@@ -10,6 +10,7 @@ from fleet_contract.outputs import Anomaly, Classification, OutputSpec, Regressi
 from model_tools.data.dataset import Dataset
 from model_tools.errors import BadInput
 from model_tools.evaluate.noise import sqnr_db
+from model_tools.evaluate.shape import check_answers
 from model_tools.running import logits as run
 
 Measure = Literal["accuracy", "r2", "auc", "passed"]
@@ -49,7 +50,8 @@ def evaluate(onnx_bytes: bytes, rows: Dataset, output: OutputSpec) -> Evaluation
 
 
 def score(outputs: np.ndarray, rows: Dataset, output: OutputSpec, model_bytes: int) -> Evaluation:
-    """Of what a model said of these rows, whatever ran it."""
+    """Of what a model said of these rows, whatever ran it. Raises BadInput for outputs of another shape."""
+    check_answers(outputs, len(rows), len(output.classes) if isinstance(output, Classification) else 0)
     match output:
         case Classification():
             measure, metrics, per_class = _classified(outputs, rows)

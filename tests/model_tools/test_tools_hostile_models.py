@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from model_tools import workbench
 from model_tools.adopt.isolation import Bounds
@@ -49,3 +50,21 @@ def test_pack_names_what_is_no_model(task: Path, given: list[str], capfd: pytest
     assert ended.value.code == 2
     assert "larger than" in capfd.readouterr().err
     assert not out.exists()
+
+
+def test_an_answer_of_another_shape_is_no_answer(task: Path) -> None:
+    loaded = workbench.load_task(task)
+    splits = workbench.read_splits(loaded)
+    with pytest.raises(BadInput) as refused:
+        workbench.output_spec(loaded, splits, wide())
+    assert (refused.value.field, refused.value.limit) == ("output", 2)
+    with pytest.raises(BadInput):
+        workbench.evaluate(wide(), splits.test, workbench.output_outline(loaded, splits))
+
+
+def wide() -> bytes:
+    """(rows, columns, 1): its largest figure would be read along another axis."""
+    nodes = [helper.make_node("Unsqueeze", ["input", "axis"], ["logits"])]
+    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in (("input", ["n", 2]), ("logits", ["n", 2, 1]))]
+    graph = helper.make_graph(nodes, "wide", ends[:1], ends[1:], [numpy_helper.from_array(np.array([2]), "axis")])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9).SerializeToString()
