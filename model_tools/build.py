@@ -96,7 +96,7 @@ def release(task: "Task", splits: "Splits", candidate: Candidate, version: str, 
     tell(Progress("pack", 0.95, "known answers, reference, card"))
     metrics = measured(candidate)
     made = contents(task, splits, candidate, version, metrics, parent.sha256 if parent else None)
-    data = make_bundle(made, evidence(splits, candidate.spec.tensor), parent)
+    data = make_bundle(made, evidence(task, splits, candidate.spec.tensor), parent)
     tell(Progress("done", 1.0, reason(judged)))
     return Built(data, judged, metrics)
 
@@ -115,7 +115,7 @@ def convert(task: "Task", splits: "Splits", trained: "Trained", new: "Dataset | 
 
 def measure(task: "Task", splits: "Splits", fp32: bytes, int8: bytes, new: "Dataset | None" = None, run: str | None = None) -> Candidate:
     """Both precisions on the task's test data; the bounds of the input also let `new` in. `run` is the training's; None: a first one's."""
-    output = workbench.output_spec(task, splits, fp32)
+    output = workbench.output_spec(task, splits, fp32, new)
     one, other = (workbench.evaluate(model, splits.test, output) for model in (fp32, int8))
     spec, compared = workbench.input_spec(task, splits, new), workbench.compare(one, other, output)
     prefer = _prefer(task, splits, (fp32, int8), output)
@@ -200,10 +200,15 @@ def never_retrained(policy: Policy) -> Policy:
     return msgspec.structs.replace(policy, retrain=msgspec.structs.replace(policy.retrain, automatic=False))
 
 
-def evidence(splits: "Splits", tensor: str) -> Evidence:
-    """Held out is what no weight was fitted to: validation and test rows."""
-    held_out = np.concatenate([splits.validation.inputs, splits.test.inputs])
-    return Evidence(known={tensor: np.concatenate([splits.train.inputs, held_out])}, held_out={tensor: held_out})
+def evidence(task: "Task", splits: "Splits", tensor: str) -> Evidence:
+    """Held out is what no weight was fitted to: validation and test rows. Healthy are all, but where anomalies are sought the normal ones:
+    devices see few others, and data sets hold many."""
+    held_out = splits.validation.join(splits.test)
+    if task.kind != "anomaly":
+        return Evidence(known={tensor: splits.train.join(held_out).inputs}, held_out={tensor: held_out.inputs})
+    healthy = np.flatnonzero(held_out.labels == 0)
+    known = np.concatenate([splits.train.inputs[splits.train.labels == 0], held_out.inputs[healthy]])
+    return Evidence({tensor: known}, {tensor: held_out.inputs}, healthy)
 
 
 def staged(tell: Tell, stage: str, start: float, end: float) -> Callable[[float, str], None]:

@@ -27,7 +27,7 @@ from model_tools.sign.releases import LIFETIME, load_key, released_bundles, sign
 from model_tools.storage import write_whole
 
 if TYPE_CHECKING:
-    from model_tools.workbench import Dataset, Splits, Task
+    from model_tools.workbench import Dataset, Evaluation, Splits, Task
 
 _RELEASES = "next-releases.json"
 
@@ -92,10 +92,17 @@ def compare(ground: Ground, candidate: Candidate) -> Scores:
     its_output = ground.champion.manifest.output
     return replace(
         candidate.scores(),
-        new=workbench.evaluate(candidate.models()[0].data, new, candidate.output).quality if new else None,
-        champion_old=workbench.evaluate(preferred, ground.splits.test, its_output).quality,
-        champion_new=workbench.evaluate(preferred, new, its_output).quality if new else None,
+        new=_told_rightly(workbench.evaluate(candidate.models()[0].data, new, candidate.output)) if new else None,
+        champion_old=_told_rightly(workbench.evaluate(preferred, ground.splits.test, its_output)),
+        champion_new=_told_rightly(workbench.evaluate(preferred, new, its_output)) if new else None,
     )
+
+
+def _told_rightly(found: "Evaluation") -> float:
+    """Of anomalies the area under the ROC curve would not show a threshold that calls all of a new state odd."""
+    if found.measure not in ("auc", "passed"):
+        return found.quality
+    return sum(found.per_class.values()) / len(found.per_class)
 
 
 def _challenge(ground: Ground, tell: Tell) -> Candidate:
@@ -112,7 +119,7 @@ def _release(
 ) -> JobResult:
     spec = ground.spec
     made = contents(ground.task, ground.splits, candidate, spec.bundle_version, metrics, ground.champion.sha256, spec.job)
-    data = make_bundle(made, evidence(ground.splits, candidate.spec.tensor), ground.champion, ground.condition)
+    data = make_bundle(made, evidence(ground.task, ground.splits, candidate.spec.tensor), ground.champion, ground.condition)
     current, key = _read(Path(spec.releases), "releases"), load_key(Path(spec.releases_key))
     deltas = _deltas(ground, data, tell) if ground.champion.sha256 in released_bundles(current, key) else {}
     name = f"{made.task}-{made.version}.bundle"
@@ -133,7 +140,7 @@ def _deltas(ground: Ground, data: bytes, tell: Tell) -> dict[str, bytes]:
 def _against(ground: Ground, scores: Scores) -> dict[str, float]:
     metrics = {
         "champion_old": scores.champion_old,
-        "challenger_old": scores.old,
+        "challenger_old": scores.told_rightly,
         "champion_new": scores.champion_new,
         "challenger_new": scores.new,
         "labels_fit": None if ground.fit is None else float(len(ground.fit)),

@@ -13,7 +13,7 @@ score = evaluate(int8, splits.test, output)
 import numpy as np
 
 from fleet_contract.inputs import InputSpec, VectorInput, WindowInput
-from fleet_contract.outputs import OutputSpec
+from fleet_contract.outputs import Anomaly, OutputSpec
 from model_tools.boards.fitting import Fitted, fits
 from model_tools.check.checking import Checked, check_data, check_task
 from model_tools.compare.comparing import Compared, compare_models, evaluate_models
@@ -118,9 +118,15 @@ def input_spec(task: Task, splits: Splits, new: Dataset | None = None) -> InputS
     return WindowInput(**bounds, length=shape.length, stride=stride_of(shape), by=by, period_s=shape.period_s, gap_s=shape.gap_s)
 
 
-def output_spec(task: Task, splits: Splits, fp32: bytes) -> OutputSpec:
-    """The bundle's output: how the answers of this model are read shows on the validation rows. Raises BadInput for a model that does not run."""
-    return fit_answer(task, OUTPUT, logits(fp32, splits.validation.inputs), splits.validation)
+def output_spec(task: Task, splits: Splits, fp32: bytes, new: Dataset | None = None) -> OutputSpec:
+    """The bundle's output: how the answers of this model are read shows on the validation rows. A threshold that lets the normal ones of `new` labels
+    pass, too, is never lower. Raises BadInput for a model that does not run."""
+    found = fit_answer(task, OUTPUT, logits(fp32, splits.validation.inputs), splits.validation)
+    normal = None if new is None or not isinstance(found, Anomaly) else new.select(np.flatnonzero(new.labels == 0))
+    if not normal:
+        return found
+    other = fit_answer(task, OUTPUT, logits(fp32, normal.inputs), normal)
+    return max(found, other, key=lambda output: output.threshold)
 
 
 def output_outline(task: Task, splits: Splits) -> OutputSpec:

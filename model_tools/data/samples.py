@@ -11,7 +11,7 @@ from fleet_contract.job import LabelledSample
 from model_tools.data import labels
 from model_tools.data.dataset import Dataset, Splits
 from model_tools.data.pictures import read_files, shape_of
-from model_tools.errors import BadData
+from model_tools.errors import BadData, BadInput
 from model_tools.sections import ImageShape
 from model_tools.task import Task
 
@@ -20,7 +20,11 @@ def read_samples(task: Task, splits: Splits, folder: Path, samples: Sequence[Lab
     """The samples in the order given, shaped and numbered as the task's own data. `file` is relative to `folder`.
 
     Raises BadData naming the sample: an unreadable file, a row or window of another length, or with a value that is no finite number, an unknown label.
+    Raises BadInput for a regression.
     """
+    if task.kind == "regression" and samples:
+        told = "a label is a word, and what this task estimates is a number: put new rows into its data, and build a new bundle"
+        raise BadInput(told, field="samples")
     for sample in samples:
         if sample.label not in splits.classes:
             known = ", ".join(splits.classes)

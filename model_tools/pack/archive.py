@@ -55,10 +55,12 @@ class Model:
 @dataclass(frozen=True)
 class Evidence:
     """Inputs by the manifest's tensor names, rows first: `known` is everything that the task's data holds, `held_out` what no weight was fitted
-    to. Of a model with states the rows of `held_out` are consecutive steps."""
+    to. Of a model with states the rows of `held_out` are consecutive steps. `healthy` are positions in `held_out` of what a healthy device sees
+    (None: all): the reference's outputs come from those, the known answers from any."""
 
     known: Tensors
     held_out: Tensors
+    healthy: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,8 @@ def make_bundle(
     rows = np.arange(answers.room(evidence.held_out)) if contents.states else answers.choose(evidence.held_out, said)
     kept = {name: values[rows] for name, values in evidence.held_out.items()}
     answered = [_both_ways(draft, model, kept, run) for model in contents.models]
-    made = _refer(contents, evidence, said[0].features, parent, condition)
+    outputs = said[0].features if evidence.healthy is None else said[0].features[evidence.healthy]
+    made = _refer(contents, evidence, outputs, parent, condition)
     manifest = msgspec.structs.replace(draft, variants=_tolerant(contents.models, answered))
     files = {model.variant.entry: model.data for model in contents.models}
     sizes = {model.variant.name: len(model.data) for model in contents.models}

@@ -45,6 +45,21 @@ def test_a_challenger_passes_every_gate_or_is_refused_by_name(measured, failed):
 
 
 @pytest.mark.parametrize(
+    ("measured", "failed"),
+    [
+        pytest.param(Scores(0.9, 0.0, 1000, (0.95, 0.9), "auc", 0.9, 0.93, 0.5), [], id="told more of the new rightly"),
+        pytest.param(Scores(0.9, 0.0, 1000, (0.95, 0.9), "auc", 0.5, 0.93, 0.5), ["gain-on-new"], id="calls all of the new odd, as before"),
+        pytest.param(
+            Scores(0.9, 0.0, 1000, (1.0, 0.7), "auc", 0.9, 0.97, 0.5), ["loss-on-old"], id="a threshold that misses the old anomalies"
+        ),
+        pytest.param(Scores(0.9, 0.0, 1000, (0.9,), "passed", 0.9, 0.9, 0.4), [], id="normal rows alone"),
+    ],
+)
+def test_detectors_are_compared_by_what_they_tell_at_their_thresholds(measured, failed):
+    assert [gate.name for gate in judge(GATES, measured) if not gate.passed] == failed
+
+
+@pytest.mark.parametrize(
     ("measured", "names"),
     [
         pytest.param(scores(champion_old=None, champion_new=None, new=None), FIRST, id="a first model"),

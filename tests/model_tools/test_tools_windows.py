@@ -1,6 +1,7 @@
 """Windows: cut as a device cuts them, after the samples were split."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,13 @@ import pytest
 from edge_agent.sources.windows import Sample, Windows
 from fleet_contract.inputs import WindowInput
 from fleet_contract.job import LabelledSample
+from model_tools import workbench
 from model_tools.data.dataset import Dataset, Splits
 from model_tools.data.reading import read_splits
 from model_tools.data.samples import read_samples
 from model_tools.data.vectors import Read
 from model_tools.data.windows import cut, split_stream, to_stream
-from model_tools.errors import BadData
+from model_tools.errors import BadData, BadInput
 from model_tools.sections import Split, WindowShape
 from model_tools.task import Task, load_task
 from tests.fakes import real_tasks
@@ -157,6 +159,23 @@ class TestTasks:
         assert read_samples(task, splits, tmp_path, samples[:1]).inputs.shape == (1, 32, 2)
         with pytest.raises(BadData, match="not a list of 32 lists"):
             read_samples(task, splits, tmp_path, samples[1:])
+
+    def test_a_regression_learns_from_no_word(self, tmp_path: Path) -> None:
+        task = load_task(real_tasks.gaits(tmp_path, kind="regression"))
+        sample = LabelledSample(input_id="7", device="d", file="a.json", media_type="application/json", label="0.5")
+        with pytest.raises(BadInput, match="put new rows into its data"):
+            read_samples(task, read_splits(task), tmp_path, [sample])
+
+    def test_a_retrained_detector_lets_pass_what_is_normal_now(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        task = load_task(real_tasks.gaits(tmp_path, kind="anomaly"))
+        splits = read_splits(task)
+        monkeypatch.setattr(workbench, "logits", lambda model, rows: rows.mean(axis=1)[:, 1:])
+        before = workbench.output_spec(task, splits, b"").threshold
+        moved = replace(splits.validation, inputs=splits.validation.inputs + np.float32(5))
+        odd = moved.select(np.flatnonzero(moved.labels == 1))
+        assert workbench.output_spec(task, splits, b"", moved).threshold == pytest.approx(before + 5, rel=1e-3)
+        assert workbench.output_spec(task, splits, b"", odd).threshold == before
+        assert workbench.output_spec(task, splits, b"", replace(moved, inputs=moved.inputs - 10)).threshold == before
 
     @pytest.mark.parametrize(
         ("rows", "shape", "field"),
