@@ -14,6 +14,9 @@ _FOLDS = 5
 _FEWEST_ROWS = 50
 _FAR_DEVIATIONS = 8.0
 _MIN_SKILL = 0.05
+_SURE = 0.5
+_MOST_DOUBTED = 0.1
+"""A forest that disagrees with more, and knows less itself, is a poor witness: of raw sound it hears no tones."""
 _NORMAL_MAD = 0.6745
 """Median absolute deviation of a standard normal distribution."""
 
@@ -62,18 +65,21 @@ def find_doubts(table: Table, seed: int) -> list[Finding]:
     else:
         errors = _miss(features, table.labels[at], seed)
         skill, doubted = 1 - float(np.square(errors).mean() / table.labels[at].var()), doubt_numbers(errors)
-    return _tell(table.ids[at[doubted]], skill, len(at))
+    return tell_doubts(table.ids[at[doubted]], skill, len(at))
 
 
-def _tell(doubted: np.ndarray, skill: float, rows: int) -> list[Finding]:
+def tell_doubts(doubted: np.ndarray, skill: float, rows: int) -> list[Finding]:
+    """`doubted` are the ids of some of `rows`, in the eyes of who has this `skill` (measure_skill)."""
     if skill < max(_MIN_SKILL, 3 / np.sqrt(rows)):
         told = f"the inputs tell hardly anything of the target: a forest knows {max(0.0, skill):.0%} of what guessing leaves open"
         return [Finding("no-signal", "warning", told)]
     if not len(doubted):
         return []
     share = len(doubted) / rows
-    told = f"of {rows} rows that were looked at {len(doubted)} may have a wrong label: see these first"
-    return [Finding("doubtful-labels", by_share(share, 2.0, 0.1), told, share=share, examples=name_some(doubted))]
+    told, severity = f"of {rows} rows that were looked at {len(doubted)} may have a wrong label", by_share(share, 2.0, _MOST_DOUBTED)
+    if severity == "warning" and skill < _SURE:
+        severity, told = "note", f"{told}, says a forest that itself knows only {skill:.0%} of what guessing leaves open"
+    return [Finding("doubtful-labels", severity, f"{told}: see these first", share=share, examples=name_some(doubted))]
 
 
 def _foresee_classes(features: np.ndarray, labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -14,7 +14,7 @@ from model_tools import workbench
 from model_tools.check.balance import find_rare, find_untested
 from model_tools.check.checking import Checked
 from model_tools.check.columns import find_codes, find_constant, find_far, find_ids, find_row_numbers
-from model_tools.check.doubts import doubt, doubt_numbers, measure_skill
+from model_tools.check.doubts import doubt, doubt_numbers, measure_skill, tell_doubts
 from model_tools.check.drift import distance
 from model_tools.check.finding import Finding, accept, gather, judge
 from model_tools.check.giveaway import find_alone, find_code, find_linear
@@ -304,6 +304,17 @@ class TestLabels:
     def test_labels_that_the_inputs_know_nothing_of(self, check: Checks, rng: np.random.Generator) -> None:
         checked = check(rows_of(rng.normal(size=(300, 4)), rng.integers(0, 2, 300)), quick=False)
         assert severities(checked)["no-signal"] == "warning"
+
+    @pytest.mark.parametrize(
+        ("doubted", "skill", "severity"),
+        [
+            pytest.param(5, 0.9, "note", id="a few"),
+            pytest.param(30, 0.9, "warning", id="many"),
+            pytest.param(30, 0.4, "note", id="many, for who knows little"),
+        ],
+    )
+    def test_who_knows_little_does_not_warn(self, doubted: int, skill: float, severity: str) -> None:
+        assert [finding.severity for finding in tell_doubts(np.arange(doubted).astype(object), skill, 100)] == [severity]
 
     def test_doubt_wants_another_class_to_be_as_likely_as_it_usually_is(self) -> None:
         shares = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.1, 0.9], [0.95, 0.05]])
