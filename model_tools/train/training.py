@@ -24,6 +24,8 @@ from model_tools.train.run import run_id
 from model_tools.train.search import Trial, search
 
 _SETTLING_ROWS = 4_096
+_EXAGGERATED = 8.0
+_EVERY = 4
 _SEARCH_SHARE = 0.8
 """Of the progress that is told."""
 _CALIBRATION_ROWS = 4_096
@@ -105,13 +107,21 @@ def retrain(task: Task, splits: Splits, new: Dataset, progress: Progress) -> Tra
 
 
 def calibration(task: Task, splits: Splits, new: Dataset | None = None) -> np.ndarray:
-    """float32 (rows, ...): training rows for the quantizer, up to quantize.rows, the new ones in their share of the draws."""
+    """float32 (rows, ...): training rows for the quantizer, up to quantize.rows, the new ones in their share of the draws; of an anomaly task also
+    such rows exaggerated, or int8 would cut off just what is unusual."""
     most = task.quantize.rows or (_CALIBRATION_PICTURES if isinstance(task.input, ImageShape) else _CALIBRATION_ROWS)
     fresh = 0 if new is None else min(len(new), round(task.retrain.new_share * most))
     parts = [_sample(splits.train, most - fresh, task.train.seed)]
     if new is not None and fresh:
         parts.append(_sample(new, fresh, task.train.seed))
-    return np.concatenate(parts)
+    rows = np.concatenate(parts)
+    return np.concatenate([rows, exaggerate(rows)]) if task.kind == "anomaly" else rows
+
+
+def exaggerate(rows: np.ndarray) -> np.ndarray:
+    """Every fourth of `rows`, eight times as far from the medians of the columns (axis -1): enough that they count as a part of the data."""
+    middle = np.median(rows, axis=tuple(range(rows.ndim - 1)))
+    return (middle + _EXAGGERATED * (rows[::_EVERY] - middle)).astype(np.float32)
 
 
 def learnable(task: Task, rows: Dataset) -> Dataset:

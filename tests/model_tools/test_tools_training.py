@@ -192,6 +192,13 @@ class TestSteering:
         assert weighed.per_class["rare"] > plain.per_class["rare"] + 0.2
         assert weighed.per_class["usual"] > 0.6
 
+    def test_anomalies_are_calibrated_beyond_what_is_usual(self, tmp_path: Path) -> None:
+        task, splits = made(real_tasks.breast_cancer_anomalies(tmp_path, BRIEF))
+        rows, usual = training.calibration(task, splits), len(splits.train)
+        assert len(rows) == usual + -(-usual // 4)
+        middle = np.median(rows[:usual], axis=0)
+        np.testing.assert_allclose(rows[usual:] - middle, 8 * (rows[:usual:4] - middle), rtol=1e-3, atol=1e-3)
+
     def test_a_search_is_seeded_and_begins_with_the_usual_plan(self, tmp_path: Path) -> None:
         task, splits = made(real_tasks.iris(tmp_path, "[train]\nepochs = 2\n[search]\ntrials = 4\n"))
         one, two = (workbench.train(task, splits, quiet) for _ in range(2))
