@@ -65,14 +65,15 @@ def find_doubts(table: Table, seed: int) -> list[Finding]:
     else:
         errors = _miss(features, table.labels[at], seed)
         skill, doubted = 1 - float(np.square(errors).mean() / table.labels[at].var()), doubt_numbers(errors)
-    return tell_doubts(table.ids[at[doubted]], skill, len(at))
+    return tell_doubts(table.ids[at[doubted]], skill, len(at), raw=table.pictures or table.has_windows)
 
 
-def tell_doubts(doubted: np.ndarray, skill: float, rows: int) -> list[Finding]:
-    """`doubted` are the ids of some of `rows`, in the eyes of who has this `skill` (measure_skill)."""
+def tell_doubts(doubted: np.ndarray, skill: float, rows: int, raw: bool = False) -> list[Finding]:
+    """`doubted` are the ids of some of `rows`, in the eyes of who has this `skill` (measure_skill). Of `raw` pictures and
+    windows a forest that knows little says little: a network may still hear and see."""
     if skill < max(_MIN_SKILL, 3 / np.sqrt(rows)):
         told = f"the inputs tell hardly anything of the target: a forest knows {max(0.0, skill):.0%} of what guessing leaves open"
-        return [Finding("no-signal", "warning", told)]
+        return [Finding("no-signal", "note" if raw else "warning", told)]
     if not len(doubted):
         return []
     share = len(doubted) / rows

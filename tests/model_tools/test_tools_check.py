@@ -305,6 +305,10 @@ class TestLabels:
         checked = check(rows_of(rng.normal(size=(300, 4)), rng.integers(0, 2, 300)), quick=False)
         assert severities(checked)["no-signal"] == "warning"
 
+    @pytest.mark.parametrize(("raw", "severity"), [pytest.param(False, "warning", id="columns"), pytest.param(True, "note", id="pictures")])
+    def test_what_a_forest_sees_in_pixels_is_no_verdict(self, raw: bool, severity: str) -> None:
+        assert [finding.severity for finding in tell_doubts(np.array([], object), 0.0, 100, raw)] == [severity]
+
     @pytest.mark.parametrize(
         ("doubted", "skill", "severity"),
         [
