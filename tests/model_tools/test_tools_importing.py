@@ -163,9 +163,9 @@ class TestEstimators:
         estimator.fit(IRIS, NAMES)
         skops.io.dump(estimator, tmp_path / "m.skops")
         order = ["virginica", "setosa", "versicolor"]
-        made = import_model(tmp_path / "m.skops", classes=order)
-        assert made.record.classes == order
-        said = np.exp(logits(made.data, IRIS.astype(np.float32)))
+        made, classes, _ = estimators.convert((tmp_path / "m.skops").read_bytes(), [], order)
+        assert classes == order
+        said = np.exp(logits(made, IRIS.astype(np.float32)))
         columns = [list(estimator.classes_).index(name) for name in order]
         np.testing.assert_allclose(said, estimator.predict_proba(IRIS)[:, columns], atol=2e-3)
 
@@ -259,6 +259,7 @@ class TestWithATask:
         skops.io.dump(LogisticRegression(max_iter=500).fit(IRIS, NAMES), tmp_path / "m.skops")
         code, told = answered(capfd, "import", tmp_path / "m.skops", "--task", task, "--out", tmp_path / "fp32.onnx", "--json")
         assert code == 0, told
+        assert json.loads(told)["classes"] == ["setosa", "versicolor", "virginica"]
         packed = answered(capfd, "pack", task, tmp_path / "fp32.onnx", "--out", tmp_path / "iris.bundle", "--version", "1.0")
         assert packed[0] == 0, packed[1]
         manifest = Bundle(tmp_path / "iris.bundle").manifest
