@@ -464,8 +464,10 @@ class TestCommand:
         assert run("data", "check", leaking) == 0
 
     def test_strict_fails_on_warnings(self, tmp_path: Path) -> None:
-        digits = real_tasks.digits(tmp_path)
-        assert (run("data", "check", digits), run("data", "check", digits, "--strict")) == (0, 3)
+        iris, table = real_tasks.iris(tmp_path), tmp_path / "iris.csv"
+        head, *lines = table.read_text().splitlines()
+        table.write_text("\n".join([f"site,{head}", *(f"7,{line}" for line in lines)]))
+        assert (run("data", "check", iris), run("data", "check", iris, "--strict")) == (0, 3)
 
     def test_bad_input_is_no_verdict(self, leaking: Path) -> None:
         leaking.with_name("rows.csv").write_text("a,state\n1,x\n2,x\n3,x\n")
