@@ -49,6 +49,7 @@ def summary(bundle: Bundle) -> dict[str, object]:
 
 
 def answer(told: dict[str, object], as_json: bool) -> None:
+    """One JSON object for scripts, lines for people: `gates` by their verdicts, nothing of what is None or empty."""
     if as_json:
         typer.echo(msgspec.json.encode(told))
         return

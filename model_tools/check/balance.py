@@ -20,6 +20,7 @@ def check_balance(splits: Splits, kind: TaskKind, weighted: bool) -> list[Findin
 
 
 def find_rare(train: Mapping[str, int], weighted: bool) -> list[Finding]:
+    """Classes with far fewer training rows than their share; `weighted`: the task makes up for it."""
     rows = sum(train.values())
     found = []
     for name, count in train.items():

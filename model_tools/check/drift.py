@@ -72,6 +72,7 @@ def _find_shift(table: Table, learnt: np.ndarray, tested: np.ndarray) -> list[Fi
 
 
 def find_drifted_target(apart: float, rows: int) -> list[Finding]:
+    """Of a regression; `apart` is the Kolmogorov-Smirnov distance, `rows` those of the smaller part."""
     if apart < max(_MIN_EFFECT, 2 / np.sqrt(rows)):
         return []
     told = f"the target is distributed otherwise in the test than in training (Kolmogorov-Smirnov distance {apart:.2f})"

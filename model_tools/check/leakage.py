@@ -9,6 +9,7 @@ _COMMON = 0.05
 
 
 def check_leakage(table: Table) -> list[Finding]:
+    """What the test has from training: rows, groups, stretches of time."""
     return [*find_copies(table), *find_groups(table), *find_times(table)]
 
 

@@ -49,6 +49,7 @@ def skipping(task: Task) -> Task:
 
 
 def find_missing(found: Missing, refused: bool) -> list[Finding]:
+    """At most one finding; `refused`: the task does not skip such rows."""
     if not found.incomplete:
         return []
     share = found.incomplete / found.rows

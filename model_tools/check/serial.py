@@ -33,6 +33,7 @@ class Dependence:
 
 
 def find_serial(found: Dependence) -> list[Finding]:
+    """At most one finding: rows that resemble their neighbours, and stand on both sides of the split."""
     warning, error = (_PICTURES_WARNING, _PICTURES_ERROR) if found.pictures else (_ALIKE_WARNING, _ALIKE_ERROR)
     if found.alike < max(warning, 0.5 + 2 / np.sqrt(max(1, found.pairs))) or found.mixed < _MIXED_WARNING:
         return []

@@ -103,6 +103,7 @@ class Table:
 
 
 def lay_out(splits: Splits) -> Table:
+    """All parts, in the order of the file again as far as ids, groups and times tell it."""
     parts = splits.parts
     pictures = parts[0].inputs.ndim == 4
     labels = np.concatenate([part.labels for part in parts])

@@ -24,6 +24,7 @@ class Reliability:
 
 
 def reliability(outputs: np.ndarray, labels: np.ndarray, output: Classification) -> Reliability:
+    """Of `outputs` (rows, classes) as the graph gives them; `labels` int64 (rows,)."""
     chances = probabilities(outputs, output)
     top, right = chances.max(axis=1), chances.argmax(axis=1) == labels
     bins = np.minimum((top * _BINS).astype(int), _BINS - 1)

@@ -9,12 +9,12 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from model_tools.errors import BadData, BadInput
 from model_tools.litert import flatbuffer
+from model_tools.quantize.observing import BINS, Reach, join
 from model_tools.quantize.outliers import find_outliers
 from model_tools.quantize.ranges import Histogram, choose_range
 from model_tools.quantize.recipe import RangeRule
 from model_tools.running import laid_out
 
-_BINS = 2_048
 _ROWS = 32
 _BATCH_VALUES = 2**20
 Bounds = Mapping[str, tuple[float, float]]
@@ -41,26 +41,22 @@ def find_ranges(model: bytes, rows: np.ndarray, rules: Sequence[RangeRule]) -> l
     return [Ranges(bounds, outliers) for bounds in chosen]
 
 
-def _extremes(model: bytes, rows: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def _extremes(model: bytes, rows: np.ndarray) -> Reach:
     """By tensor the least and the largest value of every row; where rows are no axis of it, the batch's."""
     found: dict[str, list[np.ndarray]] = {}
     for batch, flowing in _watch(model, rows):
         for name, values in flowing.items():
             flat = values.reshape(batch, -1) if values.size % batch == 0 else np.broadcast_to(values.reshape(1, -1), (batch, values.size))
             found.setdefault(name, []).append(np.stack([flat.min(axis=1), flat.max(axis=1)]))
-    joined = {name: np.concatenate(parts, axis=1) for name, parts in found.items()}
-    for name, values in joined.items():
-        if not np.isfinite(values).all():
-            raise BadInput(f"the calibration rows drive {name!r} beyond float32's range", field="quantize.rows")
-    return {name: (low, high) for name, (low, high) in joined.items()}
+    return join(found)
 
 
 def _histograms(model: bytes, rows: np.ndarray, whole: Bounds) -> dict[str, Histogram]:
-    counts = {name: np.zeros(_BINS, np.int64) for name in whole}
+    counts = {name: np.zeros(BINS, np.int64) for name in whole}
     for _, flowing in _watch(model, rows):
         for name, values in flowing.items():
             low, high = whole[name]
-            counts[name] += np.histogram(values, _BINS, (low, high if high > low else low + 1.0))[0]
+            counts[name] += np.histogram(values, BINS, (low, high if high > low else low + 1.0))[0]
     return {name: Histogram(counts[name], *whole[name]) for name in whole}
 
 

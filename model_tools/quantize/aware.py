@@ -56,9 +56,9 @@ def _prepare(program: GraphModule) -> GraphModule:
 
 
 def _calibrate(prepared: GraphModule, rows: np.ndarray) -> None:
+    """Ranges of activations are those of these rows, true minimum and maximum; those of weights go on following them."""
     from torchao.quantization.pt2e import FakeQuantize
 
-    """Ranges of activations are those of these rows, true minimum and maximum; those of weights go on following them."""
     with torch.no_grad():
         for at in range(0, len(rows), _ROWS):
             prepared(torch.from_numpy(rows[at : at + _ROWS]))

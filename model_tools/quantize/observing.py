@@ -1,6 +1,6 @@
 """What flows through a float model while it looks at rows."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,6 +43,11 @@ def extremes(graph: FloatGraph, rows: np.ndarray) -> Reach:
         for name, values in batch.items():
             flat = values.reshape(len(values), -1)
             found.setdefault(name, []).append(np.stack([flat.min(axis=1), flat.max(axis=1)]))
+    return join(found)
+
+
+def join(found: Mapping[str, Sequence[np.ndarray]]) -> Reach:
+    """By tensor its batches' least and largest values, (2, rows of the batch) each. Raises BadInput for such as are not finite."""
     joined = {name: np.concatenate(parts, axis=1) for name, parts in found.items()}
     if wild := next((name for name, both in joined.items() if not np.isfinite(both).all()), None):
         raise BadInput(f"the calibration rows drive {wild!r} beyond the range of float32", field="quantize.rows")
