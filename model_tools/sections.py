@@ -16,6 +16,8 @@ _Seconds = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
 _Side = Annotated[int, msgspec.Meta(ge=8, le=1_024)]
 Augment = Literal["none", "mild", "strong"]
 TaskKind = Literal["classification", "regression", "anomaly"]
+SplitBy = Literal["time", "group", "order", "shares"]
+RangeRule = Literal["minmax", "percentile", "entropy", "mse"]
 Recipe = Literal["vector-mlp", "window-cnn", "image-cnn", "image-mobile", "autoencoder", "module"]
 
 
@@ -131,7 +133,7 @@ class Split(Section):
     seed: _Seed = 0
     group: str | None = None
     time: str | None = None
-    by: Literal["time", "group", "order", "shares"] | None = None
+    by: SplitBy | None = None
 
 
 class Check(Section):
@@ -188,7 +190,7 @@ class Quantization(Section):
 
     prefer: Literal["int8", "fp32", "auto"] = "int8"
     rows: _Count | None = None
-    ranges: Literal["minmax", "percentile", "entropy", "mse"] | None = None
+    ranges: RangeRule | None = None
     budget: _Share = 0.005
 
 

@@ -14,9 +14,10 @@ from model_tools.check.missing import count_missing, find_missing, skipping
 from model_tools.check.nearness import find_near, find_shared_samples
 from model_tools.check.serial import find_serial, measure_dependence
 from model_tools.check.table import Table, lay_out
-from model_tools.data.dataset import SplitBy, Splits
+from model_tools.data.dataset import Splits
 from model_tools.data.reading import read_splits
 from model_tools.errors import GateFailed
+from model_tools.sections import SplitBy
 from model_tools.task import Task
 
 

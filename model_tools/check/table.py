@@ -9,7 +9,8 @@ from functools import cached_property
 import numpy as np
 
 from model_tools.check.likeness import make_thumbs
-from model_tools.data.dataset import Dataset, SplitBy, Splits
+from model_tools.data.dataset import Dataset, Splits
+from model_tools.sections import SplitBy
 
 TRAIN, VALIDATION, TEST = range(3)
 _SPARE_BITS = 8.0

@@ -2,19 +2,19 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from fleet_contract.job import Progress
 from model_tools.errors import BadInput
 from model_tools.model_files import read_model
+from model_tools.quantize.recipe import Kind
 from model_tools.storage import write_whole
 from model_tools.task import check_profiles
 from model_tools.terminal import HtmlFile, Json, Out, TaskFile, aligned, answer, show
 
 app = typer.Typer()
-Kind = Literal["int8", "dynamic", "fp16", "weights", "qat", "float"]
 
 
 @app.command()

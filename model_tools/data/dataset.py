@@ -4,11 +4,10 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 
-SplitBy = Literal["time", "group", "order", "shares"]
+from model_tools.sections import SplitBy
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,13 @@ import numpy as np
 
 from fleet_contract import limits
 from model_tools.data import labels
-from model_tools.data.dataset import Dataset, SplitBy, Splits
+from model_tools.data.dataset import Dataset, Splits
 from model_tools.data.listing import Listing, find, list_files
 from model_tools.data.split import choose_way, hold
 from model_tools.data.vectors import check_varied
 from model_tools.data.windows import check_fits, stride_of, window_at, windowed
 from model_tools.errors import BadData
-from model_tools.sections import WavFolder, WindowShape
+from model_tools.sections import SplitBy, WavFolder, WindowShape
 from model_tools.task import Task
 
 _SUFFIXES = (".wav", ".wave")

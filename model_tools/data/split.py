@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from model_tools.data.dataset import Dataset, SplitBy, Splits
+from model_tools.data.dataset import Dataset, Splits
 from model_tools.errors import BadData
-from model_tools.sections import Split, TaskKind
+from model_tools.sections import Split, SplitBy, TaskKind
 
 Held = tuple[np.ndarray, np.ndarray]
 """Positions of the rows of test and of validation."""

@@ -7,11 +7,11 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from fleet_contract import limits
-from model_tools.data.dataset import Dataset, SplitBy, Splits
+from model_tools.data.dataset import Dataset, Splits
 from model_tools.data.split import Held, checked, choose_way, hold
 from model_tools.data.vectors import Read
 from model_tools.errors import BadData
-from model_tools.sections import Split, TaskKind, WindowShape
+from model_tools.sections import Split, SplitBy, TaskKind, WindowShape
 
 _SLACK_PERIODS = 0.01
 """As on devices: a sample so little later than a point of the grid stands on it."""

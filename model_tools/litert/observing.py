@@ -12,8 +12,8 @@ from model_tools.litert import flatbuffer
 from model_tools.quantize.observing import BINS, Reach, join
 from model_tools.quantize.outliers import find_outliers
 from model_tools.quantize.ranges import Histogram, choose_range
-from model_tools.quantize.recipe import RangeRule
 from model_tools.running import laid_out
+from model_tools.sections import RangeRule
 
 _ROWS = 32
 _BATCH_VALUES = 2**20

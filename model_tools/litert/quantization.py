@@ -17,7 +17,8 @@ from model_tools.litert import flatbuffer
 from model_tools.litert.float_form import float_form
 from model_tools.litert.observing import Ranges, find_ranges
 from model_tools.litert.placement import whole_numbers
-from model_tools.quantize.recipe import Quantized, RangeRule, Recipe
+from model_tools.quantize.recipe import Quantized, Recipe
+from model_tools.sections import RangeRule
 
 _BITS = 8
 

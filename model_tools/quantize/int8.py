@@ -9,7 +9,8 @@ import numpy as np
 from model_tools.errors import Failed
 from model_tools.quantize.calibration import Calibration, calibrate
 from model_tools.quantize.noise import signal_to_noise
-from model_tools.quantize.recipe import Quantized, RangeRule, Recipe
+from model_tools.quantize.recipe import Quantized, Recipe
+from model_tools.sections import Quantization, RangeRule
 
 Quality = Callable[[bytes], float]
 """Of a model on rows with known answers: the higher the better, at most 1."""
@@ -18,11 +19,11 @@ _SENSITIVITY_ROWS = 64
 _NOISY_DB = 20.0
 _ALIKE_DB = 1.0
 """An earlier recipe wins where a later one is not better by more: less is chance."""
-BUDGET = 0.005
+_BUDGET = Quantization().budget
 
 
 def quantize_int8(
-    onnx_bytes: bytes, rows: np.ndarray, *, ranges: RangeRule | None = None, budget: float = BUDGET, quality: Quality | None = None
+    onnx_bytes: bytes, rows: np.ndarray, *, ranges: RangeRule | None = None, budget: float = _BUDGET, quality: Quality | None = None
 ) -> bytes:
     """The int8 model's bytes, as `best_int8` finds it for these calibration rows. Raises what `calibrate` and `best_int8` raise."""
     return best_int8(calibrate(onnx_bytes, rows), ranges, budget, quality).model

@@ -1,6 +1,7 @@
 """A task's quantized models: calibrated on its training rows, judged on its validation rows."""
 
 from dataclasses import dataclass, replace
+from typing import get_args
 
 from model_tools.adopt.isolation import Bounds, isolated
 from model_tools.data.dataset import Dataset, Splits
@@ -15,6 +16,7 @@ from model_tools.quantize.int8 import Quality, best_int8, least_noise
 from model_tools.quantize.recipe import Kind, Quantized, Recipe
 from model_tools.quantize.weights import write_dynamic, write_half, write_weight_only
 from model_tools.running import logits
+from model_tools.sections import RangeRule
 from model_tools.task import Task
 from model_tools.train.training import calibration as calibration_rows
 
@@ -68,7 +70,7 @@ def judge_all(task: Task, splits: Splits, fp32: bytes) -> list[Judged]:
     calibration = calibrate(fp32, calibration_rows(task, splits))
     quality, allowed = quality_of(task, splits, fp32), allowed_drop(task, splits)
     made = [Quantized(Recipe("float"), fp32), *_stores(calibration.graph)]
-    for rule in ("minmax", "percentile", "entropy", "mse") if task.quantize.ranges is None else (task.quantize.ranges,):
+    for rule in get_args(RangeRule) if task.quantize.ranges is None else (task.quantize.ranges,):
         recipe, model = least_noise(calibration, rule)
         made.append(Quantized(recipe, model, calibration.warnings))
     best = _int8(task, calibration, quality, allowed)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from model_tools.quantize.recipe import RangeRule
+from model_tools.sections import RangeRule
 
 _STEPS = 255
 _TAIL = 1e-4

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from model_tools.sections import RangeRule
+
 Kind = Literal["float", "int8", "dynamic", "fp16", "weights", "qat"]
-RangeRule = Literal["minmax", "percentile", "entropy", "mse"]
 
 
 @dataclass(frozen=True)

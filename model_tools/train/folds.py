@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from model_tools.data.dataset import Dataset, SplitBy
+from model_tools.data.dataset import Dataset
 from model_tools.errors import BadData
+from model_tools.sections import SplitBy
 
 Fold = tuple[np.ndarray, np.ndarray]
 """Row numbers to learn from, and to be judged on."""
