@@ -42,11 +42,11 @@ def fit(
     """Fits `network` in place to `old` and `new` (the same classes) and leaves it evaluating. With patience it has the weights that did best on
     `validation`. Raises Failed when the loss diverges, BadTask for a device that there is not.
 
-    The caller's random state and number of threads are left as they were.
+    Draws from torch's random state as it is (see `seeded`); the number of threads is left as it was.
     """
     rows = old if new is None else old.join(new)
     device = _device(plan.device)
-    with seeded(plan.seed), working_threads(plan.threads):
+    with working_threads(plan.threads):
         network.to(device, memory_format=_layout(rows))
         looks = _Run(network, kind, plan, rows, validation, device).go(_draws(plan, len(old), len(rows)), progress)
     network.to("cpu", memory_format=torch.contiguous_format).eval()

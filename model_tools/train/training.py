@@ -156,9 +156,9 @@ def _fit(
     fresh = None if new is None else learnable(task, new)
     with seeded(plan.seed):
         module = make_network(task, old if fresh is None else old.join(fresh), plan.width)
-    if parent is not None:
-        _inherit(module, parent)
-    looks = fit(module, task.kind, plan, old, fresh, validation, progress)
+        if parent is not None:
+            _inherit(module, parent)
+        looks = fit(module, task.kind, plan, old, fresh, validation, progress)
     if isinstance(module[-1], Reconstruction):
         _settle(module, old.inputs)
     return module, looks
