@@ -10,7 +10,11 @@ MAX_PATH_CHARS = 256
 
 MAX_MESSAGE_BYTES = 64 * KIB
 """One MQTT payload, blocks included. A sample that does not fit is dropped by the device and counted."""
-MAX_BATCH_RECORDS = 500
+MAX_BATCH_RECORDS = 1_000
+MAX_BATCH_DATA_BYTES = 1 * MIB
+"""Of the records of one batch, decompressed."""
+MAX_STRIDE_COUNT = 1 << 20
+"""One record in so many may be left of a thinned batch."""
 MAX_COUNT = 2**53
 """Of sequence numbers, counters and totals: whole in a float64 and in every database."""
 MAX_RECORD_BYTES = 48 * KIB

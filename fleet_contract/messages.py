@@ -9,13 +9,11 @@ import msgspec
 from fleet_contract import limits
 from fleet_contract.answers.detail import Detail
 from fleet_contract.errors import MalformedMessage, TooLarge, UnknownVersion
+from fleet_contract.file_messages import Packet, Progress, Refusal, Url, Want, WantUrl
 from fleet_contract.sketch import Sketch
+from fleet_contract.wire import Count, Moment, Struct
 
 VERSION = 1
-
-Moment = Annotated[datetime, msgspec.Meta(tz=True)]
-"""Aware; a naive time on the wire is an error."""
-Count = Annotated[int, msgspec.Meta(ge=0, le=limits.MAX_COUNT)]
 
 
 class Lane(StrEnum):
@@ -27,16 +25,12 @@ class Lane(StrEnum):
     SAMPLES = "samples"
 
 
-class Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Frozen and strict: an unknown field is an error."""
-
-
 class Event(Struct, tag="event"):
     """Something happened once: an update step, a refused input, a crash. `kind` is a dotted word, `detail` flat."""
 
     at: datetime
     kind: str
-    detail: dict[str, str | int | float | bool] = {}
+    detail: dict[str, str | int | float | bool] = msgspec.field(default_factory=dict)
 
 
 class SketchWindow(Struct, tag="sketch"):
@@ -83,25 +77,75 @@ Record = Event | SketchWindow | Result | Sample
 LANE_OF: dict[type, Lane] = {Event: Lane.EVENTS, SketchWindow: Lane.SKETCHES, Result: Lane.TELEMETRY, Sample: Lane.SAMPLES}
 
 
+ClockState = Literal["trusted", "untrusted", "corrected"]
+"""Of the device's wall clock when a record was made: untrusted ones were dated by a clock that nothing had set; corrected ones were dated again
+once it was, by the monotonic time beside them."""
+
+
+class Trace(Struct):
+    """One record that somebody follows (W3C Trace Context): `id` and `parent` in hex, `sequence` its number in the batch that carries it, and when
+    the device recorded, committed and sent it, by its own clock. `latency_us` is that of the inference."""
+
+    id: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
+    parent: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{16}$")]
+    sequence: Count
+    recorded_at: Moment
+    committed_at: Moment
+    sent_at: Moment
+    latency_us: Count = 0
+
+
 class Batch(Struct, tag="batch"):
-    """Records `first` .. `first + len(records) - 1` of one lane. Each element is one `encode_record`, so a bad one spoils only itself.
+    """`count` records of one lane, numbered `first`, `first + stride`, ... A batch is sealed: whenever it is sent again, it is the same.
+    `data` is made and opened by fleet_contract.batches alone; `length` is how long it is decompressed. `boot` names the run of the device's
+    monotonic clock that the records' monotonic times are of.
 
     Unique key of a record: (device, epoch, lane, sequence). The epoch is new when a device's outbox is made anew.
     """
 
     epoch: str
     lane: Lane
-    first: int
-    records: list[bytes]
+    first: Count
+    count: Annotated[int, msgspec.Meta(ge=1, le=limits.MAX_BATCH_RECORDS)]
+    codec: Literal["none", "zstd"]
+    length: Annotated[int, msgspec.Meta(ge=0, le=limits.MAX_BATCH_DATA_BYTES)]
+    data: bytes
+    boot: Annotated[str, msgspec.Meta(max_length=limits.MAX_NAME_CHARS)]
+    clock: ClockState = "trusted"
+    stride: Annotated[int, msgspec.Meta(ge=1, le=limits.MAX_STRIDE_COUNT)] = 1
+    trace: Trace | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def sequences(self) -> range:
+        return range(self.first, self.first + self.count * self.stride, self.stride)
+
+    @property
+    def last(self) -> int:
+        return self.first + (self.count - 1) * self.stride
+
+    def __post_init__(self) -> None:
+        if self.last > limits.MAX_COUNT:
+            raise MalformedMessage(f"sequence number {self.last} is out of range", field="first", limit=limits.MAX_COUNT)
 
 
 class LaneLedger(Struct):
-    """Counts since the epoch began: produced = acknowledged + queued + sum(dropped)."""
+    """Counts since the epoch began: produced = acknowledged + queued + sum(dropped). `oldest` is the lowest number that is queued still, `produced`
+    where none is: what the server lacks below it was dropped, or is lost."""
 
     produced: int
     acknowledged: int
     queued: int
-    dropped: dict[str, int] = {}
+    dropped: dict[str, int] = msgspec.field(default_factory=dict)
+    oldest: int | msgspec.UnsetType = msgspec.UNSET
+
+
+class DiskUse(Struct):
+    """Of the outbox: bytes that wait, its quota, and since the epoch began the bytes of records and those written to the disk for them."""
+
+    queued_bytes: Count
+    quota_bytes: Count
+    record_bytes: Count
+    written_bytes: Count
 
 
 class Status(Struct, tag="status"):
@@ -117,44 +161,15 @@ class Status(Struct, tag="status"):
     phase: str = "idle"
     order_counter: int = 0
     inputs: int = 0
-    refused: dict[str, int] = {}
-    ledger: dict[Lane, LaneLedger] = {}
+    refused: dict[str, int] = msgspec.field(default_factory=dict)
+    ledger: dict[Lane, LaneLedger] = msgspec.field(default_factory=dict)
     error: str | None = None
     instance: str | msgspec.UnsetType = msgspec.UNSET
     """Random, new with each start of the agent: two that take turns are two holders of one key."""
     shadow: str | msgspec.UnsetType = msgspec.UNSET
     """The bundle that runs beside `bundle` and is never answered with; only there while one does."""
-
-
-class Want(Struct, tag="want"):
-    """Ask for a repository file. `block_bytes` sets the grid; `need` is a bitmap of wanted block numbers (see blocks.to_bitmap).
-
-    Answered one to one with Packets of the wanted blocks that exist (at most MAX_BLOCKS_PER_REQUEST may be asked), or with one Refusal.
-    With `shared` the device listens on topics.shared(path, block_bytes), and `need` may name every block: each is published there once for all
-    who want it. Leftovers are asked for one to one.
-    """
-
-    request: str
-    path: str
-    block_bytes: int
-    need: bytes
-    shared: bool | msgspec.UnsetType = msgspec.UNSET
-
-
-class Progress(Struct, tag="progress"):
-    """Credit for a shared pass: this device has taken the packets up to number `sequence` of the pass `request`.
-    Sent once for each full CREDIT_PACKETS, later while records of this device wait too long; the server runs at most MAX_AHEAD_PACKETS
-    before the slowest that keeps up."""
-
-    request: str
-    sequence: Count
-
-
-class WantUrl(Struct, tag="want-url"):
-    """Ask for a short-lived HTTPS address of a repository file. Answered with one Url or one Refusal."""
-
-    request: str
-    path: str
+    clock: ClockState | msgspec.UnsetType = msgspec.UNSET
+    disk: DiskUse | msgspec.UnsetType = msgspec.UNSET
 
 
 class Ack(Struct, tag="ack"):
@@ -169,38 +184,15 @@ class Ack(Struct, tag="ack"):
             raise MalformedMessage("a range ends before it begins", field="ranges")
 
 
-class Packet(Struct, tag="packet"):
-    """Some blocks of a file, compressed together; made and opened by fleet_contract.packets alone. `length` is that of the whole file.
-    `request` is that of the Want, or names the shared pass; `sequence` counts the packets of one answer or pass from 0."""
+class Follow(Struct, tag="follow"):
+    """Follow the next inference that the device records: its batch carries a Trace of this id and parent."""
 
-    request: str
-    sequence: Count
-    length: Count
-    block_bytes: int
-    numbers: list[Count]
-    codec: Literal["none", "zstd"]
-    data: bytes
-
-
-class Url(Struct, tag="url"):
-    """Where the file of a WantUrl may be had by HTTPS GET, ranges included, until `expires_at`. The address is the permission: it is a secret."""
-
-    request: str
-    url: str
-    expires_at: Moment
-
-
-class Refusal(Struct, tag="refusal"):
-    """Why a request was not answered: `code` is not-found, bad-request, too-large, quarantined, no-http, or pass-left: the device is too slow for
-    the shared pass and goes on one to one."""
-
-    request: str
-    code: str
-    reason: str
+    id: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
+    parent: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{16}$")]
 
 
 FromDevice = Status | Batch | Want | Progress | WantUrl
-ToDevice = Ack | Packet | Url | Refusal
+ToDevice = Ack | Packet | Url | Refusal | Follow
 Message = FromDevice | ToDevice
 
 _encoder = msgspec.msgpack.Encoder()
@@ -224,12 +216,7 @@ def encode(message: Message) -> bytes:
 
 def decode_from_device(wire: bytes) -> FromDevice:
     """Raises TooLarge, MalformedMessage or UnknownVersion."""
-    message = _decode(wire, _from_device)
-    if isinstance(message, Batch) and not 1 <= len(message.records) <= limits.MAX_BATCH_RECORDS:
-        raise TooLarge(f"batch of {len(message.records)} records", field="records", limit=limits.MAX_BATCH_RECORDS)
-    if isinstance(message, Batch) and not 0 <= message.first <= limits.MAX_COUNT:
-        raise MalformedMessage(f"sequence number {message.first} is out of range", field="first", limit=limits.MAX_COUNT)
-    return message
+    return _decode(wire, _from_device)
 
 
 def decode_to_device(wire: bytes) -> ToDevice:

@@ -1,20 +1,10 @@
 """Blocks in messages: grouped, compressed together, opened under a bound that the sender cannot move."""
 
-import sys
 from collections.abc import Iterable, Iterator
 
-from fleet_contract import limits
+from fleet_contract import compression, limits
 from fleet_contract.errors import BadBlocks
 from fleet_contract.messages import Packet
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
-
-_LEVEL = 3
-_MAX_WINDOW_LOG = 20
-"""zstd could otherwise make the reader set aside 128 MiB for 60 KiB."""
 
 
 def pack(request: str, length: int, block_bytes: int, blocks: Iterable[tuple[int, bytes]], *, first: int = 0) -> Iterator[Packet]:
@@ -41,7 +31,10 @@ def unpack(packet: Packet, block_bytes: int) -> list[tuple[int, bytes]]:
     sizes = [min(block_bytes, packet.length - number * block_bytes) for number in packet.numbers]
     if min(sizes) < (1 if packet.length else 0) or sum(sizes) > limits.MAX_PACKET_BYTES:
         raise BadBlocks(f"blocks {packet.numbers} of a file of {packet.length} bytes", field="numbers", limit=limits.MAX_PACKET_BYTES)
-    data = _open(packet, sum(sizes))
+    try:
+        data = compression.decompress(packet.codec, packet.data, sum(sizes))
+    except compression.BadCompression as error:
+        raise BadBlocks(f"a packet that {error}", field="data", limit=limits.MAX_PACKET_BYTES) from error
     found, at = [], 0
     for number, size in zip(packet.numbers, sizes, strict=True):
         found.append((number, data[at : at + size]))
@@ -50,22 +43,5 @@ def unpack(packet: Packet, block_bytes: int) -> list[tuple[int, bytes]]:
 
 
 def _packet(request: str, sequence: int, length: int, block_bytes: int, numbers: list[int], data: bytes) -> Packet:
-    small = zstd.compress(data, _LEVEL)
-    codec, body = ("zstd", small) if len(small) < len(data) else ("none", data)
+    codec, body = compression.compress(data)
     return Packet(request, sequence, length, block_bytes, numbers, codec, body)
-
-
-def _open(packet: Packet, size: int) -> bytes:
-    if packet.codec == "none":
-        data = packet.data
-    else:
-        try:
-            reader = zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: _MAX_WINDOW_LOG})
-            data = reader.decompress(packet.data, max_length=size + 1)
-        except zstd.ZstdError as error:
-            raise BadBlocks(f"a packet that cannot be decompressed: {error}", field="data") from error
-        if not reader.eof:
-            raise BadBlocks(f"a packet that holds more than {size} bytes", field="data", limit=size)
-    if len(data) != size:
-        raise BadBlocks(f"a packet of {len(data)} bytes where {size} belong", field="data", limit=size)
-    return data

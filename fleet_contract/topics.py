@@ -26,6 +26,7 @@ class Down(StrEnum):
 
     ORDER = "order"
     ACK = "ack"
+    TRACE = "trace"
     BLOCKS = "blocks"
 
 
@@ -46,6 +47,11 @@ def shared(path: str, block_bytes: int) -> str:
 def all_up(kind: Up | None = None) -> str:
     """The server's subscription to one kind (or every kind) from every device."""
     return f"{ROOT}/+/up/{kind.value if kind else '+'}"
+
+
+def shared_subscription(group: str, filter: str) -> str:
+    """Of what matches the filter, each message goes to one of the group's subscribers (MQTT 5, 4.8.2)."""
+    return f"$share/{names.name(group, 'group')}/{filter}"
 
 
 def all_down(device: str) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from datetime import datetime
 
-from fleet_contract import messages, topics
+from fleet_contract import batches, messages, topics
 from fleet_contract.mqtt import Session, Tls
 from hil.device import DeviceRig
 from hil.fleet import FleetRig
@@ -43,8 +43,8 @@ class Outsider:
 
     def say(self, kind: str, topic: str, at: datetime) -> None:
         """One event record, on any topic. Raises mqtt.Offline."""
-        record = messages.encode_record(messages.Event(at=at, kind=kind))
-        self.publish(topic, messages.encode(messages.Batch(epoch="outsider", lane=messages.Lane.EVENTS, first=1, records=[record])))
+        record = messages.Event(at=at, kind=kind)
+        self.publish(topic, messages.encode(batches.make("outsider", messages.Lane.EVENTS, 1, [record])))
 
     def _hear(self, _topic: str, payload: bytes, acknowledge: Callable[[], None]) -> None:
         message = messages.decode_to_device(payload)

@@ -57,7 +57,7 @@ class Fleet:
     def _acknowledge(self, arrival: Arrival) -> None:
         message = arrival.message
         if isinstance(message, Batch):
-            last = message.first + len(message.records) - 1
+            last = message.last
             self._link.send_ack(arrival.device, Ack(message.epoch, message.lane, [(message.first, last)]))
         arrival.puback()
 

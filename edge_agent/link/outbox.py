@@ -10,9 +10,9 @@ from edge_agent.config import OUTBOX_MAX_BYTES
 from edge_agent.errors import Retry
 from edge_agent.link import ledger, tables
 from edge_agent.link.ledger import LANES, LaneState
-from fleet_contract import limits
+from fleet_contract import batches, limits
 from fleet_contract.errors import TooLarge
-from fleet_contract.messages import LANE_OF, Batch, Lane, LaneLedger, Record, encode_record
+from fleet_contract.messages import LANE_OF, Batch, Lane, LaneLedger, Record, decode_record, encode_record
 
 _RECORD_OVERHEAD_BYTES = 32
 """What a row costs in the database beside its body; on the wire it is less."""
@@ -72,7 +72,7 @@ class Outbox:
             ahead = list(self._next)
             for lane in range(len(LANES)):
                 while len(found) < max_batches and (batch := self._next_batch(lane, ahead[lane])):
-                    ahead[lane] = batch.first + len(batch.records)
+                    ahead[lane] = batch.last + 1
                     found.append(batch)
             self._reserve(ahead)
             self._next = ahead
@@ -169,7 +169,7 @@ class Outbox:
                 bodies.append(body)
         except sqlite3.Error as error:
             raise Retry(f"outbox: {error}", code="disk") from error
-        return Batch(epoch=self.epoch, lane=LANES[lane], first=first, records=bodies) if bodies else None
+        return batches.make(self.epoch, LANES[lane], first, [decode_record(body) for body in bodies]) if bodies else None
 
     def _reserve(self, ahead: Sequence[int]) -> None:
         """Make durable, before they are sent, that the server may have all records below these."""

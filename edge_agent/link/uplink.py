@@ -168,8 +168,7 @@ class Uplink:
             self._progress_s = self._clock.monotonic_s()
         for batch in self._store.batches(room):
             self._link.send(batch)
-            last = batch.first + len(batch.records) - 1
-            self._flying = [*self._flying, _Flight(batch.lane, batch.first, last, self._clock.monotonic_s())]
+            self._flying = [*self._flying, _Flight(batch.lane, batch.first, batch.last, self._clock.monotonic_s())]
 
     def _send_status(self) -> None:
         status = self._observe()

@@ -33,6 +33,11 @@ def read(wire: bytes, lane: Lane) -> Record:
         raise Malformed(error.code) from error
     if LANE_OF[type(record)] is not lane:
         raise Malformed("wrong-lane")
+    return check(record)
+
+
+def check(record: Record) -> Record:
+    """Raises Malformed."""
     _CHECKS[type(record)](record)
     return record
 

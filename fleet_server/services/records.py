@@ -11,12 +11,13 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Engine, Row, insert, select, update
 
-from fleet_contract import names
+from fleet_contract import batches, columns, names
 from fleet_contract.answers.detail import Detail
-from fleet_contract.errors import BadName
+from fleet_contract.columns import ResultColumns
+from fleet_contract.errors import BadName, ContractError
 from fleet_contract.messages import Ack, Batch, Event, Lane, Record, Result, Sample, SketchWindow
 from fleet_server import storage
-from fleet_server.domain.records import MAX_COUNT, Malformed, read
+from fleet_server.domain.records import MAX_COUNT, Malformed, check, read
 from fleet_server.services import measurements, streams
 from fleet_server.tables.database import upsert, writing
 from fleet_server.tables.device import Device
@@ -51,20 +52,24 @@ class _Opened:
     def end(self) -> int:
         return self.batch.first + len(self.records)
 
+    @property
+    def bytes_each(self) -> float:
+        return len(self.batch.data) / len(self.records)
 
-def store_batches(engine: Engine, batches: Iterable[tuple[str, Batch]], received_at: datetime, *, samples: Path) -> list[tuple[str, Ack]]:
+
+def store_batches(engine: Engine, arrived: Iterable[tuple[str, Batch]], received_at: datetime, *, samples: Path) -> list[tuple[str, Ack]]:
     """`store`, for callers who want the acknowledgements alone."""
-    return store(engine, batches, received_at, samples=samples).acks
+    return store(engine, arrived, received_at, samples=samples).acks
 
 
-def store(engine: Engine, batches: Iterable[tuple[str, Batch]], received_at: datetime, *, samples: Path) -> Stored:
+def store(engine: Engine, arrived: Iterable[tuple[str, Batch]], received_at: datetime, *, samples: Path) -> Stored:
     """Store the batches of authenticated devices in one transaction; on return they are durable.
 
     A record that was stored before is left alone and acknowledged again. A malformed record is counted as such and acknowledged. A batch
     of a device that is not enrolled or is quarantined, with an illegal epoch or an impossible sequence number gets no Ack. Raises OSError and SQLAlchemyError:
     then nothing was stored. Sample bytes go to `samples` first: a file without a row does no harm, a row without a file would.
     """
-    opened = [_open(device, batch) for device, batch in batches]
+    opened = [_open(device, batch) for device, batch in arrived]
     _write_samples(opened, samples)
     done = Stored([])
     with writing(engine) as connection:
@@ -82,7 +87,20 @@ def store(engine: Engine, batches: Iterable[tuple[str, Batch]], received_at: dat
 
 
 def _open(device: str, batch: Batch) -> _Opened:
-    return _Opened(device, batch, [_read(wire, batch.lane) for wire in batch.records])
+    try:
+        content = batches.unpack(batch)
+    except ContractError as error:
+        return _Opened(device, batch, [Malformed(error.code)] * batch.count)
+    if isinstance(content, ResultColumns):
+        return _Opened(device, batch, [_check(result) for result in columns.to_results(content)])
+    return _Opened(device, batch, [_read(wire, batch.lane) for wire in content.records])
+
+
+def _check(result: Result) -> Record | Malformed:
+    try:
+        return check(result)
+    except Malformed as error:
+        return error
 
 
 def _read(wire: bytes, lane: Lane) -> Record | Malformed:
@@ -133,8 +151,7 @@ def _store_one(connection: Connection, each: _Opened, received_at: datetime) -> 
     if each.batch.lane is Lane.EVENTS:
         measurements.note(connection, each.device, (record for _, record in good if isinstance(record, Event)))
     if fresh:
-        size = sum(len(each.batch.records[seq - each.batch.first]) for seq, _ in fresh)
-        _count(connection, stream, each.end, len(fresh), len(bad), size)
+        _count(connection, stream, each.end, len(fresh), len(bad), round(len(fresh) * each.bytes_each))
     return len(fresh)
 
 

@@ -9,10 +9,11 @@ import pytest
 from edge_agent.errors import Reject, Retry
 from edge_agent.link import mqtt as link_module
 from edge_agent.link.mqtt import Handlers, MqttLink
-from fleet_contract import limits, topics
+from fleet_contract import batches, limits, topics
 from fleet_contract.messages import (
     Ack,
     Batch,
+    Event,
     FromDevice,
     Lane,
     Packet,
@@ -147,7 +148,7 @@ def test_one_subscription_and_a_last_will_that_says_offline(world: World) -> Non
     ("message", "kind", "retained"),
     [
         pytest.param(Status(at=AT, online=True, epoch="e1"), "status", True, id="status is retained"),
-        pytest.param(Batch("e1", Lane.EVENTS, 0, [b"x"]), "records", False, id="records"),
+        pytest.param(batches.make("e1", Lane.EVENTS, 0, [Event(at=AT, kind="x")]), "records", False, id="records"),
         pytest.param(Want("r", "metadata/timestamp.json", 4096, b"\x01"), "want", False, id="want"),
         pytest.param(WantUrl("r", "targets/x"), "want", False, id="the wish for an address"),
         pytest.param(Progress("p", 15), "want", False, id="credit for a pass"),
@@ -166,7 +167,7 @@ def test_offline_is_a_reason_to_wait(world: World) -> None:
 
 def test_what_no_wire_takes_is_rejected(world: World) -> None:
     with pytest.raises(Reject) as caught:
-        world.link.send(Batch("e1", Lane.SAMPLES, 0, [bytes(limits.MAX_MESSAGE_BYTES)]))
+        world.link.send(Batch("e1", Lane.SAMPLES, 0, 1, "none", 9, bytes(limits.MAX_MESSAGE_BYTES), "b1"))
     assert caught.value.code == "too-large"
 
 

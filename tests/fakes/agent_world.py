@@ -149,4 +149,4 @@ class FakeLink:
 
 
 def ack_of(batch: Batch) -> Ack:
-    return Ack(epoch=batch.epoch, lane=batch.lane, ranges=[(batch.first, batch.first + len(batch.records) - 1)])
+    return Ack(epoch=batch.epoch, lane=batch.lane, ranges=[(batch.first, batch.last)])

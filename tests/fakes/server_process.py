@@ -18,8 +18,8 @@ import httpx
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from fleet_contract import enrolment, messages, topics
-from fleet_contract.messages import Batch, Event, Lane, Message
+from fleet_contract import batches, enrolment, messages, topics
+from fleet_contract.messages import Event, Lane, Message
 from fleet_contract.mqtt import Session, Tls
 from fleet_server import founding
 from fleet_server.settings import Settings
@@ -105,5 +105,4 @@ def enrol(server: Running, folder: Path) -> Device:
 
 
 def started(first: int) -> bytes:
-    event = messages.encode_record(Event(at=datetime.now(UTC), kind="agent.started"))
-    return messages.encode(Batch(epoch="e1", lane=Lane.EVENTS, first=first, records=[event]))
+    return messages.encode(batches.make("e1", Lane.EVENTS, first, [Event(at=datetime.now(UTC), kind="agent.started")]))

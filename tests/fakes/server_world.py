@@ -11,12 +11,12 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Engine
 
-from fleet_contract import blocks, order
+from fleet_contract import batches, blocks, order
 from fleet_contract.bundle import Bundle, target_path
 from fleet_contract.enrolment import EnrolRequest
 from fleet_contract.enrolment import parse as parse_token
 from fleet_contract.job import JobResult, Progress
-from fleet_contract.messages import LANE_OF, Batch, Lane, Record, Status, encode_record
+from fleet_contract.messages import LANE_OF, Lane, Record, Status
 from fleet_contract.order import Order
 from fleet_server.errors import BadRequest, Conflict, NotFound
 from fleet_server.fleet import Fleet
@@ -296,7 +296,7 @@ class World:
         for lane, mine in _by_lane(records).items():
             first = self._next.get((device, lane), 0)
             self._next[device, lane] = first + len(mine)
-            batch = Batch(epoch="e1", lane=lane, first=first, records=[encode_record(record) for record in mine])
+            batch = batches.make("e1", lane, first, mine)
             acks = store_batches(self.engine, [(device, batch)], self.clock.forward(seconds=1), samples=self.fleet.samples)
             if len(acks) != 1:
                 raise AssertionError("the batch was not acknowledged")

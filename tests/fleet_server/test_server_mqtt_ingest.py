@@ -19,7 +19,7 @@ STATUS = Status(at=datetime(2027, 1, 1, tzinfo=UTC), online=True, epoch="e1")
 
 
 def batch(first: int, records: int = 1, lane: Lane = Lane.TELEMETRY) -> Batch:
-    return Batch(epoch="e1", lane=lane, first=first, records=[b"r"] * records)
+    return Batch("e1", lane, first, records, "none", 1, b"r", "b1")
 
 
 def ack(first: int, last: int, lane: Lane = Lane.TELEMETRY, epoch: str = "e1") -> Ack:

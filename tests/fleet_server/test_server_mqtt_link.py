@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
-from fleet_contract import limits, messages, topics
-from fleet_contract.messages import Ack, Batch, Lane, Progress, Refusal, Status, Want, WantUrl
+from fleet_contract import batches, limits, messages, topics
+from fleet_contract.messages import Ack, Batch, Event, Lane, Progress, Refusal, Status, Want, WantUrl
 from fleet_contract.mqtt import Offline
 from fleet_contract.topics import Up
 from fleet_server.mqtt.counts import Count, Counts
@@ -14,7 +14,7 @@ from fleet_server.mqtt.ingest import Arrival
 from fleet_server.mqtt.link import FleetLink
 
 STATUS = Status(at=datetime(2027, 1, 1, tzinfo=UTC), online=True, epoch="e1")
-BATCH = Batch(epoch="e1", lane=Lane.EVENTS, first=0, records=[b"r"])
+BATCH = batches.make("e1", Lane.EVENTS, 0, [Event(at=STATUS.at, kind="x")])
 WANT = Want(request="r1", path="metadata/timestamp.json", block_bytes=4096, need=b"\x01")
 
 

@@ -4,7 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from fleet_contract.messages import Batch, Event, Lane, encode_record
+from fleet_contract import batches
+from fleet_contract.messages import Batch, Event, Lane
 from fleet_server.domain.holders import MOST_STARTS, WINDOW, Holders, Reason, see
 from fleet_server.errors import Conflict, NotFound
 from fleet_server.services import audit, devices, quarantine
@@ -58,7 +59,7 @@ def cloned(sqlite_world: World) -> World:
 
 
 def _batch(device: str) -> tuple[str, Batch]:
-    return device, Batch(epoch="e1", lane=Lane.EVENTS, first=0, records=[encode_record(Event(at=START, kind="x"))])
+    return device, batches.make("e1", Lane.EVENTS, 0, [Event(at=START, kind="x")])
 
 
 def test_the_device_is_set_apart_and_everybody_can_see_it(cloned: World) -> None:

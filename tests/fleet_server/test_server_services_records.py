@@ -6,8 +6,9 @@ import threading
 import pytest
 from sqlalchemy import func, select
 
+from fleet_contract import batches
 from fleet_contract.answers.detail import Box, Boxes, Detail, Ranking, Targets
-from fleet_contract.messages import Ack, Batch, Lane, LaneLedger, Result, Sample, encode_record
+from fleet_contract.messages import Ack, Batch, Lane, LaneLedger, Result, Sample
 from fleet_server.errors import BadRequest, NotFound
 from fleet_server.services import devices, records, streams, telemetry
 from fleet_server.tables.database import reading
@@ -17,12 +18,12 @@ from tests.fakes.server_world import START, World
 SHA = "a" * 64
 
 
-def a_result(number: int) -> bytes:
-    return encode_record(Result(START, SHA, str(number), "yes", 0.5, 10))
+def a_result(number: int) -> Result:
+    return Result(START, SHA, str(number), "yes", 0.5, 10)
 
 
 def a_batch(first: int, count: int, epoch: str = "e1", lane: Lane = Lane.TELEMETRY) -> Batch:
-    return Batch(epoch=epoch, lane=lane, first=first, records=[a_result(first + at) for at in range(count)])
+    return batches.make(epoch, lane, first, [a_result(first + at) for at in range(count)])
 
 
 @pytest.fixture
@@ -32,8 +33,8 @@ def enrolled(world: World) -> World:
     return world
 
 
-def store(world: World, *batches: Batch, device: str = "cam-1") -> records.Stored:
-    return records.store(world.engine, [(device, batch) for batch in batches], START, samples=world.fleet.samples)
+def store(world: World, *some: Batch, device: str = "cam-1") -> records.Stored:
+    return records.store(world.engine, [(device, batch) for batch in some], START, samples=world.fleet.samples)
 
 
 def stored_ids(world: World) -> list[str]:
@@ -85,7 +86,7 @@ def test_what_comes_twice_is_stored_once(enrolled: World, again: list[tuple[int,
 )
 def test_what_an_answer_says_in_detail_is_stored(enrolled: World, detail: Detail, stored: dict) -> None:
     told = [Result(START, SHA, "1", "yes", 0.5, 10, detail=detail), Result(START, SHA, "2", None, 0.5, 10, abstained=True)]
-    store(enrolled, Batch(epoch="e1", lane=Lane.TELEMETRY, first=0, records=[encode_record(each) for each in told]))
+    store(enrolled, batches.make("e1", Lane.TELEMETRY, 0, told))
     rows = telemetry.results(enrolled.engine, device=None, bundle=None, after=0, limit=10)
     assert [(row.abstained, row.detail) for row in rows] == [(False, stored), (True, None)]
     unsure = telemetry.results(enrolled.engine, device=None, bundle=None, abstained=True, after=0, limit=10)
@@ -100,7 +101,7 @@ def test_devices_epochs_and_lanes_do_not_share_numbers(enrolled: World) -> None:
 
 
 def test_a_malformed_record_is_counted_acknowledged_and_spoils_nothing(enrolled: World) -> None:
-    batch = Batch(epoch="e1", lane=Lane.TELEMETRY, first=0, records=[a_result(0), b"\xc1", a_result(2)])
+    batch = batches.make("e1", Lane.TELEMETRY, 0, [a_result(0), Result(START, SHA, "1", "yes", float("nan"), 10), a_result(2)])
     for _ in range(2):
         assert store(enrolled, batch).acks[0][1].ranges == [(0, 2)]
     assert stored_ids(enrolled) == ["0", "2"]
@@ -114,7 +115,6 @@ def test_a_malformed_record_is_counted_acknowledged_and_spoils_nothing(enrolled:
         pytest.param("ghost", a_batch(0, 1), "unknown-device", id="not enrolled"),
         pytest.param("cam-1", a_batch(0, 1, epoch="../e"), "bad-epoch", id="epoch charset"),
         pytest.param("cam-1", a_batch(0, 1, epoch="e\0"), "bad-epoch", id="NUL in the epoch"),
-        pytest.param("cam-1", a_batch(2**62, 1), "bad-sequence", id="a number no database takes"),
     ],
 )
 def test_what_cannot_be_stored_is_not_acknowledged_and_stops_nobody_else(enrolled: World, device: str, batch: Batch, reason: str) -> None:
@@ -125,7 +125,7 @@ def test_what_cannot_be_stored_is_not_acknowledged_and_stops_nobody_else(enrolle
 
 def test_a_sample_is_a_row_and_a_file(enrolled: World) -> None:
     sample = Sample(START, SHA, "drift-1", "f1", "application/json", b"[1, 2]", "no", 0.6)
-    batch = Batch(epoch="e1", lane=Lane.SAMPLES, first=0, records=[encode_record(sample)])
+    batch = batches.make("e1", Lane.SAMPLES, 0, [sample])
     store(enrolled, batch, batch)
     assert [path.name for path in enrolled.fleet.samples.iterdir()] == [hashlib.sha256(b"[1, 2]").hexdigest()]
 

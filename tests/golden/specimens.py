@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from fleet_contract import blocks, bundle, enrolment, job, messages, order, sketch
+from fleet_contract import batches, blocks, bundle, columns, enrolment, job, messages, order, sketch
 from fleet_contract.inputs import VectorInput
 from fleet_contract.manifest import Lineage, Manifest, Variant
 from fleet_contract.outputs import Classification
@@ -92,6 +92,14 @@ def records() -> dict[str, messages.Record]:
     }
 
 
+def columns_data() -> bytes:
+    return msgspec.msgpack.encode(columns.from_results([records()["result"]], [12_000_000]))
+
+
+def rows_data() -> bytes:
+    return msgspec.msgpack.encode(batches.Rows([messages.encode_record(records()["event"])] * 2, [12_000_000, 12_250_000]))
+
+
 def from_device() -> dict[str, messages.FromDevice]:
     ledger = {messages.Lane.EVENTS: messages.LaneLedger(produced=9, acknowledged=5, queued=3, dropped={"quota": 1})}
     return {
@@ -114,7 +122,32 @@ def from_device() -> dict[str, messages.FromDevice]:
             epoch="0190a1",
             lane=messages.Lane.TELEMETRY,
             first=40,
-            records=[messages.encode_record(records()["result"])],
+            count=1,
+            codec="none",
+            length=len(columns_data()),
+            data=columns_data(),
+            boot="7c1f",
+        ),
+        "batch-thinned": messages.Batch(
+            epoch="0190a1",
+            lane=messages.Lane.EVENTS,
+            first=40,
+            count=2,
+            codec="none",
+            length=len(rows_data()),
+            data=rows_data(),
+            boot="7c1f",
+            clock="corrected",
+            stride=4,
+            trace=messages.Trace("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", 44, AT, AT, AT, 120),
+        ),
+        "status-disk": messages.Status(
+            at=AT,
+            online=True,
+            epoch="0190a1",
+            clock="untrusted",
+            disk=messages.DiskUse(1, 2, 3, 4),
+            ledger={messages.Lane.TELEMETRY: messages.LaneLedger(produced=9, acknowledged=9, queued=0, oldest=9)},
         ),
         "want": messages.Want(request="w1", path="metadata/timestamp.json", block_bytes=32_768, need=blocks.to_bitmap([0, 9], 10)),
         "want-shared": messages.Want(request="w2", path=f"targets/bundles/{SHA}.a-1.bundle", block_bytes=4_096, need=b"\xff", shared=True),
@@ -127,6 +160,7 @@ def from_device() -> dict[str, messages.FromDevice]:
 
 def to_device() -> dict[str, messages.ToDevice]:
     return {
+        "follow": messages.Follow("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"),
         "ack": messages.Ack(epoch="0190a1", lane=messages.Lane.TELEMETRY, ranges=[(0, 39), (41, 41)]),
         "packet": messages.Packet("w1", 1, 5_000, 4_096, [1], "none", b"\x01" * 904),
         "url": messages.Url(request="w3", url="https://fleet:8443/v1/files/x?permit=y", expires_at=LATER),

@@ -1,0 +1,44 @@
+"""zstd under a bound that the sender cannot move."""
+
+import sys
+from typing import Literal
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+Codec = Literal["none", "zstd"]
+
+_LEVEL = 3
+_MAX_WINDOW_LOG = 20
+"""zstd could otherwise make the reader set aside 128 MiB for 60 KiB."""
+
+
+class BadCompression(ValueError):
+    """The bytes do not hold what they are said to."""
+
+
+def compress(data: bytes) -> tuple[Codec, bytes]:
+    """The shorter of both."""
+    small = zstd.compress(data, _LEVEL)
+    return ("zstd", small) if len(small) < len(data) else ("none", data)
+
+
+def decompress(codec: Codec, data: bytes, length: int) -> bytes:
+    """Exactly `length` bytes; never holds more than one byte beyond. Raises BadCompression."""
+    whole = data if codec == "none" else _open(data, length)
+    if len(whole) != length:
+        raise BadCompression(f"has {len(whole)} bytes where {length} belong")
+    return whole
+
+
+def _open(data: bytes, length: int) -> bytes:
+    reader = zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: _MAX_WINDOW_LOG})
+    try:
+        whole = reader.decompress(data, max_length=length + 1)
+    except zstd.ZstdError as error:
+        raise BadCompression(f"cannot be decompressed: {error}") from error
+    if not reader.eof:
+        raise BadCompression(f"holds more than {length} bytes")
+    return whole
