@@ -1,42 +1,25 @@
 """The database under test: SQLite always; PostgreSQL too where its programs are installed."""
 
-import os
 import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, create_engine, text
 
+from bench import postgres
 from fleet_server.tables import database
 from tests.fakes.server_api import Api
 from tests.fakes.server_world import World
 
-_POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-
 
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
-    """A cluster of our own on a Unix socket, in a folder of its own: the path of a socket must be short, and PostgreSQL, which does not
-    run as root, could not pass through pytest's folders."""
-    if not _POSTGRES:
-        pytest.skip("PostgreSQL is not installed (no /usr/lib/postgresql/*/bin/initdb)")
-    if os.geteuid() == 0 and shutil.which("runuser") is None:
-        pytest.skip("PostgreSQL does not run as root, and there is no runuser")
-    as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
-    with tempfile.TemporaryDirectory(prefix="edgefleet-pg-") as folder:
-        if as_user:
-            shutil.chown(folder, "postgres")
-        programs, data = _POSTGRES[-1].parent, f"{folder}/data"
-        _run([*as_user, str(programs / "initdb"), "-D", data, "-U", "fleet", "-A", "trust", "--no-sync", "-E", "UTF8"])
-        control = [*as_user, str(programs / "pg_ctl"), "-D", data, "-w", "-l", f"{folder}/log"]
-        _run([*control, "-o", f"-c listen_addresses='' -c unix_socket_directories={folder} -c fsync=off", "start"])
-        try:
-            yield f"postgresql+psycopg://fleet@/postgres?host={folder}"
-        finally:
-            _run([*control, "-m", "immediate", "stop"])
+    """A cluster of our own."""
+    if reason := postgres.obstacle():
+        pytest.skip(reason)
+    with postgres.running(durable=False) as cluster:
+        yield cluster.url
 
 
 @pytest.fixture(scope="session")
@@ -106,9 +89,3 @@ def _migrated(url: str) -> Engine:
     made = database.connect(url)
     database.migrate(made)
     return made
-
-
-def _run(command: list[str]) -> None:
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd="/", timeout=60)
-    if done.returncode:
-        raise RuntimeError(f"{command} failed: {done.stderr or done.stdout}")
