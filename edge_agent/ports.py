@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -12,13 +12,30 @@ import numpy as np
 
 from fleet_contract.blocks import BlockIndex
 from fleet_contract.bundle import Bundle
+from fleet_contract.columns import EPOCH
 from fleet_contract.inputs import InputSpec
 from fleet_contract.manifest import Manifest
-from fleet_contract.messages import Batch, FromDevice, Lane, LaneLedger, Record, Result
+from fleet_contract.messages import Batch, ClockState, FromDevice, Lane, LaneLedger, Record, Result
 from fleet_contract.sketch import Reference
 
 Tensors = Mapping[str, "np.ndarray"]
 """By the manifest's names, rows first, in the manifest's types; pixels may be uint8 instead."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Both clocks looked at together. `at` is aware UTC wall time, `mono_us` the microseconds since the machine's start, suspended ones included,
+    which `boot` names; `state` says whether the wall clock can be trusted ("corrected" is for records alone)."""
+
+    at: datetime
+    mono_us: int
+    boot: str
+    state: ClockState
+
+    @property
+    def offset_us(self) -> int:
+        """Wall time less monotonic time, in microseconds since 1970: constant while nobody sets the wall clock."""
+        return (self.at - EPOCH) // timedelta(microseconds=1) - self.mono_us
 
 
 class Clock(Protocol):
@@ -71,11 +88,13 @@ class Store(Protocol):
     def mark(self, name: str) -> str | None:
         """A named string that was committed with some append (None: never)."""
 
-    def batches(self, max_batches: int) -> list[Batch]:
-        """The oldest records not yet sent on this connection, highest lane first; see `rewind`."""
+    def batches(self, max_batches: int, *, fresh: bool) -> list[Batch]:
+        """Sealed ones that were not handed out yet, highest lane first. `fresh`: all of the events lane, and of the others what was appended since the
+        last `rewind` of everything; else the rest, oldest first."""
 
-    def rewind(self) -> None:
-        """A new connection: everything unacknowledged is to be sent again."""
+    def rewind(self, units: Sequence[tuple[Lane, int]] | None = None) -> None:
+        """Everything that is not acknowledged is to be handed out again, and what is appended from now on is fresh: a new connection. Or only
+        `units`, by lane and first number, which were not acknowledged in time; those that are gone by now are not missed."""
 
     def acknowledge(self, lane: Lane, ranges: Sequence[tuple[int, int]]) -> None: ...
 

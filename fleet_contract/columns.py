@@ -98,6 +98,11 @@ def to_results(content: ResultColumns) -> list[Result]:
     ]
 
 
+def dated(content: ResultColumns, at_us: Sequence[int]) -> ResultColumns:
+    """The same rows with these times."""
+    return msgspec.structs.replace(content, at_us=_differences(at_us))
+
+
 def sums(differences: bytes) -> list[int]:
     """The values of `at_us` or `mono_us`."""
     total, values = 0, []

@@ -64,10 +64,10 @@ class FakeStore:
     def mark(self, name: str) -> str | None:
         return self.marks.get(name)
 
-    def batches(self, max_batches: int) -> list[Batch]:
+    def batches(self, max_batches: int, *, fresh: bool) -> list[Batch]:
         return []
 
-    def rewind(self) -> None: ...
+    def rewind(self, units: Sequence[tuple[Lane, int]] | None = None) -> None: ...
 
     def acknowledge(self, lane: Lane, ranges: Sequence[tuple[int, int]]) -> None: ...
 
