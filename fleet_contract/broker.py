@@ -49,7 +49,7 @@ class Access:
 
     user: str | None = None
     password: str | None = field(default=None, repr=False)
-    max_packet_bytes: int = limits.MAX_MESSAGE_BYTES + limits.KIB
+    max_packet_bytes: int = limits.MAX_MQTT_PACKET_BYTES
     receive_maximum: int = 200
 
 

@@ -10,6 +10,8 @@ MAX_PATH_CHARS = 256
 
 MAX_MESSAGE_BYTES = 64 * KIB
 """One MQTT payload, blocks included. A sample that does not fit is dropped by the device and counted."""
+MAX_MQTT_PACKET_BYTES = MAX_MESSAGE_BYTES + KIB
+"""A payload, its topic and the packet's header."""
 MAX_BATCH_RECORDS = 1_000
 MAX_BATCH_DATA_BYTES = 1 * MIB
 """Of the records of one batch, decompressed."""
@@ -148,3 +150,9 @@ MAX_SIDE_BY_SIDE_JSON_BYTES = 256 * KIB
 MAX_GRPC_MESSAGE_BYTES = 16 * MIB
 """Eight are read at once; larger tensors go over HTTP."""
 MAX_DEVICE_FILE_BYTES = 256 * KIB
+
+MAX_SCENARIO_FILE_BYTES = 64 * KIB
+MAX_SCENARIO_S = 7 * 24 * 3600
+MAX_DISTURBANCES_COUNT = 256
+"""Of one scenario of a virtual fleet."""
+MAX_VIRTUAL_DEVICES_COUNT = 100_000

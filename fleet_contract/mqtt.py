@@ -7,7 +7,6 @@ import logging
 import random
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
@@ -16,6 +15,7 @@ from paho.mqtt.properties import Properties
 
 from fleet_contract.backoff import Backoff
 from fleet_contract.broker import Access, BadIdentity, Tls, parse_url
+from fleet_contract.mqtt_packets import Will
 
 log = logging.getLogger(__name__)
 
@@ -31,12 +31,6 @@ OnMessage = Callable[[str, bytes, Acknowledge], None]
 
 class Offline(ConnectionError):
     """There is no connection just now, or its queue is full: keep the message and try again."""
-
-
-@dataclass(frozen=True)
-class Will:
-    topic: str
-    payload: bytes
 
 
 class Handover:

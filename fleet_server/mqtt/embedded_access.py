@@ -21,8 +21,7 @@ from fleet_server.trust.device_ca import SERVER_IDENTITY
 
 log = logging.getLogger(__name__)
 
-MAX_PACKET_BYTES = limits.MAX_MESSAGE_BYTES + limits.KIB
-"""A payload, its topic and the packet's header."""
+MAX_PACKET_BYTES = limits.MAX_MQTT_PACKET_BYTES
 _MAX_UNDELIVERED = 200
 _MAX_UNACKNOWLEDGED = 2_000
 _MAX_UNACKNOWLEDGED_SHARED = 64

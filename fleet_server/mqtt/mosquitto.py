@@ -57,7 +57,7 @@ def _settings(listener: Listener, acl: Path, store: Path, user_id: int) -> str:
         f"persistence_location {store}/",
         "autosave_interval 60",
         "persistent_client_expiration 7d",
-        f"max_packet_size {limits.MAX_MESSAGE_BYTES + limits.KIB}",
+        f"max_packet_size {limits.MAX_MQTT_PACKET_BYTES}",
         "max_inflight_messages 200",
         "max_queued_messages 2000",
         f"max_queued_bytes {64 * limits.MIB}",
