@@ -50,9 +50,10 @@ class FleetRig:
             raise RigError("the fleet server has not been started")
         return self._api
 
-    def start_server(self, *, broker: str, tasks: list[Path], fleet: str = "demo") -> None:
+    def start_server(self, *, broker: str, tasks: list[Path], fleet: str = "demo", options: Sequence[str] = ()) -> None:
+        """`options` are more of `fleet-server init`."""
         if not self.server.token:
-            self.server.initialise(fleet)
+            self.server.initialise(fleet, options)
         self.server.start(broker=broker, tasks=tasks)
         self._api = self.server.client()
         (self.home / "admin-token").touch(0o600)
@@ -62,9 +63,11 @@ class FleetRig:
         where = {"server_url": self.server.state().https_url, "ca": self.server.ca, "token_file": self.home / "admin-token"}
         workbench.publish(bundle, **where, key=self.server.releases_key, rollout=rollout)
 
-    def add_device(self, device_id: str, source: str, *, profile: str, task: str, options: Sequence[str] = ()) -> DeviceRig:
-        """Enrol a new board and start its agent, with more `edge-agent run` options if given."""
-        device = DeviceRig(device_id, source, self.home / "devices" / device_id, self.logs)
+    def add_device(
+        self, device_id: str, source: str, *, profile: str, task: str, options: Sequence[str] = (), inside: Sequence[str] = ()
+    ) -> DeviceRig:
+        """Enrol a new board and start its agent, with more `edge-agent run` options if given; `inside` as in DeviceRig."""
+        device = DeviceRig(device_id, source, self.home / "devices" / device_id, self.logs, inside)
         device.enrol(self.api, self.server.state().https_url, profile=profile, task=task)
         device.options = list(options)
         device.start()

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,10 +42,10 @@ class ServerRig:
     def releases_key(self) -> Path:
         return self.keys / "releases.pem"
 
-    def initialise(self, fleet: str) -> None:
-        """Make CA, TUF repository, database and the admin token, which is shown this once. Raises ProgramFailed."""
+    def initialise(self, fleet: str, options: Sequence[str] = ()) -> None:
+        """Make CA, TUF repository, database and the admin token, which is shown this once. `options` are more of `init`. Raises ProgramFailed."""
         folders = ["--home", str(self.home), "--keys", str(self.keys)]
-        answer = run("fleet-server init", [installed("fleet-server"), "init", *folders, "--fleet", fleet, "--json"])
+        answer = run("fleet-server init", [installed("fleet-server"), "init", *folders, "--fleet", fleet, "--json", *options])
         self.token = json.loads(answer.strip().splitlines()[-1])["admin_token"]
 
     def start(self, *, broker: str, tasks: list[Path]) -> ServerState:
