@@ -1,22 +1,21 @@
 """The command line. Exit codes: 0 done, 1 failed, 2 bad input or usage."""
 
 import argparse
-import logging
 import sys
-import time
 import traceback
 
 from edge_agent import __version__
 from edge_agent.commands import enrolment, holdings, profile, running, serving, tuf
 from edge_agent.commands.options import BAD_INPUT, FAILED
 from edge_agent.errors import AgentError, Fatal
+from fleet_contract import logs
 from fleet_contract.errors import ContractError
 
 _EXAMPLES = """examples:
   edge-agent enrol --server https://fleet.example:8443 --token ef1.... --device camera-3 --state /var/lib/edge-agent
   edge-agent profile detect
   edge-agent run --state /var/lib/edge-agent --source camera:/dev/video0
-  edge-agent run --state /var/lib/edge-agent --source csv:readings.csv
+  edge-agent --log-format json run --state /var/lib/edge-agent --source csv:readings.csv
   edge-agent serve --bundle digits-1.0.0.bundle --http 127.0.0.1:8080
   edge-agent status --state /var/lib/edge-agent --json
   edge-agent quarantine --state /var/lib/edge-agent --clear
@@ -25,7 +24,8 @@ _EXAMPLES = """examples:
 
 def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
-    _log_to_stderr(options.log_level)
+    # python-tuf tells of each signature above the threshold that is not there
+    logs.configure(sys.stderr, options.log_level, options.log_format, {} if options.log_level == "debug" else {"tuf": "warning"})
     try:
         return options.command(options)
     except (Fatal, ContractError) as error:
@@ -52,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--log-level", default="info", choices=["debug", "info", "warning", "error"], help="what goes to stderr (default: info)"
     )
+    parser.add_argument("--log-format", default="text", choices=logs.FORMS, help="json: one JSON object a line (default: text)")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for noun in (enrolment, running, serving, holdings, profile, tuf):
         noun.add(commands)
@@ -62,18 +63,6 @@ def _fail(error: Exception, code: int) -> int:
     name = getattr(error, "code", type(error).__name__)
     sys.stderr.write(f"edge-agent: {error} [{name}]\n")
     return code
-
-
-def _log_to_stderr(level: str) -> None:
-    logging.Formatter.converter = time.gmtime
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=level.upper(),
-        format="%(asctime)s.%(msecs)03dZ %(levelname)-7s %(name)s: %(message)s",
-        datefmt="%Y-%m-%dT%H:%M:%S",
-    )
-    if level != "debug":
-        logging.getLogger("tuf").setLevel(logging.WARNING)  # it tells of each signature above the threshold that is not there
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """The command line: init | up | token create | trust ... | broker-files | migrate. Exit codes: 0 ok, 1 failed, 2 bad input."""
 
 import json
-import logging
 import os
 import secrets
 import sys
@@ -13,12 +12,12 @@ from typing import Annotated
 import typer
 from sqlalchemy.exc import SQLAlchemyError
 
-from fleet_contract import online_keys
+from fleet_contract import logs, online_keys
 from fleet_contract.errors import ContractError
 from fleet_server import founding, settings
 from fleet_server.errors import BadRequest, Conflict, NotFound, ServerError
 from fleet_server.founding import Listening
-from fleet_server.options import AsJson, Home
+from fleet_server.options import QUIET_LOGGERS, AsJson, Home, LogFormat
 from fleet_server.services import tokens
 from fleet_server.tables import database
 from fleet_server.trust.cli import app as trust_app
@@ -84,15 +83,13 @@ def up(
         typer.Option(help="mqtt or http: how new orders prefer their bundle to be fetched; a device's own setting goes before it."),
     ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
+    log_format: LogFormat = "text",
 ) -> None:
     """Run the server: broker, MQTT, control loop and HTTPS, until SIGTERM or Ctrl-C."""
     from fleet_server.app import serve  # the other commands start without loading the web framework
     from fleet_server.running import RunState
 
-    level = logging.DEBUG if verbose else logging.INFO
-    logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for chatty in ("alembic", "uvicorn", "tuf"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    logs.configure(sys.stderr, "debug" if verbose else "info", log_format, QUIET_LOGGERS)
     options = {
         "broker": broker,
         "https_port": https_port,
