@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -88,9 +88,9 @@ class Store(Protocol):
     def mark(self, name: str) -> str | None:
         """A named string that was committed with some append (None: never)."""
 
-    def batches(self, max_batches: int, *, fresh: bool) -> list[Batch]:
-        """Sealed ones that were not handed out yet, highest lane first. `fresh`: all of the events lane, and of the others what was appended since the
-        last `rewind` of everything; else the rest, oldest first."""
+    def batches(self, max_batches: int, *, fresh: bool, lanes: Collection[Lane] = tuple(Lane)) -> list[Batch]:
+        """Sealed ones of these lanes that were not handed out yet, highest lane first. `fresh`: all of the events lane, and of the others what was
+        appended since the last `rewind` of everything; else the rest, oldest first."""
 
     def rewind(self, units: Sequence[tuple[Lane, int]] | None = None) -> None:
         """Everything that is not acknowledged is to be handed out again, and what is appended from now on is fresh: a new connection. Or only

@@ -10,6 +10,7 @@ from edge_agent.deferral import defer
 from edge_agent.delivery import pace
 from edge_agent.delivery.pace import Manners
 from edge_agent.device_file import DeviceFile
+from edge_agent.hours import parse_window
 from edge_agent.sources.address import GRAMMAR
 
 _EXAMPLES = """examples:
@@ -71,5 +72,5 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _manners(options: argparse.Namespace) -> Manners:
-    window = pace.parse_window(options.download_window) if options.download_window is not None else None
+    window = parse_window(options.download_window, "download_window") if options.download_window is not None else None
     return Manners(options.transport, options.download_rate, window, options.metered)

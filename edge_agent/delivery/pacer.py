@@ -3,7 +3,8 @@
 import threading
 from collections.abc import Callable
 
-from edge_agent.delivery.pace import Allowance, Manners
+from edge_agent.allowance import Allowance
+from edge_agent.delivery.pace import Manners
 from edge_agent.errors import Retry
 from edge_agent.ports import Clock
 

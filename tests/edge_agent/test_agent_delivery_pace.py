@@ -5,9 +5,11 @@ from datetime import UTC, datetime, time, timedelta
 
 import pytest
 
-from edge_agent.delivery.pace import LEAST_BYTES_PER_S, SPAN_S, Allowance, DailyWindow, Manners, Pulse, parse_window
+from edge_agent.allowance import Allowance
+from edge_agent.delivery.pace import LEAST_BYTES_PER_S, SPAN_S, Manners, Pulse
 from edge_agent.delivery.pacer import Pacer
 from edge_agent.errors import Fatal, Retry
+from edge_agent.hours import DailyWindow, parse_window
 from tests.fakes.agent_run_world import FakeClock
 
 
@@ -36,13 +38,13 @@ def test_a_daily_window(window: DailyWindow, now: str, is_open: bool) -> None:
 
 
 def test_a_window_is_read() -> None:
-    assert parse_window("22:00-05:30") == DailyWindow(time(22), time(5, 30))
+    assert parse_window("22:00-05:30", "window") == DailyWindow(time(22), time(5, 30))
 
 
 @pytest.mark.parametrize("text", ["", "22-5", "24:00-05:00", "22:60-05:00", "22:00-22:00", "22:00 - 05:00", "١٢:00-13:00", "22:00-05:00\n"])
 def test_a_window_that_is_none_is_an_error(text: str) -> None:
     with pytest.raises(Fatal, match="download_window"):
-        parse_window(text)
+        parse_window(text, "download_window")
 
 
 @pytest.mark.parametrize(

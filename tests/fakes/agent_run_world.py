@@ -1,7 +1,7 @@
 """The agent's ports in memory: a clock that is set, a list as a source, a script as a host, a store that can fail."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -64,7 +64,7 @@ class FakeStore:
     def mark(self, name: str) -> str | None:
         return self.marks.get(name)
 
-    def batches(self, max_batches: int, *, fresh: bool) -> list[Batch]:
+    def batches(self, max_batches: int, *, fresh: bool, lanes: Collection[Lane] = tuple(Lane)) -> list[Batch]:
         return []
 
     def rewind(self, units: Sequence[tuple[Lane, int]] | None = None) -> None: ...
