@@ -37,7 +37,17 @@ def lock(connection: Connection, device: str, epoch: str, lane: Lane) -> Row:
     wanted = select(Stream).where(Stream.device == device, Stream.epoch == epoch, Stream.lane == lane.value).with_for_update()
     row = connection.execute(wanted).one_or_none()
     if row is None:
-        empty = {"high": 0, "stored": 0, "malformed": 0, "bytes": 0, "produced": 0, "acknowledged": 0, "queued": 0, "dropped": {}}
+        empty = {
+            "coverage": b"",
+            "high": 0,
+            "stored": 0,
+            "malformed": 0,
+            "bytes": 0,
+            "produced": 0,
+            "acknowledged": 0,
+            "queued": 0,
+            "dropped": {},
+        }
         connection.execute(insert_new(connection, Stream), {"device": device, "epoch": epoch, "lane": lane.value, **empty})
         row = connection.execute(wanted).one()
     return row

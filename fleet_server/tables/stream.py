@@ -3,22 +3,29 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, Index, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
 from fleet_server.tables.columns import BigId, Instant
 
 
 class Stream(SQLModel, table=True):
-    """`high` is one above the highest sequence number seen; `stored` counts each record once, malformed ones among them."""
+    """`high` is one above the highest sequence number seen; `stored` counts each record once, malformed ones among them; `coverage` says which
+    (domain.coverage). From `produced` to `reported_at` it is what the device said last; `seen_high` was `high` before that. Below `settled` every
+    number is accounted for. `conflicts` counts batches that cannot come from one device, `conflict` says why the last did not. `due`: the report
+    waits to be judged."""
 
     __tablename__ = "streams"
-    __table_args__ = (UniqueConstraint("device", "epoch", "lane"),)
+    __table_args__ = (
+        UniqueConstraint("device", "epoch", "lane"),
+        Index("ix_streams_due", "id", sqlite_where=text("due"), postgresql_where=text("due")),
+    )
 
     id: int | None = Field(default=None, primary_key=True, sa_type=BigId)
     device: str = Field(foreign_key="devices.id")
     epoch: str
     lane: str
+    coverage: bytes = b""
     high: int = Field(default=0, sa_type=BigInteger)
     stored: int = Field(default=0, sa_type=BigInteger)
     malformed: int = Field(default=0, sa_type=BigInteger)
@@ -27,11 +34,17 @@ class Stream(SQLModel, table=True):
     acknowledged: int = Field(default=0, sa_type=BigInteger)
     queued: int = Field(default=0, sa_type=BigInteger)
     dropped: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
+    oldest: int | None = Field(default=None, sa_type=BigInteger)
     reported_at: datetime | None = Field(default=None, sa_type=Instant)
+    seen_high: int = Field(default=0, sa_type=BigInteger)
+    settled: int = Field(default=0, sa_type=BigInteger)
+    conflicts: int = Field(default=0, sa_type=BigInteger)
+    conflict: str | None = None
+    due: bool = False
 
 
 class MalformedRecord(SQLModel, table=True):
-    """A record that could not be read: kept as a fact, so that the sums still add up."""
+    """`count` records from `seq` on that could not be read: kept as a fact, so that the sums still add up."""
 
     __tablename__ = "malformed_records"
 
@@ -39,3 +52,4 @@ class MalformedRecord(SQLModel, table=True):
     seq: int = Field(primary_key=True, sa_type=BigInteger)
     reason: str
     received_at: datetime = Field(sa_type=Instant)
+    count: int = 1
