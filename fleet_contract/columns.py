@@ -5,8 +5,10 @@ Nothing here needs numpy: the device packs with it while numpy may not be loaded
 
 import sys
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import accumulate
+from operator import sub
 
 import msgspec
 
@@ -16,6 +18,7 @@ from fleet_contract.messages import Result
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _US = timedelta(microseconds=1)
+_DAY_US = 86_400_000_000
 
 
 class Words(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -54,20 +57,26 @@ def from_results(results: Sequence[Result], mono_us: Sequence[int]) -> ResultCol
     bundles, bundle = _positions([result.bundle for result in results])
     labels, label = _positions([result.label for result in results])
     details = [None if result.detail is msgspec.UNSET else result.detail for result in results]
-    abstained = bytes(result.abstained is True for result in results)
+    abstained = bytes([result.abstained is True for result in results])
     return ResultColumns(
-        at_us=_differences((result.at - EPOCH) // _US for result in results),
-        mono_us=_differences(mono_us),
+        at_us=differences([microseconds(result.at) for result in results]),
+        mono_us=differences(mono_us),
         bundles=bundles,
         bundle=bundle,
         input_id=_words([result.input_id for result in results]),
         labels=labels,
         label=label,
-        value=_buffer("d", [result.value for result in results]),
-        latency_us=_buffer("Q", [result.latency_us for result in results]),
+        value=buffer("d", [result.value for result in results]),
+        latency_us=buffer("Q", [result.latency_us for result in results]),
         abstained=abstained if any(abstained) else b"",
         details=details if any(detail is not None for detail in details) else [],
     )
+
+
+def microseconds(at: datetime) -> int:
+    """Since 1970 UTC."""
+    since = at - EPOCH
+    return since.days * _DAY_US + since.seconds * 1_000_000 + since.microseconds
 
 
 def to_results(content: ResultColumns) -> list[Result]:
@@ -77,8 +86,8 @@ def to_results(content: ResultColumns) -> list[Result]:
         _named(content.bundles, content.bundle, len(content)),
         _texts(content.input_id),
         _named(content.labels, content.label, len(content)),
-        _read("d", content.value),
-        _read("Q", content.latency_us),
+        numbers("d", content.value),
+        numbers("Q", content.latency_us),
         content.abstained or bytes(len(content)),
         content.details or [None] * len(content),
         strict=True,
@@ -100,14 +109,14 @@ def to_results(content: ResultColumns) -> list[Result]:
 
 def dated(content: ResultColumns, at_us: Sequence[int]) -> ResultColumns:
     """The same rows with these times."""
-    return msgspec.structs.replace(content, at_us=_differences(at_us))
+    return msgspec.structs.replace(content, at_us=differences(at_us))
 
 
-def sums(differences: bytes) -> list[int]:
+def sums(steps: bytes) -> list[int]:
     """The values of `at_us` or `mono_us`."""
     total, values = 0, []
-    for difference in _read("q", differences):
-        total += difference
+    for step in numbers("q", steps):
+        total += step
         values.append(total)
     return values
 
@@ -131,12 +140,12 @@ def check(content: ResultColumns) -> int:
 
 
 def _check_positions(names: Sequence[str | None], positions: bytes, field: str) -> None:
-    if max(_read("H", positions), default=0) >= len(names):
+    if max(numbers("H", positions), default=0) >= len(names):
         raise MalformedMessage(f"{field} names what is not in its list", field=field, limit=len(names))
 
 
 def _check_words(words: Words, rows: int) -> None:
-    ends = _read("I", words.ends).tolist() if len(words.ends) == rows * 4 else []
+    ends = numbers("I", words.ends).tolist() if len(words.ends) == rows * 4 else []
     if len(ends) != rows or (ends[-1] if rows else 0) != len(words.data) or ends != sorted(ends):
         raise MalformedMessage("the ends of the input ids do not fit their text", field="input_id")
     if words.data.isascii():
@@ -151,43 +160,38 @@ def _positions(names: Sequence[str | None]) -> tuple[list, bytes]:
     """The different names, in the order of their first row, and each row's position; no positions where there is but one name."""
     known: dict[str | None, int] = {}
     rows = [known.setdefault(name, len(known)) for name in names]
-    return list(known), _buffer("H", rows) if len(known) > 1 else b""
+    return list(known), buffer("H", rows) if len(known) > 1 else b""
 
 
 def _named(names: Sequence[str | None], positions: bytes, rows: int) -> list:
-    return [names[at] for at in _read("H", positions)] if positions else [*names[:1]] * rows
+    return [names[at] for at in numbers("H", positions)] if positions else [*names[:1]] * rows
 
 
-def _words(texts: Iterable[str]) -> Words:
-    encoded = [text.encode() for text in texts]
-    end, ends = 0, []
-    for text in encoded:
-        end += len(text)
-        ends.append(end)
-    return Words(b"".join(encoded), _buffer("I", ends))
+def _words(texts: Sequence[str]) -> Words:
+    whole = "".join(texts)
+    pieces = texts if whole.isascii() else [text.encode() for text in texts]
+    return Words(whole.encode(), buffer("I", list(accumulate(map(len, pieces)))))
 
 
 def _texts(words: Words) -> Iterator[str]:
     start = 0
-    for end in _read("I", words.ends):
+    for end in numbers("I", words.ends):
         yield words.data[start:end].decode()
         start = end
 
 
-def _differences(values: Iterable[int]) -> bytes:
-    before, found = 0, []
-    for value in values:
-        found.append(value - before)
-        before = value
-    return _buffer("q", found)
+def differences(values: Sequence[int]) -> bytes:
+    """What `sums` reads."""
+    return buffer("q", [*values[:1], *map(sub, values[1:], values)])
 
 
-def _buffer(kind: str, values: Sequence[int] | Sequence[float]) -> bytes:
+def buffer(kind: str, values: Sequence[int] | Sequence[float]) -> bytes:
+    """Little-endian, of array's type `kind`."""
     return _little(array(kind, values)).tobytes()
 
 
-def _read(kind: str, buffer: bytes) -> array:
-    return _little(array(kind, buffer))
+def numbers(kind: str, column: bytes) -> array:
+    return _little(array(kind, column))
 
 
 def _little(values: array) -> array:

