@@ -31,7 +31,7 @@ from fleet_server.mqtt.passes import PassRules
 from fleet_server.mqtt.supervisor import BrokerChild, choose
 from fleet_server.ports import BrokerState
 from fleet_server.running import Ports, RunState
-from fleet_server.services import devices, orders, quarantine, records, trust
+from fleet_server.services import orders, quarantine, records, statuses, trust
 from fleet_server.services.control import Control
 from fleet_server.settings import BROKERS, Settings
 from fleet_server.tables import database
@@ -115,7 +115,7 @@ def serve(home: Path, settings: Settings, environment: Mapping[str, str], announ
         places = _Places(home, settings, Ports(https_listener.getsockname()[1], mqtt_port))
         running.remember_ports(home, places.ports)
         link = FleetLink(Counts())
-        admission = Admission(lambda: quarantine.excluded(engine), authority, home / "broker")
+        admission = Admission(lambda: quarantine.excluded(engine, utc_now()), authority, home / "broker")
         broker = _start_broker(places, environment, link, admission, stack)
         fleet = _assemble(places, engine, authority, link, broker, admission, stack)
         _connect(fleet, places, link, broker, stack)
@@ -194,7 +194,7 @@ def _ticker(fleet: Fleet, link: FleetLink, admit: Callable[[], None]) -> Callabl
 def _connect(fleet: Fleet, places: _Places, link: FleetLink, broker: LiveBroker, stack: ExitStack) -> None:
     ingest = Ingest(
         lambda batches: records.store_batches(fleet.engine, batches, fleet.now(), samples=fleet.samples),
-        lambda device, status: devices.observe(fleet.engine, device, status, fleet.now()),
+        lambda device, status: statuses.observe(fleet.engine, device, status, fleet.now()),
         link.send_ack,
         link.counts,
     )

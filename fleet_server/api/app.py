@@ -3,6 +3,7 @@
 from fastapi import FastAPI
 
 from fleet_server.api import (
+    alerts,
     audit,
     bundles,
     devices,
@@ -17,6 +18,7 @@ from fleet_server.api import (
     samples,
     telemetry,
     tokens,
+    traces,
     trust,
 )
 from fleet_server.api.limiting import BodyLimit
@@ -28,10 +30,12 @@ _ROUTERS = (
     health.router,
     enrolment.router,
     devices.router,
+    alerts.router,
     bundles.router,
     files.router,
     rollouts.router,
     telemetry.router,
+    traces.router,
     measurements.router,
     drift.router,
     samples.router,

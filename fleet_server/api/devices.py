@@ -38,7 +38,8 @@ class LedgerItem(LaneBalance):
 
 class Device(Answer):
     """`bundle` is what it reports to run, `shadow` what it reports to run beside that, `desired_bundle` what the fleet wants it to run. A quarantined
-    device takes no part until it is released; what it recorded waits on it."""
+    device takes no part until it is released, one that floods until `throttled_until`; what it recorded waits on it.
+    `clock_offset_s` is its wall clock less ours, when it last spoke."""
 
     id: str
     profile: str
@@ -60,6 +61,8 @@ class Device(Answer):
     epoch: str | None
     quarantined_at: datetime | None
     quarantine_reason: str | None
+    throttled_until: datetime | None
+    clock_offset_s: float | None
     ledger: dict[str, LaneBalance]
 
 

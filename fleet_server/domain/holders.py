@@ -19,6 +19,8 @@ class Reason(StrEnum):
 
     CLONED_KEY = "cloned-key"
     TOO_MANY_STARTS = "too-many-starts"
+    TWIN_RECORDS = "twin-records"
+    FLOOD = "flood"
     BY_HAND = "by-hand"
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -27,11 +28,19 @@ class Verification:
 
 def append(connection: Connection, actor: str, action: str, subject: str, detail: dict[str, Any], at: datetime) -> None:
     """Add an entry in the caller's transaction: the change and its record are stored together or not at all."""
+    append_all(connection, actor, action, [(subject, detail)], at)
+
+
+def append_all(connection: Connection, actor: str, action: str, changes: Sequence[tuple[str, dict[str, Any]]], at: datetime) -> None:
+    """`append` of one entry for each (subject, detail), in their order."""
+    if not changes:
+        return
     head = connection.execute(select(AuditHead).with_for_update()).one()
-    seq = head.seq + 1
-    digest = _digest(head.hash, seq, at, actor, action, subject, detail)
-    entry = {"seq": seq, "at": at, "actor": actor, "action": action, "subject": subject, "detail": detail, "hash": digest}
-    connection.execute(insert(AuditEntry).values(entry))
+    seq, digest, entries = head.seq, head.hash, []
+    for subject, detail in changes:
+        seq, digest = seq + 1, _digest(digest, seq + 1, at, actor, action, subject, detail)
+        entries.append({"seq": seq, "at": at, "actor": actor, "action": action, "subject": subject, "detail": detail, "hash": digest})
+    connection.execute(insert(AuditEntry), entries)
     connection.execute(update(AuditHead).values(seq=seq, hash=digest))
 
 

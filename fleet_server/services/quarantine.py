@@ -1,17 +1,22 @@
-"""Devices set apart: their key is in two hands, or a person says so. No orders, no acknowledgements, no files, until a person releases them."""
+"""Devices set apart: their key is in two hands, they flood again and again, or a person says so. No orders, no acknowledgements, no files, until a
+person releases them; or, of a device that floods, until its break is over. What they record waits on them."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, Engine, Row, delete, insert, select, update
+from sqlalchemy import Connection, Engine, Row, bindparam, delete, insert, or_, select, update
 
-from fleet_server.domain import holders
+from fleet_server.domain import flood, holders
+from fleet_server.domain.alerts import Kind
 from fleet_server.domain.holders import Holders, Reason
 from fleet_server.errors import Conflict, NotFound
-from fleet_server.services import audit
+from fleet_server.services import alerts, audit
+from fleet_server.services.alerts import Trouble
+from fleet_server.tables.alert import Alert
 from fleet_server.tables.certificate import Certificate
-from fleet_server.tables.database import insert_new, reading, writing
+from fleet_server.tables.database import reading, upsert, writing
 from fleet_server.tables.device import Device
 from fleet_server.tables.device_instance import DeviceInstance
 
@@ -26,28 +31,95 @@ class Excluded:
     serials: frozenset[int] = frozenset()
 
 
-def excluded(engine: Engine) -> Excluded:
+def excluded(engine: Engine, now: datetime) -> Excluded:
     with reading(engine) as connection:
-        devices = connection.execute(select(Device.id).where(Device.quarantined_at.is_not(None))).scalars()
+        devices = connection.execute(
+            select(Device.id).where(or_(Device.quarantined_at.is_not(None), Device.throttled_until > now))
+        ).scalars()
         serials = connection.execute(select(Certificate.serial).where(Certificate.revoked_at.is_not(None))).scalars()
         return Excluded(frozenset(devices), frozenset(int(serial, 16) for serial in serials))
 
 
-def look(connection: Connection, device: Row, instance: str, at: datetime) -> bool:
-    """Take note of which instance speaks for the device; whether that quarantined it. `device` is its row, held by this transaction."""
-    if instance == device.instance:
-        return False
-    known = select(DeviceInstance).where(DeviceInstance.device == device.id)
-    before = Holders(device.instance, {row.instance: row.left_at for row in connection.execute(known)})
-    after, reason = holders.see(before, instance, at)
-    connection.execute(delete(DeviceInstance).where(DeviceInstance.device == device.id, DeviceInstance.left_at < at - holders.WINDOW))
-    if device.instance is not None:
-        gone = insert_new(connection, DeviceInstance).values(device=device.id, instance=device.instance, left_at=at)
-        connection.execute(gone)
-    connection.execute(update(Device).where(Device.id == device.id).values(instance=after.current))
-    if reason is not None:
-        _set_apart(connection, device.id, reason.value, audit.SERVER, at)
-    return reason is not None
+def look(connection: Connection, spoken: Sequence[tuple[Row, Sequence[tuple[str, datetime]]]]) -> frozenset[str]:
+    """Take note of which instances spoke for devices, and when; returns those devices that this quarantined. Each has its row, held by this
+    transaction."""
+    changed = {row.id: (row, said) for row, said in spoken if any(instance != row.instance for instance, _ in said)}
+    if not changed:
+        return frozenset()
+    left: dict[str, dict[str, datetime]] = {}
+    for row in connection.execute(select(DeviceInstance).where(DeviceInstance.device.in_(changed))):
+        left.setdefault(row.device, {})[row.instance] = row.left_at
+    found = {device: _see(Holders(row.instance, left.get(device, {})), said) for device, (row, said) in changed.items()}
+    _remember(connection, {device: after for device, (after, _) in found.items()}, left)
+    apart = {device: reason for device, (_, reason) in found.items() if reason is not None}
+    for device, reason in apart.items():
+        _set_apart(connection, device, reason.value, audit.SERVER, changed[device][1][-1][1])
+    return frozenset(apart)
+
+
+def _see(known: Holders, said: Sequence[tuple[str, datetime]]) -> tuple[Holders, Reason | None]:
+    reason = None
+    for instance, at in said:
+        known, why = holders.see(known, instance, at)
+        reason = reason or why
+    return known, reason
+
+
+def _remember(connection: Connection, after: dict[str, Holders], left: dict[str, dict[str, datetime]]) -> None:
+    forgotten = {device: [*left[device].keys() - after[device].left.keys()] for device in left}
+    for device, instances in forgotten.items():
+        if instances:
+            gone = (DeviceInstance.device == device, DeviceInstance.instance.in_(instances))
+            connection.execute(delete(DeviceInstance).where(*gone))
+    new = [
+        {"device": device, "instance": instance, "left_at": at}
+        for device, known in after.items()
+        for instance, at in known.left.items()
+        if left.get(device, {}).get(instance) != at
+    ]
+    if new:
+        newest = upsert(connection, DeviceInstance, ["device", "instance"], {"left_at": lambda refused: refused.left_at})
+        connection.execute(newest, new)
+    current = [{"key": device, "instance": known.current} for device, known in after.items()]
+    connection.execute(update(Device.__table__).where(Device.__table__.c.id == bindparam("key")), current)
+
+
+def impose_twin(connection: Connection, device: str, why: str, at: datetime) -> None:
+    """What the device sends cannot come from one device: acknowledging it would delete what another recorded. Once is enough."""
+    alerts.raise_(connection, [Trouble(Kind.TWIN_RECORDS, device, detail={"why": why})], at)
+    if _held(connection, device).quarantined_at is None:
+        _set_apart(connection, device, Reason.TWIN_RECORDS.value, audit.SERVER, at)
+
+
+def throttle(engine: Engine, device: str, now: datetime) -> datetime | None:
+    """The device floods: it is kept out until the time returned, None: until a person releases it. Nothing changes for one that is kept out
+    already. Raises NotFound."""
+    with writing(engine) as connection:
+        row = _held(connection, device)
+        if row.quarantined_at is not None or (row.throttled_until or now) > now:
+            return row.throttled_until
+        given = flood.sentence(row.throttles, row.throttled_until, now)
+        connection.execute(update(Device).where(Device.id == device).values(throttled_until=given.until, throttles=given.times))
+        alerts.raise_(connection, [Trouble(Kind.FLOOD, device, detail={"times": given.times})], now)
+        if given.until is None:
+            _set_apart(connection, device, Reason.FLOOD.value, audit.SERVER, now)
+        else:
+            audit.append(connection, audit.SERVER, "device.throttle", device, {"until": given.until.isoformat(), "times": given.times}, now)
+    return given.until
+
+
+def end_breaks(engine: Engine, now: datetime) -> int:
+    """Close the alerts of devices whose break is over; they may send again. Returns how many."""
+    over = select(Device.id).join(Alert, Alert.device == Device.id)
+    over = over.where(
+        Alert.kind == Kind.FLOOD.value, Alert.closed_at.is_(None), Device.quarantined_at.is_(None), Device.throttled_until <= now
+    )
+    with reading(engine) as connection:
+        free = connection.execute(over).scalars().all()
+    if free:
+        with writing(engine) as connection:
+            alerts.settle(connection, alerts.open_of(connection, free, [Kind.FLOOD]), now)
+    return len(free)
 
 
 def impose(engine: Engine, device: str, *, by: str, now: datetime) -> None:
@@ -65,8 +137,9 @@ def release(engine: Engine, device: str, *, by: str, now: datetime) -> None:
         if row.quarantined_at is None:
             raise Conflict(f"device {device!r} is not quarantined", field="device")
         connection.execute(delete(DeviceInstance).where(DeviceInstance.device == device))
-        clear = {"quarantined_at": None, "quarantine_reason": None, "instance": None}
+        clear = {"quarantined_at": None, "quarantine_reason": None, "instance": None, "throttled_until": None, "throttles": 0}
         connection.execute(update(Device).where(Device.id == device).values(**clear))
+        alerts.settle(connection, alerts.open_of(connection, [device], [Kind.TWIN_RECORDS, Kind.FLOOD]), now)
         audit.append(connection, by, "device.release", device, {"reason": row.quarantine_reason}, now)
 
 

@@ -11,7 +11,8 @@ from fleet_server.tables.columns import Instant
 
 class Device(SQLModel, table=True):
     """`desired_*`, `shadow_rollout` (whose bundle runs beside the desired one) and `issued_counter` are the server's; from `online` on, the device's
-    last status. `instance` is which start of its agent spoke last; None before any has. While `quarantined_at` is set the device takes no part."""
+    last status. `instance` is which start of its agent spoke last; None before any has. While `quarantined_at` is set the device takes no part;
+    nor until `throttled_until`, its `throttles`-th break in a row. `said_at` is its own time of its last status, `clock_offset_s` that less ours."""
 
     __tablename__ = "devices"
 
@@ -38,3 +39,7 @@ class Device(SQLModel, table=True):
     instance: str | None = None
     quarantined_at: datetime | None = Field(default=None, sa_type=Instant)
     quarantine_reason: str | None = None
+    said_at: datetime | None = Field(default=None, sa_type=Instant)
+    clock_offset_s: float | None = None
+    throttled_until: datetime | None = Field(default=None, sa_type=Instant)
+    throttles: int = 0

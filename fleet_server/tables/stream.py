@@ -11,7 +11,8 @@ from fleet_server.tables.columns import BigId, Instant
 
 class Stream(SQLModel, table=True):
     """`high` is one above the highest sequence number seen; `stored` counts each record once, malformed ones among them; `coverage` says which
-    (domain.coverage). From `produced` to `reported_at` it is what the device said last; `seen_high` was `high` before that. Below `settled` every
+    (domain.coverage). From `produced` to `reported_at` it is what the device said last; `seen_high` was `high` then, and `beyond` tells how far
+    `high` had been above `produced` one report earlier. Below `settled` every
     number is accounted for. `conflicts` counts batches that cannot come from one device, `conflict` says why the last did not. `due`: the report
     waits to be judged."""
 
@@ -37,6 +38,7 @@ class Stream(SQLModel, table=True):
     oldest: int | None = Field(default=None, sa_type=BigInteger)
     reported_at: datetime | None = Field(default=None, sa_type=Instant)
     seen_high: int = Field(default=0, sa_type=BigInteger)
+    beyond: int = Field(default=0, sa_type=BigInteger)
     settled: int = Field(default=0, sa_type=BigInteger)
     conflicts: int = Field(default=0, sa_type=BigInteger)
     conflict: str | None = None

@@ -23,7 +23,7 @@ from fleet_server.fleet import Fleet
 from fleet_server.ports import BrokerState, JobLook, Target, TrustChange
 from fleet_server.services import bundles, enrolment
 from fleet_server.services.control import Control, Outcome
-from fleet_server.services.devices import observe
+from fleet_server.services.statuses import observe
 from fleet_server.services.records import store_batches
 from fleet_server.trust.permits import Permits
 

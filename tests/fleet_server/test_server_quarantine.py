@@ -118,6 +118,6 @@ def test_a_person_can_set_a_device_apart(cloned: World) -> None:
 
 
 def test_a_new_certificate_revokes_the_one_before(cloned: World) -> None:
-    assert quarantine.excluded(cloned.engine) == quarantine.Excluded(frozenset({"cam-1"}), frozenset())
+    assert quarantine.excluded(cloned.engine, START) == quarantine.Excluded(frozenset({"cam-1"}), frozenset())
     cloned.enrol("cam-1")
-    assert quarantine.excluded(cloned.engine) == quarantine.Excluded(frozenset({"cam-1"}), frozenset({1}))
+    assert quarantine.excluded(cloned.engine, START) == quarantine.Excluded(frozenset({"cam-1"}), frozenset({1}))

@@ -10,7 +10,7 @@ from fleet_contract import batches
 from fleet_contract.answers.detail import Box, Boxes, Detail, Ranking, Targets
 from fleet_contract.messages import Ack, Batch, Lane, LaneLedger, Result, Sample
 from fleet_server.errors import BadRequest, NotFound
-from fleet_server.services import devices, records, streams, telemetry
+from fleet_server.services import devices, records, statuses, streams, telemetry
 from fleet_server.tables.database import reading
 from fleet_server.tables.result import Result as ResultRow
 from tests.fakes.server_world import START, World
@@ -161,7 +161,7 @@ def test_a_will_says_only_that_the_device_is_gone(enrolled: World) -> None:
 
     said = LaneLedger(produced=4, acknowledged=4, queued=0)
     enrolled.say("cam-1", bundle=SHA, phase="idle", ledger={Lane.TELEMETRY: said})
-    devices.observe(enrolled.engine, "cam-1", Status(at=START, online=False, epoch="e1"), enrolled.clock())
+    statuses.observe(enrolled.engine, "cam-1", Status(at=START, online=False, epoch="e1"), enrolled.clock())
     seen = devices.get(enrolled.engine, "cam-1", enrolled.clock())
     assert (seen.online, seen.bundle, seen.ledger["telemetry"].produced) == (False, SHA, 4)
 
