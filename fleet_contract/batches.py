@@ -54,17 +54,22 @@ def seal(content: ResultColumns | Rows) -> Packed:
 
 def unpack(batch: Batch) -> ResultColumns | Rows:
     """Columns for the telemetry lane, else rows; as many as the batch says, of the lengths that they must have. Raises MalformedMessage."""
-    if batch.length > limits.MAX_BATCH_DATA_BYTES:
-        raise MalformedMessage(f"a batch of {batch.length} bytes", field="length", limit=limits.MAX_BATCH_DATA_BYTES)
-    try:
-        whole = compression.decompress(batch.codec, batch.data, batch.length)
-        content = (_columns if batch.lane is Lane.TELEMETRY else _rows).decode(whole)
-    except (ValueError, RecursionError) as error:
-        raise MalformedMessage(f"a batch that cannot be read: {error}", field="data") from error
+    content = decode(batch)
     found = columns.check(content) if isinstance(content, ResultColumns) else _check(content)
     if found != batch.count:
         raise MalformedMessage(f"a batch of {found} records that says {batch.count}", field="count", limit=batch.count)
     return content
+
+
+def decode(batch: Batch) -> ResultColumns | Rows:
+    """`unpack` without its checks, for who checks the columns of many batches at once. Raises MalformedMessage."""
+    if batch.length > limits.MAX_BATCH_DATA_BYTES:
+        raise MalformedMessage(f"a batch of {batch.length} bytes", field="length", limit=limits.MAX_BATCH_DATA_BYTES)
+    try:
+        whole = compression.decompress(batch.codec, batch.data, batch.length)
+        return (_columns if batch.lane is Lane.TELEMETRY else _rows).decode(whole)
+    except (ValueError, RecursionError) as error:
+        raise MalformedMessage(f"a batch that cannot be read: {error}", field="data") from error
 
 
 def _check(rows: Rows) -> int:
