@@ -128,6 +128,13 @@ MAX_TOKEN_LIFETIME_S = 30 * 24 * 3600
 MAX_JSON_BODY_BYTES = 1 * MIB
 MAX_LABELS_PER_REQUEST = 1_000
 MAX_PAGE_ROWS = 1_000
+MAX_EXPORT_ROWS = 20_000_000
+MAX_QUANTILES_COUNT = 20
+MAX_QUERY_CHARS = 100_000
+"""Of SQL that a person writes."""
+MAX_QUERY_TABLE_ROWS = 1_000_000
+"""Of one of the database's tables, the newest, that such SQL sees."""
+MAX_KEPT_TRACES_COUNT = 1_000
 MAX_TASK_FILE_BYTES = 256 * KIB
 
 MAX_TOKEN_FILE_BYTES = 64 * KIB
@@ -156,3 +163,11 @@ MAX_SCENARIO_S = 7 * 24 * 3600
 MAX_DISTURBANCES_COUNT = 256
 """Of one scenario of a virtual fleet."""
 MAX_VIRTUAL_DEVICES_COUNT = 100_000
+
+MAX_UPLINK_WAIT_S = 24 * 3600
+"""Of a device's own settings: a heartbeat, a patience, a spread."""
+MAX_IN_FLIGHT_COUNT = 1_000
+"""Unacknowledged messages of one device."""
+MIN_UPLINK_RATE_BYTES_PER_S = 256
+"""Below that a status message alone would take seconds."""
+MAX_QUIET_WINDOWS_COUNT = 16

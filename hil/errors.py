@@ -15,3 +15,7 @@ class ProgramFailed(RigError):
 
 class BadHome(RigError):
     """The folder for a run is not one that a run may wipe."""
+
+
+class BadScenario(RigError):
+    """A scenario file that cannot be used; the text names the field and its limit."""

@@ -1,0 +1,162 @@
+"""All devices of one process on one thread: epoll for their sockets, a heap for what is due."""
+
+import heapq
+import select
+from collections.abc import Callable, Sequence
+
+from hil.virtual_fleet.connection import Broken
+from hil.virtual_fleet.device import Now
+from hil.virtual_fleet.member import Member
+from hil.virtual_fleet.script import Script
+from hil.virtual_fleet.tally import PhaseTally, Second
+
+_MAX_OPENING = 64
+"""Handshakes at once: a process that begins thousands ends none of them in time."""
+_POSTPONED_S = 0.05
+_MAX_EVENTS = 512
+_NEVER_S = float("inf")
+
+
+class Reactor:
+    """`run` goes from the start of the scenario until every device is settled, or `stop_s`. `on_second` hears how things stand."""
+
+    def __init__(
+        self,
+        members: Sequence[Member],
+        script: Script,
+        *,
+        begin_s: float,
+        duration_s: float,
+        clock: Callable[[], float],
+        wall_us: Callable[[], int],
+        on_second: Callable[[Second], None],
+    ) -> None:
+        self._members, self._script = members, script
+        self._begin_s, self._duration_s = begin_s, duration_s
+        self._clock, self._wall_us, self._on_second = clock, wall_us, on_second
+        self._epoll = select.epoll()
+        self._by_fd: dict[int, tuple[int, Member]] = {}
+        self._watched: dict[int, int] = {}
+        self._heap: list[tuple[float, int]] = []
+        self._opening = 0
+        self._changes = [begin_s + at_s for at_s in script.changes()] + [begin_s + duration_s]
+        self._next_second = 1
+        phases = script.phases()
+        self._phases = [(begin_s + phase.end_s, PhaseTally()) for phase in phases]
+        self.last_landed_s: float | None = None
+        """Seconds from the start to the last acknowledgement."""
+
+    @property
+    def tallies(self) -> list[PhaseTally]:
+        """In the order of the script's phases."""
+        return [tally for _, tally in self._phases]
+
+    def run(self, stop_s: float, stopped: Callable[[], bool]) -> None:
+        try:
+            while not stopped():
+                now_s = self._clock()
+                if now_s >= stop_s or (now_s > self._begin_s + self._duration_s and all(each.device.settled for each in self._members)):
+                    break
+                self._change(now_s)
+                self._wait(now_s)
+                self._do_due()
+                self._tell()
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        for member in self._members:
+            member.leave()
+        self._epoll.close()
+
+    def _wait(self, now_s: float) -> None:
+        due_s = min(self._heap[0][0] if self._heap else _NEVER_S, self._begin_s + self._next_second, *self._changes[:1] or [_NEVER_S])
+        for fd, _ in self._epoll.poll(max(0.0, due_s - now_s), _MAX_EVENTS):
+            number, member = self._by_fd[fd]
+            self._attempt(number, member, lambda now, tally, member=member: member.advance(now, tally))
+
+    def _do_due(self) -> None:
+        now_s = self._clock()
+        while self._heap and self._heap[0][0] <= now_s:
+            due_s, number = heapq.heappop(self._heap)
+            member = self._members[number]
+            if due_s == member.wake_s:
+                member.wake_s = _NEVER_S
+                self._attempt(number, member, lambda now, tally, member=member: self._turn(member, now, tally))
+
+    def _turn(self, member: Member, now: Now, tally: PhaseTally) -> None:
+        if member.wants_to_connect(now.monotonic_s):
+            if self._opening >= _MAX_OPENING:
+                member.postpone(now.monotonic_s + _POSTPONED_S)
+            else:
+                member.connect(now)
+        member.turn(now, tally)
+
+    def _attempt(self, number: int, member: Member, act: Callable[[Now, PhaseTally], None]) -> None:
+        """Something on a connection that may break by it; afterwards the member is watched as it wants to be."""
+        now_s, tally = self._clock(), self._tally()
+        was_opening, landed = member.opening, tally.landed
+        fd = member.connection.fileno() if member.connection else None
+        try:
+            act(Now(now_s, self._wall_us() + round(member.conditions.clock_offset_s * 1e6)), tally)
+        except Broken:
+            member.drop(now_s, tally)
+        if tally.landed > landed:
+            self.last_landed_s = now_s - self._begin_s
+        self._opening += member.opening - was_opening
+        self._watch(number, member, fd)
+        self._schedule(number, member, now_s)
+
+    def _watch(self, number: int, member: Member, before: int | None) -> None:
+        if member.connection is None:
+            if before is not None:  # epoll has let go of a socket that is closed
+                self._by_fd.pop(before, None)
+                self._watched.pop(before, None)
+            return
+        fd, wants = member.connection.fileno(), member.connection.wants
+        watched = self._watched.get(fd)
+        if watched is None:
+            self._by_fd[fd] = (number, member)
+            self._epoll.register(fd, wants)
+        elif watched != wants:
+            self._epoll.modify(fd, wants)
+        self._watched[fd] = wants
+
+    def _schedule(self, number: int, member: Member, now_s: float) -> None:
+        due_s = min(member.due_s, member.paced_s(now_s))
+        if due_s < member.wake_s:
+            member.wake_s = max(due_s, now_s)
+            heapq.heappush(self._heap, (member.wake_s, number))
+
+    def _change(self, now_s: float) -> None:
+        """The next moment of the script, once it has come."""
+        if not self._changes or now_s < self._changes[0]:
+            return
+        at_s = self._changes.pop(0) - self._begin_s
+        for number, member in enumerate(self._members):
+            if at_s >= self._duration_s:
+                member.device.producing = False
+            conditions = self._script.conditions(member.device.id, at_s)
+            self._attempt(number, member, lambda now, tally, m=member, c=conditions: m.under(c, now.monotonic_s, tally))
+
+    def _tally(self) -> PhaseTally:
+        now_s = self._clock()
+        return next(tally for end_s, tally in self._phases if now_s < end_s)
+
+    def _tell(self) -> None:
+        if self._clock() < self._begin_s + self._next_second:
+            return
+        books = [book for member in self._members for book in member.device.books.values()]
+        tallies = self.tallies
+        second = Second(
+            at_s=self._next_second,
+            online=sum(member.online for member in self._members),
+            produced=sum(book.produced for book in books),
+            acknowledged=sum(book.acknowledged for book in books),
+            queued=sum(book.queued for book in books),
+            dropped=sum(book.dropped.total() for book in books),
+            messages=sum(tally.messages for tally in tallies),
+            again=sum(tally.again for tally in tallies),
+        )
+        self._next_second = int(self._clock() - self._begin_s) + 1
+        self._on_second(second)

@@ -1,0 +1,157 @@
+"""Runs a virtual fleet: its processes, what they say while they go, and what they counted in the end."""
+
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from hil.errors import ProgramFailed
+from hil.virtual_fleet import crew
+from hil.virtual_fleet.identities import Identities
+from hil.virtual_fleet.scenario import Scenario
+from hil.virtual_fleet.script import Phase, Script
+from hil.virtual_fleet.tally import DeviceCounts, PhaseTally, Second, together, total
+
+_LOADING_S = 1.5
+_PER_DEVICE_S = 0.0004
+"""What a process needs until its devices are there."""
+_GRACE_S = 30.0
+_STOP_S = 10.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """`phases` with what was counted in each; `settled_s` from the start to the last acknowledgement; `cpu_s` of all processes together."""
+
+    scenario: Scenario
+    phases: list[tuple[Phase, PhaseTally]]
+    seconds: list[Second]
+    devices: list[DeviceCounts]
+    settled_s: float | None
+    cpu_s: float
+
+    @property
+    def total(self) -> PhaseTally:
+        return total(tally for _, tally in self.phases)
+
+
+def run(
+    identities: Identities,
+    devices: Sequence[str],
+    scenario: Scenario,
+    *,
+    processes: int,
+    log: Path,
+    broker_url: str | None = None,
+    tell: Callable[[Second], None] = lambda _: None,
+) -> Outcome:
+    """Play the scenario with these devices to its end. `tell` hears once a second how things stand. Raises ProgramFailed."""
+    belonging = identities.belonging()
+    begin_s = time.monotonic() + _LOADING_S + _PER_DEVICE_S * len(devices) + scenario.link.connect_over_s
+    shares = [list(devices[number::processes]) for number in range(min(processes, len(devices)))]
+    plan = crew.Plan(
+        devices=[],
+        profile=belonging.profile,
+        broker_url=broker_url or belonging.broker_url,
+        ca=str(identities.ca),
+        identities=str(identities.folder),
+        orders_keys=belonging.orders_keys,
+        scenario=scenario,
+        begin_s=begin_s,
+    )
+    hands: list[_Hand] = []
+    try:
+        hands = [_Hand(msgspec.structs.replace(plan, devices=share), log) for share in shares]
+        deadline_s = begin_s + scenario.duration_s + scenario.settle_s + _GRACE_S
+        seconds = _listen(hands, deadline_s, tell)
+    finally:
+        for hand in hands:
+            hand.close()
+    return _outcome(scenario, [hand.done for hand in hands if hand.done], seconds)
+
+
+class _Hand:
+    """One process, from its start to its last word."""
+
+    def __init__(self, plan: crew.Plan, log: Path) -> None:
+        self.log = log
+        with log.open("ab") as errors:
+            command = [sys.executable, "-m", "hil.virtual_fleet.worker"]
+            self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors)
+        self.done: crew.Done | None = None
+        self.latest: Second | None = None
+        self._write(crew.encode(plan) + b"\n")
+
+    def fileno(self) -> int:
+        return self._out.fileno()
+
+    def read(self) -> None:
+        """The next line. Raises ProgramFailed when there is none, and it has not said what it counted."""
+        line = self._out.readline()
+        if not line:
+            self.process.wait(_STOP_S)
+            raise ProgramFailed(f"a process of the virtual fleet ended with code {self.process.returncode}; see {self.log}")
+        said = crew.decode_said(line)
+        if isinstance(said, crew.Done):
+            self.done = said
+        else:
+            self.latest = said.second
+
+    def close(self) -> None:
+        if self.process.stdin:
+            self.process.stdin.close()
+        try:
+            self.process.wait(_STOP_S if self.done else 0.0)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self._out.close()
+
+    @property
+    def _out(self):
+        if self.process.stdout is None:
+            raise ProgramFailed("a process of the virtual fleet has no output")
+        return self.process.stdout
+
+    def _write(self, data: bytes) -> None:
+        if self.process.stdin:
+            self.process.stdin.write(data)
+            self.process.stdin.flush()
+
+
+def _listen(hands: Sequence[_Hand], deadline_s: float, tell: Callable[[Second], None]) -> list[Second]:
+    heard: list[Second] = []
+    told_s = 0
+    while waiting := [hand for hand in hands if hand.done is None]:
+        if time.monotonic() > deadline_s:
+            raise ProgramFailed(f"the virtual fleet did not end in time; see {waiting[0].log}")
+        ready, _, _ = select.select(waiting, [], [], 1.0)
+        for hand in ready:
+            before = hand.latest
+            hand.read()
+            if hand.latest is not None and hand.latest is not before:
+                heard.append(hand.latest)
+        latest = [hand.latest for hand in hands if hand.latest is not None]
+        if latest and max(second.at_s for second in latest) > told_s:
+            told_s = max(second.at_s for second in latest)
+            tell(together(msgspec.structs.replace(second, at_s=told_s) for second in latest)[0])
+    return together(heard)
+
+
+def _outcome(scenario: Scenario, done: Sequence[crew.Done], seconds: list[Second]) -> Outcome:
+    phases = Script(scenario).phases()
+    tallies = [total(each.tallies[number] for each in done) for number in range(len(phases))]
+    settled = [each.settled_s for each in done if each.settled_s is not None]
+    return Outcome(
+        scenario=scenario,
+        phases=list(zip(phases, tallies, strict=True)),
+        seconds=seconds,
+        devices=sorted((device for each in done for device in each.devices), key=lambda device: device.device),
+        settled_s=max(settled, default=None),
+        cpu_s=sum(each.cpu_s for each in done),
+    )

@@ -1,0 +1,112 @@
+"""One process of a virtual fleet: `python -m hil.virtual_fleet.worker`, with a crew.Plan as the first line of its standard input."""
+
+import gc
+import os
+import random
+import resource
+import secrets
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+from fleet_contract.backoff import Backoff
+from fleet_contract.order import keyid
+from hil.virtual_fleet import crew
+from hil.virtual_fleet.device import VirtualDevice
+from hil.virtual_fleet.gate import Gate
+from hil.virtual_fleet.library import Library
+from hil.virtual_fleet.member import Manner, Member
+from hil.virtual_fleet.reactor import Reactor
+from hil.virtual_fleet.recording import Recorder
+from hil.virtual_fleet.script import Script
+from hil.virtual_fleet.tally import DeviceCounts, LaneCounts
+
+
+def main() -> int:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C goes to everybody: the parent closes the pipe
+    plan = crew.decode_plan(sys.stdin.buffer.readline())
+    _raise_file_limit(len(plan.devices))
+    ended = _watch_parent()
+    members = _members(plan)
+    gc.freeze()
+    reactor = Reactor(
+        members,
+        Script(plan.scenario),
+        begin_s=plan.begin_s,
+        duration_s=plan.scenario.duration_s,
+        clock=time.monotonic,
+        wall_us=lambda: time.time_ns() // 1_000,
+        on_second=lambda second: _say(crew.Heard(second)),
+    )
+    reactor.run(plan.begin_s + plan.scenario.duration_s + plan.scenario.settle_s, ended.is_set)
+    counts = [_counts(member.device) for member in members]
+    _say(crew.Done(reactor.tallies, counts, reactor.last_landed_s, time.process_time()))
+    return 0
+
+
+def _members(plan: crew.Plan) -> list[Member]:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    scenario, script, library = plan.scenario, Script(plan.scenario), Library()
+    opened = [Ed25519PublicKey.from_public_bytes(bytes.fromhex(text)) for text in plan.orders_keys]
+    keys = {keyid(key): key for key in opened}
+    gate = Gate(plan.broker_url, Path(plan.ca), Path(plan.identities))
+    backoff = Backoff(scenario.link.reconnect_first_s, scenario.link.reconnect_longest_s)
+    members = []
+    for device_id in plan.devices:
+        uniform = random.Random(f"{scenario.seed}/{device_id}")
+        recorder = Recorder(epoch=secrets.token_hex(8), boot=secrets.token_hex(16), seed=uniform.getrandbits(32))
+        device = VirtualDevice(
+            device_id,
+            plan.profile,
+            recorder,
+            load=scenario.load,
+            link=scenario.link,
+            keys=keys,
+            library=library,
+            fetches=script.fetches(device_id),
+            begin_s=plan.begin_s,
+            uniform=uniform,
+        )
+        first_s = plan.begin_s - uniform.random() * scenario.link.connect_over_s
+        members.append(Member(device, gate, Manner(backoff, uniform), first_s))
+    return members
+
+
+def _counts(device: VirtualDevice) -> DeviceCounts:
+    lanes = {
+        lane.value: LaneCounts(book.produced, book.acknowledged, book.queued, book.dropped.total()) for lane, book in device.books.items()
+    }
+    return DeviceCounts(device.id, device.epoch, lanes, device.bundle, device.order_counter)
+
+
+def _say(said: crew.Said) -> None:
+    sys.stdout.buffer.write(crew.encode(said) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def _watch_parent() -> threading.Event:
+    """Set when the other end of the standard input is gone."""
+    ended = threading.Event()
+
+    def wait() -> None:
+        while os.read(sys.stdin.fileno(), 1_024):
+            continue
+        ended.set()
+
+    threading.Thread(target=wait, name="parent", daemon=True).start()
+    return ended
+
+
+def _raise_file_limit(devices: int) -> None:
+    """A socket each. Where that is not allowed, connecting says so."""
+    wanted, (soft, hard) = devices + 256, resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
