@@ -8,6 +8,7 @@ from typing import Protocol
 
 from fleet_contract.blocks import BlockIndex
 from fleet_contract.job import JobResult, Progress
+from fleet_contract.messages import Follow
 from fleet_contract.order import Order
 
 
@@ -104,6 +105,12 @@ class OrderSigner(Protocol):
 class OrderLink(Protocol):
     def publish_order(self, device_id: str, envelope: bytes) -> None:
         """Retain the envelope on the device's order topic. Does nothing while offline: every order is published again on connecting."""
+
+    def send_follow(self, device_id: str, follow: Follow) -> None:
+        """To a device that listens now. Raises Unavailable while offline."""
+
+    def forget(self, device_id: str) -> None:
+        """Retain nothing any more that is to or from this device. Raises Unavailable while offline."""
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 
 from fleet_contract import messages, topics
 from fleet_contract.errors import BadTopic, ContractError, UnknownVersion
-from fleet_contract.messages import Ack, Batch, Packet, Progress, Refusal, Status, Url, Want, WantUrl
+from fleet_contract.messages import Ack, Batch, Follow, Packet, Progress, Refusal, Status, Url, Want, WantUrl
 from fleet_contract.mqtt import Acknowledge, Handover, Offline, Session, Tls
 from fleet_contract.topics import Down, Up
+from fleet_server.errors import Unavailable
 from fleet_server.mqtt.counts import Count, Counts
 from fleet_server.mqtt.ingest import Arrival
 from fleet_server.trust.device_ca import SERVER_IDENTITY
@@ -86,6 +87,22 @@ class FleetLink:
         except Offline:
             log.debug("an Ack for %s was not sent: offline", device)
 
+    def send_follow(self, device_id: str, follow: Follow) -> None:
+        """Raises Unavailable while offline."""
+        try:
+            self._publish(topics.down(device_id, Down.TRACE), messages.encode(follow))
+        except Offline as error:
+            raise Unavailable(str(error), field="broker") from error
+
+    def forget(self, device_id: str) -> None:
+        """An empty retained message takes the one before it away (MQTT 5, 3.3.1.3). Raises Unavailable while offline."""
+        try:
+            for topic in (topics.down(device_id, Down.ORDER), topics.up(device_id, Up.STATUS)):
+                self._publish(topic, b"", retain=True)
+        except Offline as error:
+            raise Unavailable(str(error), field="broker") from error
+        self._retained.discard(device_id)
+
     def send_answer(self, device: str, answer: Packet | Url | Refusal) -> Handover:
         """Raises Offline."""
         return self._publish(topics.down(device, Down.BLOCKS), messages.encode(answer))
@@ -97,6 +114,9 @@ class FleetLink:
 
     def route(self, topic: str, payload: bytes, puback: Acknowledge) -> None:
         """Runs in the MQTT thread. What cannot be used is counted and let go, without an Ack."""
+        if not payload:
+            puback()  # of our own: see `forget`
+            return
         self.counts.add(Count.MESSAGES)
         try:
             device, kind = topics.parse_up(topic)

@@ -28,3 +28,4 @@ class Trace(SQLModel, table=True):
     sent_at: datetime | None = Field(default=None, sa_type=Instant)
     received_at: datetime | None = Field(default=None, sa_type=Instant)
     compacted_at: datetime | None = Field(default=None, sa_type=Instant)
+    exported_at: datetime | None = Field(default=None, sa_type=Instant)

@@ -16,15 +16,15 @@ from fleet_contract.bundle import Bundle, target_path
 from fleet_contract.enrolment import EnrolRequest
 from fleet_contract.enrolment import parse as parse_token
 from fleet_contract.job import JobResult, Progress
-from fleet_contract.messages import LANE_OF, Lane, Record, Status
+from fleet_contract.messages import LANE_OF, Follow, Lane, Record, Status
 from fleet_contract.order import Order
-from fleet_server.errors import BadRequest, Conflict, NotFound
+from fleet_server.errors import BadRequest, Conflict, NotFound, Unavailable
 from fleet_server.fleet import Fleet
 from fleet_server.ports import BrokerState, JobLook, Target, TrustChange
 from fleet_server.services import bundles, enrolment
 from fleet_server.services.control import Control, Outcome
-from fleet_server.services.statuses import observe
 from fleet_server.services.records import store_batches
+from fleet_server.services.statuses import observe
 from fleet_server.trust.permits import Permits
 
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -155,15 +155,29 @@ class RealSigner:
 
 
 class RecordingLink:
-    """An OrderLink: remembers what each device's topic retains, and how often it was written."""
+    """An OrderLink: remembers what each device's topic retains, how often it was written, and who was asked to be followed."""
 
     def __init__(self) -> None:
         self.retained: dict[str, bytes] = {}
         self.published: list[str] = []
+        self.followed: list[tuple[str, Follow]] = []
+        self.offline = False
 
     def publish_order(self, device_id: str, envelope: bytes) -> None:
         self.retained[device_id] = envelope
         self.published.append(device_id)
+
+    def send_follow(self, device_id: str, follow: Follow) -> None:
+        self._need_connection()
+        self.followed.append((device_id, follow))
+
+    def forget(self, device_id: str) -> None:
+        self._need_connection()
+        self.retained.pop(device_id, None)
+
+    def _need_connection(self) -> None:
+        if self.offline:
+            raise Unavailable("not connected to the broker", field="broker")
 
 
 class FakeBroker:
