@@ -119,6 +119,7 @@ def serve(home: Path, settings: Settings, environment: Mapping[str, str], announ
         broker = _start_broker(places, environment, link, admission, stack)
         fleet = _assemble(places, engine, authority, link, broker, admission, stack)
         _connect(fleet, places, link, broker, stack)
+        _export_traces(fleet, settings.otlp_endpoint, stack)
         tls = https.TlsFiles(home / "ca" / "server.pem", home / "ca" / "server.key")
         https.serve(create_app(fleet), https_listener, tls, lambda: _ready(places, broker, announce))
         log.info("stopping")
@@ -210,6 +211,16 @@ def _connect(fleet: Fleet, places: _Places, link: FleetLink, broker: LiveBroker,
     link.start(url, places.identity, fleet.wake)
     if not link.wait_connected(_FIRST_CONNECTION_S):
         log.warning("no connection to the broker %s yet; trying on", url)
+
+
+def _export_traces(fleet: Fleet, endpoint: str | None, stack: ExitStack) -> None:
+    if endpoint is None:
+        return
+    from fleet_server.otlp import Collector, TraceExport  # half a second that most servers can spare
+
+    export = TraceExport(fleet.engine, Collector(endpoint, fleet.name), fleet.now)
+    stack.callback(export.close)
+    export.start()
 
 
 def _local(settings: Settings) -> str:

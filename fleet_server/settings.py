@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -35,6 +35,7 @@ _VARIABLES = {
     "EDGEFLEET_PASS_GATHER_S": "pass_gather_s",
     "EDGEFLEET_PASS_PATIENCE_S": "pass_patience_s",
     "EDGEFLEET_PASS_MAX_BYTES_PER_S": "pass_max_bytes_per_s",
+    "OTEL_EXPORTER_OTLP_ENDPOINT": "otlp_endpoint",
 }
 
 
@@ -44,7 +45,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `database_url` of None is SQLite in the home. Without `releases_key` (a PEM file) no retraining job can start.
     `delivery_transport`, mqtt or http, goes into every new order; devices may have a setting of their own, which goes before it.
     `pass_*` are of the shared passes over MQTT: how long one waits for more devices before it begins, how long for a device that says nothing
-    until it goes on without, and how fast all of them together may send (None: as fast as the broker takes it)."""
+    until it goes on without, and how fast all of them together may send (None: as fast as the broker takes it).
+    `otlp_endpoint` is the base URL of the collector that gets followed records as spans (None: nobody)."""
 
     fleet: str = "demo"
     host: str = "localhost"
@@ -60,6 +62,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pass_gather_s: float = 0.5
     pass_patience_s: float = 3.0
     pass_max_bytes_per_s: float | None = None
+    otlp_endpoint: Annotated[str, msgspec.Meta(pattern=r"^https?://[^\s/]+[^\s]*$")] | None = None
 
     @property
     def bind_address(self) -> str:

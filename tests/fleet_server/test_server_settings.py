@@ -36,6 +36,7 @@ def test_command_line_wins_over_environment_over_file() -> None:
         pytest.param({"pass_patience_s": 0}, "pass_patience_s", id="no-patience"),
         pytest.param({"pass_gather_s": "nan"}, "pass_gather_s", id="not-a-time"),
         pytest.param({"pass_max_bytes_per_s": 10}, "pass_max_bytes_per_s", id="less-than-one-packet-a-second"),
+        pytest.param({"otlp_endpoint": "collector:4318"}, "settings", id="a-collector-without-a-scheme"),
     ],
 )
 def test_bad_setting_is_refused_by_name(given: dict, field: str) -> None:
