@@ -13,14 +13,9 @@ ARGS ?=
 demo: $(VENV)/.installed
 	$(BIN)/python -m examples.digits.demo $(ARGS)
 
-# The workbench's tests only compute: two at a time. The others start programs that want the machine for themselves.
+# Two at a time: most tests wait for programs that they started.
 test: lint
-ifeq ($(strip $(ARGS)),)
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/model_tools
-	$(BIN)/python -m pytest --ignore=tests/model_tools
-else
-	$(BIN)/python -m pytest $(ARGS)
-endif
+	$(BIN)/python -m pytest $(or $(ARGS),--numprocesses 2 --dist loadfile)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
