@@ -94,7 +94,7 @@ class Store(Protocol):
 
     def rewind(self, units: Sequence[tuple[Lane, int]] | None = None) -> None:
         """Everything that is not acknowledged is to be handed out again, and what is appended from now on is fresh: a new connection. Or only
-        `units`, by lane and first number, which were not acknowledged in time; those that are gone by now are not missed."""
+        `units`, by lane and first number, which could not be sent; those that are gone by now are not missed."""
 
     def acknowledge(self, lane: Lane, ranges: Sequence[tuple[int, int]]) -> None: ...
 

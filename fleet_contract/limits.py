@@ -122,6 +122,8 @@ MAX_PROGRAM_ENTRY_BYTES = 64 * MIB
 MAX_IMPORT_RECORD_BYTES = 1 * MIB
 """Of the file beside a model that says where it is from."""
 
+MAX_INGEST_WORKERS_COUNT = 16
+"""That a broker's ACL has names for."""
 MAX_CSR_BYTES = 8 * KIB
 MAX_TOKEN_CHARS = 512
 MAX_TOKEN_LIFETIME_S = 30 * 24 * 3600

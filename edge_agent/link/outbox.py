@@ -2,7 +2,7 @@
 
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -65,12 +65,12 @@ class Outbox:
     def mark(self, name: str) -> str | None:
         return self._note(f"mark:{name}")
 
-    def batches(self, max_batches: int) -> list[Batch]:
+    def batches(self, max_batches: int, *, fresh: bool = False, lanes: Collection[Lane] = LANES) -> list[Batch]:
         """Each within MAX_BATCH_RECORDS and MAX_MESSAGE_BYTES, of contiguous sequence numbers. Raises Retry (disk)."""
         found: list[Batch] = []
         with self._lock:
             ahead = list(self._next)
-            for lane in range(len(LANES)):
+            for lane in (number for number, lane in enumerate(LANES) if lane in lanes):
                 while len(found) < max_batches and (batch := self._next_batch(lane, ahead[lane])):
                     ahead[lane] = batch.last + 1
                     found.append(batch)
@@ -78,7 +78,7 @@ class Outbox:
             self._next = ahead
         return found
 
-    def rewind(self) -> None:
+    def rewind(self, units: Sequence[tuple[Lane, int]] | None = None) -> None:
         with self._lock:
             self._next = [0] * len(LANES)
 
