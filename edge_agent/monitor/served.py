@@ -15,17 +15,20 @@ from edge_agent.ports import Inference, Input, Tensors
 from edge_agent.sources.rows import JSON
 from fleet_contract import limits
 from fleet_contract.inputs import ImageInput, InputSpec, TensorsInput
+from fleet_contract.messages import Follow
 from fleet_contract.signature import inputs_of
 from fleet_contract.tensors import ANY, TensorSpec
 
 
 class Served(NamedTuple):
-    """One answered request. `id` is its caller's name for it ("": none), `at_s` the monotonic time at which it came."""
+    """One answered request. `id` is its caller's name for it ("": none), `at_s` the monotonic time at which it came, `follow` the trace that its
+    caller records."""
 
     id: str
     at_s: float
     inputs: Tensors
     inference: Inference
+    follow: Follow | None = None
 
     @property
     def held_bytes(self) -> int:
@@ -34,6 +37,12 @@ class Served(NamedTuple):
     @property
     def rows(self) -> int:
         return len(rows_of(self.inputs, self.inference.manifest.input))
+
+
+def apart(served: Sequence[Served]) -> list[Sequence[Served]]:
+    """In order, so that the first that is followed begins a part: of those that are recorded together, one can be."""
+    first = next((at for at, one in enumerate(served) if one.follow is not None), 0)
+    return [part for part in (served[:first], served[first:]) if part]
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,13 @@ from edge_agent.ports import Clock, Tensors
 from edge_agent.serving.refusals import Refusal, Refused, refusal_of
 from edge_agent.serving.requests import Checkers, GivenTensor
 from edge_agent.serving.tally import Tally
+from fleet_contract.messages import Follow
 
 
 @dataclass(frozen=True)
 class Call:
-    """One request for inference. `version` None: whichever there is; no `outputs`: all of them. `id`: the caller's name for it."""
+    """One request for inference. `version` None: whichever there is; no `outputs`: all of them. `id`: the caller's name for it; `follow`: the trace
+    that its record belongs to."""
 
     model: str
     version: str | None
@@ -23,6 +25,7 @@ class Call:
     outputs: Iterable[str] = ()
     timeout_s: float | None = None
     id: str = ""
+    follow: Follow | None = None
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ class Service:
                 tray.refuse(error.code, len(rows_of(inputs, view.input)) if view and inputs else 1)
             raise
         if tray is not None and prediction.inference is not None:
-            tray.put(Served(call.id, began_s, inputs, prediction.inference))
+            tray.put(Served(call.id, began_s, inputs, prediction.inference, call.follow))
         self._tally.answered(call.model, self._clock.monotonic_s() - began_s)
         return Answered(prediction, inputs, outputs)
 

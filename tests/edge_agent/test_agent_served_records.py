@@ -21,7 +21,7 @@ from edge_agent.monitor import tally
 from edge_agent.monitor.books import Manners
 from edge_agent.monitor.recorder import Recorder
 from edge_agent.monitor.sampling import Sampler
-from edge_agent.monitor.served import Served, ServedBatch, batches_of
+from edge_agent.monitor.served import Served, ServedBatch, apart, batches_of
 from edge_agent.monitor.tray import Tray
 from edge_agent.pipeline import Pace, Pipeline
 from edge_agent.ports import Inference, Tensors
@@ -32,7 +32,7 @@ from edge_client import Client, ClientError
 from fleet_contract import features, limits
 from fleet_contract.bundle import Bundle
 from fleet_contract.inputs import ImageInput, InputSpec, TensorsInput, VectorInput, WindowInput
-from fleet_contract.messages import Event, Record, Result, Sample, SketchWindow, decode_record
+from fleet_contract.messages import Event, Follow, Record, Result, Sample, SketchWindow, decode_record
 from fleet_contract.order import SamplingCampaign
 from fleet_contract.outputs import Detection, OutputSpec, Raw
 from fleet_contract.sketch import Feature, Grid
@@ -149,6 +149,21 @@ def test_every_kind_of_input_leaves_a_result_a_sketch_and_a_sample_where_it_can_
     sampler.begin(SamplingCampaign(id="c", max_items=1, max_bytes=10_000), 0.0)
     chosen = sampler.due(1.0, exhausted=True)
     assert [candidate.media_type for candidate in chosen or []] == ([media_type] if media_type else [])
+
+
+@pytest.mark.parametrize(
+    ("followed", "parts"),
+    [
+        pytest.param("", [3], id="nobody"),
+        pytest.param("0", [3], id="the-first"),
+        pytest.param("2", [2, 1], id="the-last"),
+        pytest.param("12", [1, 2], id="two-of-them"),
+    ],
+)
+def test_a_request_that_is_followed_begins_a_part(followed: str, parts: list[int]) -> None:
+    follow = Follow(id="4bf92f3577b34da6a3ce929d0e0e4736", parent="00f067aa0ba902b7")
+    served = [rows(1)._replace(follow=follow if str(at) in followed else None) for at in range(3)]
+    assert [len(part) for part in apart(served)] == parts
 
 
 class TestTray:

@@ -12,7 +12,7 @@ import msgspec
 
 from edge_agent import __version__
 from edge_agent.errors import AgentError, Reject, Retry
-from edge_agent.serving import metrics
+from edge_agent.serving import metrics, trace_context
 from edge_agent.serving.answers import told
 from edge_agent.serving.datatypes import datatype_of
 from edge_agent.serving.guard import Guard
@@ -88,7 +88,8 @@ class RestApplication:
         length = request.head.field(_HEADER_LENGTH)
         asked, given = reading.read(request.body, None if length is None else parse_length(length, "Inference-Header-Content-Length"))
         timeout_s = asked.parameters.timeout / 1e6 if asked.parameters.timeout else None
-        call = Call(model, version, given, [output.name for output in asked.outputs], timeout_s, asked.id)
+        outputs = [output.name for output in asked.outputs]
+        call = Call(model, version, given, outputs, timeout_s, asked.id, trace_context.followed(request.head.field(trace_context.FIELD)))
         if length is not None or len(request.body) <= limits.MAX_SIDE_BY_SIDE_JSON_BYTES:
             return self._answer(asked, call)
         with self._alone(timeout_s):
