@@ -49,6 +49,11 @@ def all_up(kind: Up | None = None) -> str:
     return f"{ROOT}/+/up/{kind.value if kind else '+'}"
 
 
+def all_down_of(kind: Down) -> str:
+    """What goes to every device, for an ACL."""
+    return f"{ROOT}/+/down/{kind.value}"
+
+
 def shared_subscription(group: str, filter: str) -> str:
     """Of what matches the filter, each message goes to one of the group's subscribers (MQTT 5, 4.8.2)."""
     return f"$share/{names.name(group, 'group')}/{filter}"
@@ -85,6 +90,14 @@ def device_may(device: str, topic: str, *, write: bool) -> bool:
     if write:
         return topic.startswith(mine + "up/") and topic.removeprefix(mine + "up/") in set(Up)
     return topic == mine + "down/+" or (topic.startswith(mine + "down/") and topic.removeprefix(mine + "down/") in set(Down))
+
+
+def worker_may(topic: str, *, write: bool) -> bool:
+    """The ACL of those who take in records: may they publish to (write) or subscribe to / receive from `topic`?"""
+    try:
+        return parse_down(topic)[1] is Down.ACK if write else topic == all_up(Up.RECORDS) or parse_up(topic)[1] is Up.RECORDS
+    except BadTopic:
+        return False
 
 
 def is_shared(topic: str) -> bool:

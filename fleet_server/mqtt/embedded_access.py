@@ -17,7 +17,7 @@ from cryptography import x509
 
 from fleet_contract import limits, topics
 from fleet_server.mqtt.listener import Listener
-from fleet_server.trust.device_ca import SERVER_IDENTITY
+from fleet_server.trust.device_ca import SERVER_IDENTITY, WORKER_IDENTITIES
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +65,8 @@ def gate_of(listener: Listener) -> Gate:
 
 
 def may(name: str | None, topic: str, *, write: bool) -> bool:
+    if name in WORKER_IDENTITIES:
+        return topics.worker_may(topic, write=write)
     return name == SERVER_IDENTITY or (name is not None and topics.device_may(name, topic, write=write))
 
 

@@ -5,12 +5,18 @@ import shutil
 from pathlib import Path
 
 from fleet_contract import limits, topics
+from fleet_contract.topics import Down, Up
 from fleet_server.mqtt.listener import Listener
 from fleet_server.storage import make_folder, write_atomic
-from fleet_server.trust.device_ca import SERVER_IDENTITY
+from fleet_server.trust.device_ca import SERVER_IDENTITY, WORKER_IDENTITIES
 
 _DEBIAN_FOLDER = "/usr/sbin"
 """Where Debian installs mosquitto; not on the PATH of ordinary users."""
+
+_MAX_QUEUED_MESSAGES = 50_000
+_MAX_QUEUED_BYTES = 128 * limits.MIB
+"""For each client, beyond its credit. An ingest worker that is held up gets what all devices have in flight; above this the broker drops, and they
+send again."""
 
 
 def find(search_path: str) -> str | None:
@@ -35,8 +41,10 @@ def _acl(excluded: tuple[str, ...]) -> str:
     """Mosquitto looks at a user's own lines before the patterns, and at a topic when it delivers, not at the filter of a subscription: a device can
     listen to every shared pass with a wildcard, and so to nothing but files that it may ask for anyhow."""
     everything = (f"user {SERVER_IDENTITY}", f"topic readwrite {topics.ROOT}/#", "")
+    records, acks = topics.all_up(Up.RECORDS), topics.all_down_of(Down.ACK)
+    workers = [line for name in WORKER_IDENTITIES for line in (f"user {name}", f"topic read {records}", f"topic write {acks}", "")]
     denied = [line for device in excluded for line in (f"user {device}", "topic deny #", "")]
-    return "\n".join((*everything, *denied, *topics.mosquitto_patterns(), ""))
+    return "\n".join((*everything, *workers, *denied, *topics.mosquitto_patterns(), ""))
 
 
 def _settings(listener: Listener, acl: Path, store: Path, user_id: int) -> str:
@@ -59,8 +67,8 @@ def _settings(listener: Listener, acl: Path, store: Path, user_id: int) -> str:
         "persistent_client_expiration 7d",
         f"max_packet_size {limits.MAX_MQTT_PACKET_BYTES}",
         "max_inflight_messages 200",
-        "max_queued_messages 2000",
-        f"max_queued_bytes {64 * limits.MIB}",
+        f"max_queued_messages {_MAX_QUEUED_MESSAGES}",
+        f"max_queued_bytes {_MAX_QUEUED_BYTES}",
         "max_keepalive 120",
         "log_dest stderr",
         "log_timestamp_format %Y-%m-%dT%H:%M:%S",

@@ -22,6 +22,9 @@ SERVER_IDENTITY = "fleet-server"
 """CN of the server's own MQTT client certificate; the broker's ACL gives it everything."""
 RESERVED = frozenset({SERVER_IDENTITY, "fleet-broker"})
 
+WORKER_IDENTITIES = tuple(f"ingest_{number}" for number in range(1, limits.MAX_INGEST_WORKERS_COUNT + 1))
+"""CNs of the ingest workers. No device id has an underscore."""
+
 _CA_DAYS = 3_650
 _SERVER_DAYS = 397
 _DEVICE_DAYS = 730
@@ -85,6 +88,13 @@ class DeviceCa:
         self._renew("server", "fleet-broker", sans, ExtendedKeyUsageOID.SERVER_AUTH)
         uri = x509.UniformResourceIdentifier(f"spiffe://{self._fleet}/server")
         self._renew(SERVER_IDENTITY, SERVER_IDENTITY, [uri], ExtendedKeyUsageOID.CLIENT_AUTH)
+
+    def renew_worker(self, number: int) -> str:
+        """Make the certificate and key of one ingest worker, counted from 1, unless they are good for another month; returns their stem, its CN."""
+        name = WORKER_IDENTITIES[number - 1]
+        uri = x509.UniformResourceIdentifier(f"spiffe://{self._fleet}/ingest/{number}")
+        self._renew(name, name, [uri], ExtendedKeyUsageOID.CLIENT_AUTH)
+        return name
 
     def certify_broker(self, folder: Path, hosts: Sequence[str]) -> None:
         """Write ca.pem, broker.pem (SANs are `hosts`) and broker.key into `folder`, for a broker that runs somewhere else."""
