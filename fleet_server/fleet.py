@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -10,6 +10,7 @@ from typing import Literal
 from sqlalchemy import Engine
 
 from fleet_server.ports import Broker, DeviceAuthority, FilePermits, JobRunner, OrderLink, OrderSigner, Repository
+from fleet_server.queries.bounds import Bounds
 
 
 def _nothing() -> None: ...
@@ -27,7 +28,7 @@ def _no_counts() -> Mapping[str, int]:
 class Fleet:
     """`tasks` maps a task's name to its file; without `releases_key` a challenger cannot be signed and no job starts.
     `permits` are the addresses of files by HTTPS, `may_receive` says whether a device may have any, `transport` is what new orders prefer.
-    `wake` asks the control loop to look now; `ingest_counts` are the MQTT side's counters by name."""
+    `wake` asks the control loop to look now; `ingest_counts` are the MQTT side's counters by name, `query_bounds` are of each question to the lake."""
 
     name: str
     home: Path
@@ -48,10 +49,15 @@ class Fleet:
     new_secret: Callable[[int], str] = secrets.token_urlsafe
     wake: Callable[[], None] = _nothing
     ingest_counts: Callable[[], Mapping[str, int]] = _no_counts
+    query_bounds: Bounds = field(default_factory=Bounds)
 
     @property
     def samples(self) -> Path:
         return self.home / "samples"
+
+    @property
+    def lake(self) -> Path:
+        return self.home / "lake"
 
     @property
     def jobs(self) -> Path:

@@ -23,6 +23,7 @@ from fleet_server.api import (
 )
 from fleet_server.api.limiting import BodyLimit
 from fleet_server.fleet import Fleet
+from fleet_server.queries.reader import Reader
 from fleet_server.services.metrics import registry_for
 
 PREFIX = "/v1"
@@ -51,6 +52,7 @@ def create_app(fleet: Fleet) -> FastAPI:
     app = FastAPI(title="edgefleet", version=fleet.version, docs_url="/docs", redoc_url=None, responses=errors.RESPONSES)
     app.state.fleet = fleet
     errors.install(app)
+    app.state.reader = Reader(fleet.engine, fleet.lake, fleet.query_bounds)
     app.state.metrics = registry_for(fleet, app.state.refusals)
     app.add_middleware(BodyLimit)
     for router in _ROUTERS:

@@ -2,18 +2,22 @@
 
 from sqlalchemy import Engine, Row, func, select
 
+from fleet_server.errors import BadRequest
+from fleet_server.tables.bundle import Bundle
 from fleet_server.tables.database import read_page, reading
 from fleet_server.tables.event import Event
-from fleet_server.tables.result import Result, Tally
+from fleet_server.tables.result import Tally
 from fleet_server.tables.stream import Stream
 
 
-def results(engine: Engine, *, device: str | None, bundle: str | None, abstained: bool | None = None, after: int, limit: int) -> list[Row]:
-    """Inferences in the order they were stored."""
-    columns = [column for column in Result.__table__.columns if column.name != "stream"]
-    wanted = select(*columns, Stream.device, Stream.epoch).join(Stream, Stream.id == Result.stream)
-    equal = {Stream.device: device, Result.bundle: bundle, Result.abstained: abstained}
-    return read_page(engine, wanted, Result.id, after=after, limit=limit, equal=equal)
+def bundles_of(engine: Engine, *, bundle: str | None, version: str | None, task: str | None) -> tuple[str, ...] | None:
+    """The bundles that are meant, by digest; None for all. Raises BadRequest for a version without its task, or both a version and a bundle."""
+    if version is None:
+        return None if bundle is None else (bundle,)
+    if task is None or bundle is not None:
+        raise BadRequest("a version is one of a task: give version and task, or bundle", field="version")
+    with reading(engine) as connection:
+        return tuple(connection.execute(select(Bundle.sha256).where(Bundle.task == task, Bundle.version == version)).scalars())
 
 
 def tallies(engine: Engine) -> list[Row]:

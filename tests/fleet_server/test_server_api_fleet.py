@@ -166,7 +166,7 @@ def test_rollouts_that_cannot_be(api: Api, bundle: str, body: dict, status: int,
 
 def test_telemetry_is_read_page_by_page(api: Api, bundle: str) -> None:
     send_results(api, bundle, 5)
-    seen, after = [], "0"
+    seen, after = [], ""
     while after is not None:
         page = api.get(f"/v1/telemetry?limit=2&after={after}&device=cam-1&bundle={bundle}").json()
         seen += [item["input_id"] for item in page["items"]]

@@ -1,0 +1,53 @@
+"""Record batches as what other programs read: Arrow's IPC stream, CSV."""
+
+import io
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+ARROW, CSV = "application/vnd.apache.arrow.stream", "text/csv"
+
+
+def arrow(batches: Iterator["pa.RecordBatch"]) -> Iterator[bytes]:
+    """One IPC stream; its end mark comes last, so that a stream which broke off is seen to be torn."""
+    import pyarrow as pa
+
+    return _written(batches, lambda sink, schema: pa.ipc.new_stream(sink, schema))
+
+
+def csv(batches: Iterator["pa.RecordBatch"], shares: Sequence[float] = ()) -> Iterator[bytes]:
+    """A head, then a line a row; times in UTC. Quantiles of these shares have a column each, as value_q0.5."""
+    from pyarrow import csv as arrow_csv
+
+    return _written((_flat(batch, shares) for batch in batches), lambda sink, schema: arrow_csv.CSVWriter(sink, schema))
+
+
+def _written(batches: Iterator["pa.RecordBatch"], open_writer: Callable) -> Iterator[bytes]:
+    """`batches` begin with an empty one."""
+    first = next(batches)
+    sink = io.BytesIO()
+    with open_writer(sink, first.schema) as writer:
+        for batch in chain([first], batches):
+            if batch.num_rows:
+                writer.write_batch(batch)
+            yield sink.getvalue()
+            sink.seek(0)
+            sink.truncate()
+    yield sink.getvalue()
+
+
+def _flat(batch: "pa.RecordBatch", shares: Sequence[float]) -> "pa.RecordBatch":
+    import pyarrow as pa
+    from pyarrow import compute
+
+    columns: dict[str, pa.Array] = {}
+    for field, column in zip(batch.schema, batch.columns, strict=True):
+        if not pa.types.is_list(field.type):
+            columns[field.name] = column
+            continue
+        for at, share in enumerate(shares):
+            columns[f"{field.name.removesuffix('_quantiles')}_q{share:g}"] = compute.list_element(column, at)
+    return pa.RecordBatch.from_pydict(columns)
