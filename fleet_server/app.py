@@ -28,6 +28,7 @@ from fleet_server.mqtt.ingest import Ingest
 from fleet_server.mqtt.link import FleetLink
 from fleet_server.mqtt.listener import Listener
 from fleet_server.mqtt.passes import PassRules
+from fleet_server.mqtt.statuses import StatusIntake
 from fleet_server.mqtt.supervisor import BrokerChild, choose
 from fleet_server.ports import BrokerState
 from fleet_server.running import Ports, RunState
@@ -195,19 +196,19 @@ def _ticker(fleet: Fleet, link: FleetLink, admit: Callable[[], None]) -> Callabl
 def _connect(fleet: Fleet, places: _Places, link: FleetLink, broker: LiveBroker, stack: ExitStack) -> None:
     ingest = Ingest(
         lambda batches: records.store_batches(fleet.engine, batches, fleet.now(), samples=fleet.samples),
-        lambda device, status: statuses.observe(fleet.engine, device, status, fleet.now()),
         link.send_ack,
         link.counts,
     )
+    intake = StatusIntake(lambda said: statuses.observe_all(fleet.engine, said), link.counts, fleet.now)
     chosen = places.settings
     rules = PassRules(chosen.pass_gather_s, chosen.pass_patience_s, chosen.pass_max_bytes_per_s)
     files = FileService(fleet.repository, link, link.counts, may=fleet.may_receive, addresses=fleet.permits, rules=rules)
-    for part in (ingest, files):
+    for part in (ingest, intake, files):
         stack.callback(part.close)
         part.start()
     stack.callback(link.close)
     url = f"mqtts://{_local(places.settings)}:{places.ports.mqtt}" if broker.child else broker.url
-    link.hand_to(ingest.offer, files.offer)
+    link.hand_to(ingest.offer, intake.offer, files.offer)
     link.start(url, places.identity, fleet.wake)
     if not link.wait_connected(_FIRST_CONNECTION_S):
         log.warning("no connection to the broker %s yet; trying on", url)

@@ -15,7 +15,7 @@ from bench.delivery.server import Folder
 from bench.delivery.stage import Stage, build
 from edge_agent import identity
 from edge_agent.identity import Device
-from fleet_contract.messages import Ack, Batch
+from fleet_contract.messages import Ack
 from fleet_server.mqtt.counts import Counts
 from fleet_server.mqtt.files import FileService
 from fleet_server.mqtt.ingest import Arrival
@@ -37,7 +37,7 @@ class Fleet:
         service = FileService(Folder(self._served), self._link, self._link.counts)
         service.start()
         closing.callback(service.close)
-        self._link.hand_to(self._acknowledge, service.offer)
+        self._link.hand_to(self._acknowledge, lambda *_: None, service.offer)
         self._link.start(self._stage.plan.broker_url, self._stage.plan.server.tls, lambda: None)
         closing.callback(self._link.close)
         self.state = folder / "state"
@@ -55,10 +55,8 @@ class Fleet:
         self._link.publish_order(DEVICE, self._repository.order(archive, counter))
 
     def _acknowledge(self, arrival: Arrival) -> None:
-        message = arrival.message
-        if isinstance(message, Batch):
-            last = message.last
-            self._link.send_ack(arrival.device, Ack(message.epoch, message.lane, [(message.first, last)]))
+        batch = arrival.message
+        self._link.send_ack(arrival.device, Ack(batch.epoch, batch.lane, [(batch.first, batch.last)]))
         arrival.puback()
 
 

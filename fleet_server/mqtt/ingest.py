@@ -1,4 +1,4 @@
-"""Takes records and statuses off the MQTT thread, commits them in groups, and acknowledges what is stored.
+"""Takes records off the MQTT thread, commits them in groups, and acknowledges what is stored.
 
 The PUBACK follows the commit, so the broker's credit (receive maximum) makes devices wait when the database is slow.
 """
@@ -10,12 +10,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import groupby
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from fleet_contract import limits
-from fleet_contract.messages import Ack, Batch, Status
+from fleet_contract.messages import Ack, Batch
 from fleet_contract.mqtt import Backoff
-from fleet_server.errors import ServerError
 from fleet_server.mqtt.counts import Count, Counts
 
 log = logging.getLogger(__name__)
@@ -27,7 +24,6 @@ _ATTEMPTS = 4
 _IDLE_S = 0.2
 
 Store = Callable[[list[tuple[str, Batch]]], list[tuple[str, Ack]]]
-Observe = Callable[[str, Status], None]
 SendAck = Callable[[str, Ack], None]
 
 
@@ -36,16 +32,16 @@ class Arrival:
     """A message from an authenticated device. `puback` may be called once, from any thread."""
 
     device: str
-    message: Batch | Status
+    message: Batch
     size: int
     puback: Callable[[], None]
 
 
 class Ingest:
-    """One thread between `offer` and the database. `store` commits all batches or raises; `observe` takes one status."""
+    """One thread between `offer` and the database. `store` commits all batches or raises."""
 
-    def __init__(self, store: Store, observe: Observe, send_ack: SendAck, counts: Counts, backoff: Backoff = Backoff(0.2, 5.0)) -> None:
-        self._store, self._observe, self._send_ack, self._counts, self._backoff = store, observe, send_ack, counts, backoff
+    def __init__(self, store: Store, send_ack: SendAck, counts: Counts, backoff: Backoff = Backoff(0.2, 5.0)) -> None:
+        self._store, self._send_ack, self._counts, self._backoff = store, send_ack, counts, backoff
         self._arrivals: queue.Queue[Arrival] = queue.Queue(_MAX_WAITING)
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="ingest", daemon=True)
@@ -70,13 +66,9 @@ class Ingest:
     def _run(self) -> None:
         while not self._closing.is_set():
             group = self._take()
-            for arrival in group:
-                if isinstance(arrival.message, Status):
-                    self._take_in(arrival)
-            batches = [arrival for arrival in group if isinstance(arrival.message, Batch)]
-            if batches and not self._commit(batches):
+            if group and not self._commit(group):
                 # One of them may be what the database cannot take: each on its own, so that the others are not held up.
-                for arrival in batches:
+                for arrival in group:
                     self._insist(arrival)
 
     def _take(self) -> list[Arrival]:
@@ -115,15 +107,6 @@ class Ingest:
             if self._closing.wait(self._backoff.wait_s(attempt, lambda: 1.0)):
                 return
         self._counts.trouble(Count.NOT_STORED, f"a batch of {arrival.device} could not be stored")
-        arrival.puback()
-
-    def _take_in(self, arrival: Arrival) -> None:
-        try:
-            self._observe(arrival.device, arrival.message)
-        except ServerError as error:
-            self._counts.trouble(Count.UNACCEPTABLE_STATUS, error)
-        except (OSError, SQLAlchemyError) as error:  # it is said again at the next heartbeat
-            log.error("the status of %s was not stored: %s", arrival.device, _brief(error))
         arrival.puback()
 
 

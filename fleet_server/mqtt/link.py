@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 
 _KIND_OF: dict[type, Up] = {Status: Up.STATUS, Batch: Up.RECORDS, Want: Up.WANT, WantUrl: Up.WANT, Progress: Up.WANT}
 
+OnStatus = Callable[[str, Status], None]
 OnRequest = Callable[[str, Want | WantUrl | Progress], None]
 
 
@@ -31,12 +32,13 @@ class FleetLink:
         self._session: Session | None = None
         self._retained: set[str] = set()
         self._on_arrival: Callable[[Arrival], None] = lambda _: None
+        self._on_status: OnStatus = lambda *_: None
         self._on_request: OnRequest = lambda *_: None
         self._wake: Callable[[], None] = lambda: None
 
-    def hand_to(self, on_arrival: Callable[[Arrival], None], on_request: OnRequest) -> None:
+    def hand_to(self, on_arrival: Callable[[Arrival], None], on_status: OnStatus, on_request: OnRequest) -> None:
         """Who gets what devices send. The callbacks run in the MQTT thread and must not block."""
-        self._on_arrival, self._on_request = on_arrival, on_request
+        self._on_arrival, self._on_status, self._on_request = on_arrival, on_status, on_request
 
     def start(self, url: str, tls: Tls, wake: Callable[[], None]) -> None:
         """Connect, and stay connected. `wake` is called when there are orders to publish again."""
@@ -133,12 +135,16 @@ class FleetLink:
     def _hand_over(self, device: str, kind: Up, message: messages.FromDevice, size: int, puback: Acknowledge) -> None:
         if _KIND_OF[type(message)] != kind:
             self._drop(Count.WRONG_KIND, f"{device} sent a {type(message).__name__} as {kind.value}", puback)
+        elif isinstance(message, Status):
+            self.counts.add(Count.STATUSES)
+            self._on_status(device, message)
+            puback()
         elif kind is Up.WANT:
             self.counts.add(Count.PROGRESS if isinstance(message, Progress) else Count.WANTS)
             self._on_request(device, message)
             puback()
         else:
-            self.counts.add(Count.BATCHES if isinstance(message, Batch) else Count.STATUSES)
+            self.counts.add(Count.BATCHES)
             self._on_arrival(Arrival(device, message, size, puback))
 
     def _drop(self, count: Count, reason: object, puback: Acknowledge) -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from fleet_server.fleet import Fleet
-from fleet_server.services import findings, job_steps, orders, rollout_steps, windows
+from fleet_server.services import findings, job_steps, ledger, orders, quarantine, rollout_steps, windows
 
 
 @dataclass(frozen=True)
@@ -16,10 +16,13 @@ class Outcome:
     jobs_moved: int
     rollouts_moved: int
     orders: tuple[str, ...]
+    alerts_moved: int = 0
 
     @property
     def quiet(self) -> bool:
-        return not (self.findings_opened or self.findings_moved or self.jobs_moved or self.rollouts_moved or self.orders)
+        return not (
+            self.findings_opened or self.findings_moved or self.jobs_moved or self.rollouts_moved or self.orders or self.alerts_moved
+        )
 
 
 class Control:
@@ -29,11 +32,13 @@ class Control:
         self._fleet = fleet
 
     def tick(self, now: datetime) -> Outcome:
-        """Judge new windows, move findings, jobs and rollouts on, and issue the orders that follow."""
+        """Judge new windows, move findings, jobs and rollouts on, and issue the orders that follow; hold the ledger against what is stored."""
         engine = self._fleet.engine
         opened = windows.judge_new(engine, now)
         moved = findings.advance(engine, now)
         jobs = job_steps.advance(self._fleet, now)
         rollouts = rollout_steps.advance(engine, now)
         issued = tuple(orders.issue(self._fleet, now))
-        return Outcome(opened, moved, jobs, rollouts, issued)
+        judged = ledger.sweep(engine, now)
+        alerts = judged.opened + judged.closed + quarantine.end_breaks(engine, now)
+        return Outcome(opened, moved, jobs, rollouts, issued, alerts)

@@ -73,7 +73,7 @@ def serve(place: Place, tmp_path: Path) -> Iterator[Callable[..., Fleet]]:
             service = FileService(OneFile(tmp_path), link, link.counts, rules=rules)
             stack.callback(service.close)
             service.start()
-            link.hand_to(lambda arrival: arrival.puback(), service.offer)
+            link.hand_to(lambda arrival: arrival.puback(), lambda *_: None, service.offer)
             link.start(place.url, place.server, lambda: None)
             assert link.wait_connected(PATIENCE_S)
             return Fleet(place, link, service, stack)

@@ -3,19 +3,16 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 
 import pytest
 
-from fleet_contract.messages import Ack, Batch, Lane, Status
+from fleet_contract.messages import Ack, Batch, Lane
 from fleet_contract.mqtt import Backoff
-from fleet_server.errors import NotFound
 from fleet_server.mqtt import ingest as ingest_module
 from fleet_server.mqtt.counts import Count, Counts
 from fleet_server.mqtt.ingest import Arrival, Ingest, merge
 
 PATIENCE_S = 10.0
-STATUS = Status(at=datetime(2027, 1, 1, tzinfo=UTC), online=True, epoch="e1")
 
 
 def batch(first: int, records: int = 1, lane: Lane = Lane.TELEMETRY) -> Batch:
@@ -31,7 +28,6 @@ class Database:
 
     def __init__(self) -> None:
         self.commits: list[list[tuple[str, Batch]]] = []
-        self.statuses: list[str] = []
         self.fails: Callable[[list[tuple[str, Batch]]], Exception | None] = lambda _: None
         self.rejects: set[str] = set()
         self.open = threading.Event()
@@ -44,12 +40,7 @@ class Database:
             raise error
         self.commits.append(batches)
         taken = [(device, each) for device, each in batches if device not in self.rejects]
-        return [(device, ack(each.first, each.first + len(each.records) - 1, each.lane)) for device, each in taken]
-
-    def observe(self, device: str, _status: Status) -> None:
-        if device in self.rejects:
-            raise NotFound("not enrolled")
-        self.statuses.append(device)
+        return [(device, ack(each.first, each.last, each.lane)) for device, each in taken]
 
 
 class Bench:
@@ -59,7 +50,7 @@ class Bench:
         self.database, self.counts = Database(), Counts()
         self.log: list[tuple[str, object]] = []
         self._changed = threading.Condition()
-        self.ingest = Ingest(self.database.store, self.database.observe, self._sent, self.counts, Backoff(0.0, 0.0))
+        self.ingest = Ingest(self.database.store, self._sent, self.counts, Backoff(0.0, 0.0))
 
     def _note(self, kind: str, what: object) -> None:
         with self._changed:
@@ -69,7 +60,7 @@ class Bench:
     def _sent(self, device: str, acknowledgement: Ack) -> None:
         self._note("ack", (device, acknowledgement.ranges))
 
-    def offer(self, device: str, message: Batch | Status, name: object = None) -> None:
+    def offer(self, device: str, message: Batch, name: object = None) -> None:
         self.ingest.offer(Arrival(device, message, 100, lambda: self._note("puback", name if name is not None else device)))
 
     def wait_for(self, *expected: tuple[str, object]) -> None:
@@ -142,16 +133,6 @@ def test_full_queue_lets_messages_go_without_an_ack(monkeypatch: pytest.MonkeyPa
         bench.offer("cam-1", batch(number), number)
     assert bench.log == [("puback", 2), ("puback", 3), ("puback", 4)]
     assert bench.counts.snapshot()[Count.QUEUE_FULL] == 3
-
-
-def test_statuses_are_observed_and_a_stranger_s_is_counted() -> None:
-    with running() as bench:
-        bench.database.rejects = {"stranger"}
-        bench.offer("stranger", STATUS)
-        bench.offer("cam-1", STATUS)
-        bench.wait_for(("puback", "stranger"), ("puback", "cam-1"))
-        assert bench.database.statuses == ["cam-1"]
-        assert bench.counts.snapshot()[Count.UNACCEPTABLE_STATUS] == 1
 
 
 @pytest.mark.parametrize(

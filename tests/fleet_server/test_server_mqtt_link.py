@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from fleet_contract import batches, limits, messages, topics
-from fleet_contract.messages import Ack, Batch, Event, Lane, Progress, Refusal, Status, Want, WantUrl
+from fleet_contract.messages import Ack, Event, Lane, Progress, Refusal, Status, Want, WantUrl
 from fleet_contract.mqtt import Offline
 from fleet_contract.topics import Up
 from fleet_server.mqtt.counts import Count, Counts
@@ -26,7 +26,12 @@ class Routed:
         self.arrivals: list[Arrival] = []
         self.wants: list[tuple[str, Want | WantUrl | Progress]] = []
         self.pubacks = 0
-        self.link.hand_to(self.arrivals.append, lambda device, want: self.wants.append((device, want)))
+        self.statuses: list[tuple[str, Status]] = []
+        self.link.hand_to(
+            self.arrivals.append,
+            lambda device, status: self.statuses.append((device, status)),
+            lambda device, want: self.wants.append((device, want)),
+        )
 
     def receive(self, topic: str, payload: bytes) -> None:
         self.link.route(topic, payload, self._puback)
@@ -35,12 +40,17 @@ class Routed:
         self.pubacks += 1
 
 
-@pytest.mark.parametrize(("message", "kind"), [(STATUS, Up.STATUS), (BATCH, Up.RECORDS)], ids=["status", "records"])
-def test_records_and_statuses_go_to_the_ingest_unacknowledged(message: Status | Batch, kind: Up) -> None:
+def test_records_go_to_the_ingest_unacknowledged() -> None:
     routed = Routed()
-    routed.receive(topics.up("cam-1", kind), messages.encode(message))
-    assert [(arrival.device, arrival.message) for arrival in routed.arrivals] == [("cam-1", message)]
+    routed.receive(topics.up("cam-1", Up.RECORDS), messages.encode(BATCH))
+    assert [(arrival.device, arrival.message) for arrival in routed.arrivals] == [("cam-1", BATCH)]
     assert routed.pubacks == 0
+
+
+def test_statuses_are_retained_and_acknowledged_at_once() -> None:
+    routed = Routed()
+    routed.receive(topics.up("cam-1", Up.STATUS), messages.encode(STATUS))
+    assert (routed.statuses, routed.pubacks) == ([("cam-1", STATUS)], 1)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +67,6 @@ def test_what_is_about_files_goes_to_the_files_and_is_acknowledged_at_once(reque
 @pytest.mark.parametrize(
     ("topic", "payload", "count"),
     [
-        pytest.param(topics.up("cam-1", Up.RECORDS), b"", Count.MALFORMED, id="empty"),
         pytest.param(topics.up("cam-1", Up.RECORDS), b"\xc1", Count.MALFORMED, id="not-msgpack"),
         pytest.param(topics.up("cam-1", Up.RECORDS), b"\x91" * 60_000, Count.MALFORMED, id="nested-without-end"),
         pytest.param(topics.up("cam-1", Up.RECORDS), bytes(limits.MAX_MESSAGE_BYTES + 1), Count.MALFORMED, id="too-large"),
@@ -74,7 +83,13 @@ def test_unusable_message_is_counted_and_let_go(topic: str, payload: bytes, coun
     routed.receive(topic, payload)
     routed.receive(topics.up("cam-1", Up.STATUS), messages.encode(STATUS))
     assert routed.link.counts.snapshot()[count] == 1
-    assert (routed.pubacks, len(routed.arrivals), routed.wants) == (1, 1, [])
+    assert (routed.pubacks, len(routed.statuses), routed.arrivals, routed.wants) == (2, 1, [], [])
+
+
+def test_a_topic_that_was_emptied_says_nothing() -> None:
+    routed = Routed()
+    routed.receive(topics.up("cam-1", Up.STATUS), b"")
+    assert (routed.pubacks, routed.statuses, routed.link.counts.snapshot()[Count.MALFORMED]) == (1, [], 0)
 
 
 def test_offline_link_keeps_orders_for_later_and_says_so_for_answers() -> None:
