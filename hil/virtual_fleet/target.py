@@ -1,0 +1,62 @@
+"""The server that a virtual fleet plays with: one that runs already, or one of its own."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from hil.client import Client
+from hil.errors import BadScenario
+from hil.fleet import FleetRig
+from hil.virtual_fleet.identities import Identities
+from hil.virtual_fleet.play import Target
+
+
+@dataclass(frozen=True)
+class Remote:
+    """`identities` is kept from run to run."""
+
+    url: str
+    ca: Path
+    token_file: Path
+    identities: Path
+
+
+@dataclass(frozen=True)
+class Own:
+    """Everything below `home`, which is wiped. `bundle` is published and rolled out to all."""
+
+    home: Path
+    broker: str = "auto"
+    database_url: str | None = None
+    bundle: Path | None = None
+
+
+@contextmanager
+def reached(remote: Remote) -> Iterator[Target]:
+    """Raises BadScenario for files that cannot be read."""
+    try:
+        token = remote.token_file.read_text().strip()
+        api = Client(remote.url, remote.ca, token)
+    except OSError as error:
+        raise BadScenario(f"--token-file, --ca: {error}") from error
+    remote.identities.mkdir(parents=True, exist_ok=True)
+    with api:
+        yield Target(api, remote.url, Identities(remote.identities), remote.identities / "fleet.log")
+
+
+@contextmanager
+def started(own: Own) -> Iterator[Target]:
+    """Ends all its processes. Raises RigError."""
+    if own.bundle is not None and not own.bundle.is_file():
+        raise BadScenario(f"--bundle: {own.bundle} is not a file")
+    with FleetRig(own.home.resolve()) as rig:
+        rig.server.initialise("virtual", ["--database-url", own.database_url] if own.database_url else [])
+        rig.start_server(broker=own.broker, tasks=[])
+        identities = Identities(rig.home / "identities")
+        yield Target(rig.api, rig.server.state().https_url, identities, rig.logs / "fleet.log", lambda: _publish(rig, own.bundle))
+
+
+def _publish(rig: FleetRig, bundle: Path | None) -> None:
+    if bundle is not None:
+        rig.publish(bundle)
