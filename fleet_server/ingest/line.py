@@ -19,7 +19,7 @@ class Closed(ConnectionError):
 
 
 class OtherLevel(ConnectionError):
-    """The broker does not speak this version of MQTT."""
+    """The broker says that it does not speak this version of MQTT."""
 
 
 class Line:
@@ -97,7 +97,7 @@ class Line:
     def _received(self) -> bytes:
         data = self.socket.recv(_READ_BYTES)
         if not data:
-            raise OtherLevel("the broker closed the connection without an answer")
+            raise Closed("the broker closed the connection without an answer")
         return data
 
     def _decrypt(self) -> bytes:

@@ -45,7 +45,6 @@ class Worker:
         self._bell = os.eventfd(0, os.EFD_NONBLOCK)
         self._committer = committer(self._wake)
         self._closing = threading.Event()
-        self._level = Level.V5
         self._topics: dict[str, str] = {}
         self.figures = IngestFigures()
         self.connected = threading.Event()
@@ -74,10 +73,9 @@ class Worker:
 
     def _connect(self) -> None:
         try:
-            line = self._dial(self._level)
+            line = self._dial(Level.V5)
         except OtherLevel:
-            self._level = Level.V311 if self._level is Level.V5 else Level.V5
-            raise
+            line = self._dial(Level.V311)
         try:
             self._serve(line)
         finally:

@@ -1,0 +1,76 @@
+"""Processes that work beside the server for as long as it runs: started, started again when they end, and taken along at the end."""
+
+import logging
+import os
+import random
+import subprocess
+import threading
+import time
+from collections.abc import Sequence
+
+from fleet_contract.backoff import Backoff
+from fleet_server.mqtt import lifeline
+
+log = logging.getLogger(__name__)
+
+_STOP_TIMEOUT_S = 15.0
+_STEADY_S = 30.0
+"""What ends sooner is a failed attempt."""
+_POLL_S = 0.1
+
+
+class Child:
+    """One process at a time, restarted with back-off until `close`; it writes its log where the server does."""
+
+    def __init__(self, name: str, program: Sequence[str], backoff: Backoff = Backoff(first_s=0.2, longest_s=10.0)) -> None:
+        self.name, self._program, self._backoff = name, tuple(program), backoff
+        self._process: subprocess.Popen | None = None
+        self._closing = threading.Event()
+        # The child is told of the death of the thread that started it, so one thread lives as long as the child may.
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    @property
+    def pid(self) -> int | None:
+        process = self._process
+        return process.pid if process and process.poll() is None else None
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        """With SIGTERM, and what does not heed it with SIGKILL."""
+        self._closing.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        attempt = 0
+        while not self._closing.is_set():
+            began_s = time.monotonic()
+            self._run_once()
+            if self._closing.is_set():
+                return
+            attempt = 0 if time.monotonic() - began_s > _STEADY_S else attempt + 1
+            wait_s = self._backoff.wait_s(attempt, random.random)
+            log.warning("%s ended; starting it again in %.1f s", self.name, wait_s)
+            self._closing.wait(wait_s)
+
+    def _run_once(self) -> None:
+        try:
+            process = self._process = subprocess.Popen(lifeline.command(os.getpid(), *self._program), stdin=subprocess.DEVNULL)
+        except OSError as error:
+            log.error("cannot start %s: %s", self.name, error)
+            return
+        while process.poll() is None and not self._closing.wait(_POLL_S):
+            pass
+        if process.poll() is None:
+            _stop(process)
+
+
+def _stop(process: subprocess.Popen) -> None:
+    process.terminate()
+    try:
+        process.wait(_STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
