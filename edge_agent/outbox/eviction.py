@@ -1,0 +1,85 @@
+"""Makes room: what was never sent gives way, the oldest of the lanes above their shares, telemetry by every second record."""
+
+import sqlite3
+from dataclasses import dataclass
+
+from edge_agent.outbox import database, quota, sealing
+from edge_agent.outbox.account import Account
+from edge_agent.outbox.database import About
+from edge_agent.outbox.settings import Shares
+
+QUOTA = "quota"
+THINNED = "thinned"
+DISK_FULL = "disk-full"
+_UNITS = 16
+
+
+@dataclass(frozen=True)
+class Reasons:
+    thinned: str = THINNED
+    whole: str = QUOTA
+
+
+FULL_DISK = Reasons(DISK_FULL, DISK_FULL)
+
+
+def make_room(db: sqlite3.Connection, account: Account, max_bytes: int, shares: Shares, reasons: Reasons = Reasons()) -> Account:
+    """Within a transaction. What the server may hold stays, whatever it takes. Raises sqlite3.Error, MalformedMessage."""
+    excess = quota.excess_bytes(account.lanes, max_bytes)
+    if excess <= 0:
+        return account
+    for number, above in quota.giving_way(account.lanes, max_bytes, shares):
+        aim = account.queued_bytes - min(excess, above)
+        ease = _thin if quota.is_thinned(number) else _drop_oldest
+        before = account.queued_bytes
+        account = ease(db, account, number, aim, reasons)
+        excess -= before - account.queued_bytes
+        if excess <= 0:
+            break
+    return account
+
+
+def _drop_oldest(db: sqlite3.Connection, account: Account, number: int, aim_bytes: int, reasons: Reasons) -> Account:
+    while account.queued_bytes > aim_bytes and (units := _unsent(db, number)):
+        for unit in units:
+            if account.queued_bytes > aim_bytes:
+                account = _drop(db, account, unit, reasons.whole)
+    return account
+
+
+def _thin(db: sqlite3.Connection, account: Account, number: int, aim_bytes: int, reasons: Reasons) -> Account:
+    query = "SELECT stride, sum(size) FROM unit WHERE key >= ? AND key < ? AND sent=0 GROUP BY stride"
+    by_stride = dict(db.execute(query, database.span(number)).fetchall())
+    while account.queued_bytes > aim_bytes and by_stride:
+        stride = quota.stride_to_thin(by_stride)
+        units = _unsent(db, number, f"AND stride={stride:d}")
+        for unit in units:
+            by_stride[stride] -= unit.size
+            before = account.queued_bytes
+            account = _drop(db, account, unit, reasons.whole) if stride >= quota.MAX_STRIDE else _halve(db, account, unit, reasons.thinned)
+            by_stride[2 * stride] = by_stride.get(2 * stride, 0) + unit.size - (before - account.queued_bytes)
+        if not units:
+            del by_stride[stride]
+    return account
+
+
+def _halve(db: sqlite3.Connection, account: Account, unit: About, reason: str) -> Account:
+    number = database.lane_of(unit.key)
+    thin = sealing.thinned(database.read(db, account.epoch, unit.key))
+    database.delete(db, [unit.key])
+    if thin is None:
+        return account.with_lane(number, account.lanes[number].evicted(unit.count, unit.size, reason))
+    database.insert(db, thin, unit.offset_us)
+    return account.with_lane(number, account.lanes[number].evicted(unit.count - thin.count, unit.size - database.size_of(thin), reason))
+
+
+def _drop(db: sqlite3.Connection, account: Account, unit: About, reason: str) -> Account:
+    database.delete(db, [unit.key])
+    number = database.lane_of(unit.key)
+    return account.with_lane(number, account.lanes[number].evicted(unit.count, unit.size, reason))
+
+
+def _unsent(db: sqlite3.Connection, number: int, only: str = "") -> list[About]:
+    """The oldest few."""
+    rows = database.about(db, *database.span(number), only=f"AND sent=0 {only}")
+    return [unit for unit, _ in zip(rows, range(_UNITS), strict=False)]

@@ -1,0 +1,226 @@
+"""The outbox's file and what is known of it: every change is one transaction, under one lock."""
+
+import sqlite3
+import threading
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from edge_agent.errors import Retry
+from edge_agent.outbox import database, eviction, handing, merging, opening, writing
+from edge_agent.outbox.account import Account
+from edge_agent.outbox.ballast import Ballast
+from edge_agent.outbox.entries import Entry, Traced, enter
+from edge_agent.outbox.handing import Handed
+from edge_agent.outbox.lanes import LANES
+from edge_agent.outbox.sealing import Packer
+from edge_agent.outbox.settings import OutboxSettings
+from edge_agent.outbox.staging import Work
+from edge_agent.outbox.writing import Parcel
+from edge_agent.ports import Reading
+from fleet_contract.errors import ContractError
+from fleet_contract.messages import Batch, DiskUse, Event, Lane
+
+RESET = "outbox.reset"
+_MERGED_EVERY = 64
+"""Units of a lane that are written before the small ones among them are made one, where nobody sends them."""
+_LEFT_OF_FULL = 7 / 8
+"""Of what waits when the disk is full: the rest gives way to what comes."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a commit found for each job, and which of its records are followed."""
+
+    found: Sequence[list[Batch]]
+    traced: dict[int, Traced]
+
+
+@dataclass
+class _Tail:
+    """Of one lane: the units since the last merging, and whence the next begins."""
+
+    units: int = 0
+    first: int = 0
+
+
+class Shelf:
+    """`account` and `ledger` are whole at any time, from any thread, without waiting."""
+
+    def __init__(self, path: Path, *, new_epoch: Callable[[], str], read: Callable[[], Reading], settings: OutboxSettings) -> None:
+        """Raises Retry (disk)."""
+        self._path, self._new_epoch, self._read, self._settings = path, new_epoch, read, settings
+        self._lock = threading.Lock()
+        self._ballast = Ballast(path.with_name(f"{path.stem}.ballast"), settings.ballast_bytes)
+        self._max_bytes = settings.max_bytes
+        self._news: list[Entry] = []
+        try:
+            self._begin(opening.open_file(path, new_epoch))
+        except (sqlite3.Error, OSError) as error:
+            raise Retry(f"outbox {path}: {error}", code="disk") from error
+        self._ballast.lay()
+
+    def commit(self, work: Work, parcels: Sequence[Parcel], written_bytes: int) -> Done:
+        """Raises Retry (disk): nothing of it is done. After damage there is a new file, and trying again is of use."""
+        with self._lock:
+            self._tend_ballast()
+            try:
+                return self._commit(work, parcels, written_bytes)
+            except (sqlite3.Error, ContractError) as error:
+                self._roll_back()
+                if _is_full(error) and self._relieve():
+                    return self._commit_again(work, parcels, written_bytes)
+                raise self._failure(error) from error
+
+    def acknowledge(self, lane: Lane, ranges: Sequence[tuple[int, int]]) -> bool:
+        """Whether anything was. Raises Retry (disk)."""
+        number, before = LANES.index(lane), len(self._handed.landed)
+        with self._lock:
+            try:
+                for first, last in ranges:
+                    self._land(number, max(first, 0), min(last, self.account.lanes[number].produced - 1))
+                self._publish()
+            except sqlite3.Error as error:
+                raise self._failure(error) from error
+            return len(self._handed.landed) > before
+
+    def rewind(self, units: Sequence[tuple[Lane, int]] | None) -> None:
+        with self._lock:
+            if units is None:
+                self._handed.rewind(self.account)
+            for lane, first in units or ():
+                self._handed.out.pop(database.key(LANES.index(lane), first), None)
+
+    def is_all_out(self, lanes: Collection[Lane]) -> bool:
+        return self._handed.is_all_out(self.account, lanes)
+
+    def disk(self) -> DiskUse:
+        account = self.account
+        return DiskUse(account.queued_bytes, self._settings.max_bytes, account.record_bytes, account.written_bytes)
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()
+
+    def _begin(self, opened: opening.Opened) -> None:
+        self._db, self.account, self._durable = opened.db, opened.account, opened.account
+        self._handed = Handed([state.produced for state in opened.account.lanes])
+        self._tails = [_Tail(first=state.produced) for state in opened.account.lanes]
+        if opened.damage is not None:
+            reading = self._read()
+            self._news.append(enter([Event(at=reading.at, kind=RESET, detail={"message": opened.damage[:300]})], reading, {}))
+        self._publish()
+
+    def _commit(self, work: Work, parcels: Sequence[Parcel], written_bytes: int) -> Done:
+        news = list(self._news)
+        self._db.execute("BEGIN IMMEDIATE")
+        database.delete(self._db, list(self._handed.landed))
+        account = replace(self.account, written_bytes=self.account.written_bytes + written_bytes)
+        account, traced, units = writing.write(self._db, account, [*news, *work.entries], [*writing.pack(news, Packer()), *parcels])
+        for (lane, reason), count in work.drops.items():
+            account = account.with_lane(lane, account.lanes[lane].refused(reason, count))
+        account = eviction.make_room(self._db, account, self._max_bytes, self._settings.shares)
+        account = self._merge_tails(account, units)
+        account, found = self._hand_out(account, work)
+        if self._handed.landed or replace(account, written_bytes=0) != replace(self._durable, written_bytes=0):
+            database.write_account(self._db, account)
+        self._db.execute("COMMIT")
+        self._news = self._news[len(news) :]
+        self._settle(account, found)
+        return Done(found, traced)
+
+    def _commit_again(self, work: Work, parcels: Sequence[Parcel], written_bytes: int) -> Done:
+        try:
+            return self._commit(work, parcels, written_bytes)
+        except (sqlite3.Error, ContractError) as error:
+            self._roll_back()
+            raise self._failure(error) from error
+
+    def _hand_out(self, account: Account, work: Work) -> tuple[Account, list[list[Batch]]]:
+        found: list[list[Batch]] = []
+        for job in work.jobs:
+            account, batches = handing.hand_out(self._db, account, self._handed, self._read(), job.wanted)
+            found.append(batches)
+        return account, found
+
+    def _merge_tails(self, account: Account, units: Sequence[int]) -> Account:
+        for number, count in enumerate(units):
+            tail = self._tails[number]
+            tail.units += count
+            if tail.units >= _MERGED_EVERY:
+                account, tail.first = merging.merge_from(self._db, account, number, tail.first)
+                tail.units = 0
+        return account
+
+    def _settle(self, account: Account, found: Iterable[Sequence[Batch]]) -> None:
+        self.account = self._durable = account
+        self._handed.landed.clear()
+        for batches in found:
+            self._handed.out |= {database.key(LANES.index(batch.lane), batch.first): batch.count for batch in batches}
+        self._publish()
+
+    def _land(self, number: int, first: int, last: int) -> None:
+        if first > last:
+            return
+        for unit in list(database.about(self._db, database.key(number, first), database.key(number, last) + 1, only="AND sent=1")):
+            if unit.last <= last and unit.key not in self._handed.landed:
+                self._handed.landed.add(unit.key)
+                self._handed.out.pop(unit.key, None)
+                self.account = self.account.with_lane(number, self.account.lanes[number].forgotten(unit.count, unit.size))
+
+    def _publish(self) -> None:
+        """What the ledger says, for whoever asks."""
+        self.ledger = {
+            lane: state.report(self._oldest(number)) for (number, lane), state in zip(enumerate(LANES), self.account.lanes, strict=True)
+        }
+
+    def _oldest(self, number: int) -> int | None:
+        units = database.about(self._db, *database.span(number))
+        return next((unit.first for unit in units if unit.key not in self._handed.landed), None)
+
+    def _roll_back(self) -> None:
+        with suppress(sqlite3.Error):
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+
+    def _failure(self, error: Exception) -> Retry:
+        """A damaged file is replaced before anybody tries again."""
+        if isinstance(error, ContractError) or (isinstance(error, sqlite3.Error) and database.is_damage(error)):
+            with suppress(sqlite3.Error):
+                self._db.close()
+            try:
+                self._begin(opening.renew(self._path, self._new_epoch, self.account.notes, str(error)))
+            except (sqlite3.Error, OSError) as failure:
+                return Retry(f"outbox {self._path}: {failure}", code="disk")
+        return Retry(f"outbox {self._path}: {error}", code="disk")
+
+    def _relieve(self) -> bool:
+        """Whether room was made on a full disk: without the ballast what waits can be cleaned, and the file need not grow for a while."""
+        self._ballast.release()
+        ceiling = int(self.account.queued_bytes * _LEFT_OF_FULL)
+        try:
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            self._db.execute("BEGIN IMMEDIATE")
+            account = eviction.make_room(self._db, self.account, ceiling, self._settings.shares, eviction.FULL_DISK)
+            database.delete(self._db, list(self._handed.landed))
+            database.write_account(self._db, account)
+            self._db.execute("COMMIT")
+        except (sqlite3.Error, ContractError):
+            self._roll_back()
+            return False
+        self._max_bytes = min(self._max_bytes, max(ceiling, 1))
+        self._settle(account, [])
+        return True
+
+    def _tend_ballast(self) -> None:
+        """Laid again as soon as it can be; what waits may grow again once there is as much room beside it."""
+        if self._ballast.is_laid and self._max_bytes == self._settings.max_bytes:
+            return
+        if (self._ballast.is_laid or self._ballast.lay()) and self._ballast.has_room_beside():
+            self._max_bytes = self._settings.max_bytes
+
+
+def _is_full(error: Exception) -> bool:
+    code = getattr(error, "sqlite_errorcode", None)
+    return isinstance(error, sqlite3.Error) and code is not None and code & 0xFF == sqlite3.SQLITE_FULL
