@@ -14,8 +14,10 @@ from pathlib import Path
 from fleet_contract import names
 from fleet_contract.errors import ContractError
 from fleet_contract.mqtt import Tls
+from fleet_contract.topics import Up
 from fleet_server import https, running
 from fleet_server.api.app import create_app
+from fleet_server.children import Child
 from fleet_server.control_loop import ControlLoop, Every
 from fleet_server.errors import BadRequest, Conflict
 from fleet_server.fleet import Fleet
@@ -120,6 +122,7 @@ def serve(home: Path, settings: Settings, environment: Mapping[str, str], announ
         broker = _start_broker(places, environment, link, admission, stack)
         fleet = _assemble(places, engine, authority, link, broker, admission, stack)
         _connect(fleet, places, link, broker, stack)
+        _start_workers(places, authority, broker, stack)
         _export_traces(fleet, settings.otlp_endpoint, stack)
         tls = https.TlsFiles(home / "ca" / "server.pem", home / "ca" / "server.key")
         https.serve(create_app(fleet), https_listener, tls, lambda: _ready(places, broker, announce))
@@ -209,9 +212,30 @@ def _connect(fleet: Fleet, places: _Places, link: FleetLink, broker: LiveBroker,
     stack.callback(link.close)
     url = f"mqtts://{_local(places.settings)}:{places.ports.mqtt}" if broker.child else broker.url
     link.hand_to(ingest.offer, intake.offer, files.offer)
-    link.start(url, places.identity, fleet.wake)
+    link.start(url, places.identity, fleet.wake, (Up.STATUS, Up.WANT) if chosen.ingest_workers else tuple(Up))
     if not link.wait_connected(_FIRST_CONNECTION_S):
         log.warning("no connection to the broker %s yet; trying on", url)
+
+
+def _start_workers(places: _Places, authority: DeviceCa, broker: LiveBroker, stack: ExitStack) -> None:
+    """A broker that cannot share a subscription among them has one."""
+    settings = places.settings
+    url = f"mqtts://{_local(settings)}:{places.ports.mqtt}" if broker.child else broker.url
+    count = min(settings.ingest_workers, 1) if broker.kind == "embedded" else settings.ingest_workers
+    for number in range(1, count + 1):
+        name = authority.renew_worker(number)
+        chosen = {
+            "--home": places.home,
+            "--number": number,
+            "--workers": count,
+            "--broker": url,
+            "--database-url": database_url(places.home, settings),
+            "--backlog-bytes": settings.inbox_max_bytes,
+            "--backlog-s": settings.inbox_max_age_s,
+        }
+        child = Child(name, [sys.executable, "-m", "fleet_server.ingest", *(str(word) for pair in chosen.items() for word in pair)])
+        stack.callback(child.close)
+        child.start()
 
 
 def _export_traces(fleet: Fleet, endpoint: str | None, stack: ExitStack) -> None:

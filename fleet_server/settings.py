@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from fleet_contract import mqtt, names
+from fleet_contract import limits, mqtt, names
 from fleet_contract.errors import ContractError
 from fleet_server.errors import BadRequest, NotFound
 from fleet_server.storage import write_atomic
@@ -21,6 +21,9 @@ _RANGES = {
     "pass_gather_s": (0, 60),
     "pass_patience_s": (0.5, 60),
     "pass_max_bytes_per_s": (64_000, 10**12),
+    "ingest_workers": (0, limits.MAX_INGEST_WORKERS_COUNT),
+    "inbox_max_bytes": (limits.MIB, 10**13),
+    "inbox_max_age_s": (1, 7 * 24 * 3600),
 }
 _LOOPBACK = ("localhost", "127.0.0.1")
 _VARIABLES = {
@@ -35,6 +38,9 @@ _VARIABLES = {
     "EDGEFLEET_PASS_GATHER_S": "pass_gather_s",
     "EDGEFLEET_PASS_PATIENCE_S": "pass_patience_s",
     "EDGEFLEET_PASS_MAX_BYTES_PER_S": "pass_max_bytes_per_s",
+    "EDGEFLEET_INGEST_WORKERS": "ingest_workers",
+    "EDGEFLEET_INBOX_MAX_BYTES": "inbox_max_bytes",
+    "EDGEFLEET_INBOX_MAX_AGE_S": "inbox_max_age_s",
     "OTEL_EXPORTER_OTLP_ENDPOINT": "otlp_endpoint",
 }
 
@@ -46,6 +52,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `delivery_transport`, mqtt or http, goes into every new order; devices may have a setting of their own, which goes before it.
     `pass_*` are of the shared passes over MQTT: how long one waits for more devices before it begins, how long for a device that says nothing
     until it goes on without, and how fast all of them together may send (None: as fast as the broker takes it).
+    `ingest_workers` processes take in records here (0: they run elsewhere, see `fleet-server ingest`); when the inbox that they fill holds more than
+    `inbox_max_bytes`, or something older than `inbox_max_age_s`, they acknowledge more slowly, and at twice that nothing more.
     `otlp_endpoint` is the base URL of the collector that gets followed records as spans (None: nobody)."""
 
     fleet: str = "demo"
@@ -62,6 +70,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pass_gather_s: float = 0.5
     pass_patience_s: float = 3.0
     pass_max_bytes_per_s: float | None = None
+    ingest_workers: int = 0
+    inbox_max_bytes: int = 512 * limits.MIB
+    inbox_max_age_s: float = 120.0
     otlp_endpoint: Annotated[str, msgspec.Meta(pattern=r"^https?://[^\s/]+[^\s]*$")] | None = None
 
     @property

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from fleet_contract import messages, topics
 from fleet_contract.errors import BadTopic, ContractError, UnknownVersion
@@ -40,12 +40,11 @@ class FleetLink:
         """Who gets what devices send. The callbacks run in the MQTT thread and must not block."""
         self._on_arrival, self._on_status, self._on_request = on_arrival, on_status, on_request
 
-    def start(self, url: str, tls: Tls, wake: Callable[[], None]) -> None:
-        """Connect, and stay connected. `wake` is called when there are orders to publish again."""
+    def start(self, url: str, tls: Tls, wake: Callable[[], None], kinds: Iterable[Up] = tuple(Up)) -> None:
+        """Connect, and stay connected, listening to these. `wake` is called when there are orders to publish again."""
         self._wake = wake
-        self._session = Session(
-            url, SERVER_IDENTITY, tls, subscriptions=[topics.all_up()], on_message=self.route, on_connected=self._connected
-        )
+        wanted = [topics.all_up(kind) for kind in kinds]
+        self._session = Session(url, SERVER_IDENTITY, tls, subscriptions=wanted, on_message=self.route, on_connected=self._connected)
         self._session.start()
 
     def wait_connected(self, timeout_s: float) -> bool:
