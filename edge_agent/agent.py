@@ -15,6 +15,7 @@ from edge_agent.monitor.thermal import Thermometer
 from edge_agent.pipeline import Pipeline
 from edge_agent.update.inbox import Inbox
 from edge_agent.update.loop import UpdateLoop
+from fleet_contract.messages import Follow
 from fleet_contract.order import SamplingCampaign
 
 _WATCH_S = 1.0
@@ -23,8 +24,8 @@ _LAST_WORDS_S = 5.0
 
 @dataclass(frozen=True)
 class Agent:
-    """`campaign` is what the newest order asks to sample; `start_local` begins to answer local applications; `report` shows the state to a person;
-    `record_end` makes why the agent gives up an event."""
+    """`follow` takes what the server asks to trace; `campaign` is what the newest order asks to sample; `start_local` begins to answer local
+    applications; `report` shows the state to a person; `record_end` makes why the agent gives up an event."""
 
     link: MqttLink
     exchange: Exchange
@@ -34,6 +35,7 @@ class Agent:
     pipeline: Pipeline | Idle
     inbox: Inbox
     ignored: Ignored
+    follow: Callable[[Follow], None]
     thermometer: Thermometer
     campaign: Callable[[], SamplingCampaign | None]
     start_local: Callable[[], None]
@@ -46,7 +48,7 @@ class Agent:
         ended = threading.Event()
         watch = threading.Thread(target=self._watch, args=(ended,), name="watch", daemon=True)
         files = self.exchange
-        handlers = Handlers(self._take, self.uplink.on_ack, file=files.receive, shared=files.receive_shared, connected=self._greet)
+        handlers = Handlers(self._take, self.uplink.on_ack, files.receive, files.receive_shared, self._greet, self.follow)
         try:
             self.updates.start()
             self.uplink.start()

@@ -14,7 +14,7 @@ import firmware_profiles.catalog as profiles
 from edge_agent import __version__, identity, local
 from edge_agent.agent import Agent
 from edge_agent.board import architecture_here, proposed
-from edge_agent.clock import BUILT_AT, SystemClock
+from edge_agent.clock import BUILT_AT, SystemClock, boot_id, is_synchronised, uptime_us
 from edge_agent.config import Settings, StateFolder
 from edge_agent.delivery.downloads import Downloads, Ways
 from edge_agent.delivery.exchange import Exchange
@@ -32,7 +32,7 @@ from edge_agent.inference.shadow import Shadow
 from edge_agent.link.ignored import Ignored
 from edge_agent.link.mqtt import MqttLink
 from edge_agent.link.outbox import Outbox
-from edge_agent.link.uplink import Pace as UplinkPace
+from edge_agent.link.pace import pace_of
 from edge_agent.link.uplink import Uplink
 from edge_agent.local import Board, Server
 from edge_agent.monitor.thermal import Thermometer
@@ -47,6 +47,7 @@ from edge_agent.sources.address import redact
 from edge_agent.sources.backlog import Rules
 from edge_agent.sources.factory import open_source, origin_of
 from edge_agent.storage.journal import Journal
+from edge_agent.timekeeper import Timekeeper
 from edge_agent.trust.client import Trust
 from edge_agent.trust.time import TrustedTime
 from edge_agent.update.executor import Executor
@@ -91,6 +92,7 @@ class _Ground:
     origin: str
     sinks: list[Sink]
     tray: Tray | None
+    keeper: Timekeeper
     store: Outbox
     host: InferenceHost
     guest: ShadowGuest
@@ -116,17 +118,9 @@ def build(me: Identity, state: StateFolder, source: str | None, settings: Settin
         settings.device, board, (me.device.task, ground.host), closing, has_source=ground.inputs is not None, beside=ground.guest
     )
     pipeline = _pipeline(ground, found.asked or ground.host, settings, clock, updates.appeal)
-    observer = Observer(
-        ground.profile.name,
-        ground.store,
-        clock,
-        instance=secrets.token_hex(_ID_BYTES),
-        state=lambda: executor.state,
-        work=pipeline.observe,
-        trouble=lambda: updates.trouble,
-        shadow=ground.guest.running,
-    )
-    uplink = Uplink(ground.store, ground.link, clock, observer.observe, UplinkPace(heartbeat_s=settings.heartbeat_s))
+    observer = _observer(ground, clock, executor, pipeline, updates)
+    pace = pace_of(settings.device.uplink, settings.device.clock)
+    uplink = Uplink(ground.store, ground.link, clock, observer.observe, pace, trust=ground.keeper.state)
     ground.store.listen(uplink.on_append)
     recorded = {} if ground.tray is None else {me.device.task: ground.tray}
     servers = local.open_servers(settings.device.serving, found, clock, _figures(ground, pipeline), closing, recorded)
@@ -141,6 +135,7 @@ def build(me: Identity, state: StateFolder, source: str | None, settings: Settin
         pipeline=pipeline,
         inbox=inbox,
         ignored=ground.ignored,
+        follow=ground.store.follow,
         thermometer=Thermometer(ground.profile.thermal, Path("/"), ground.store, clock),
         campaign=lambda: executor.state.order.sampling if executor.state.order else None,
         start_local=lambda: _start([*servers, *found.shadows, residents]),
@@ -149,6 +144,25 @@ def build(me: Identity, state: StateFolder, source: str | None, settings: Settin
         ),
         record_end=lambda error: _record_end(parts, error),
     )
+
+
+def _observer(ground: _Ground, clock: TrustedTime, executor: Executor, pipeline: Pipeline | Idle, updates: UpdateLoop) -> Observer:
+    return Observer(
+        ground.profile.name,
+        ground.store,
+        clock,
+        instance=secrets.token_hex(_ID_BYTES),
+        state=lambda: executor.state,
+        work=pipeline.observe,
+        trouble=lambda: updates.trouble,
+        shadow=ground.guest.running,
+        trust=ground.keeper.state,
+    )
+
+
+def _timekeeper(settings: Settings, clock: TrustedTime) -> Timekeeper:
+    boot = boot_id(Path("/")) or secrets.token_hex(_ID_BYTES)
+    return Timekeeper(clock, boot, uptime_us, is_synchronised if settings.device.clock.trust == "kernel" else lambda: True)
 
 
 def _open(me: Identity, state: StateFolder, source: str | None, settings: Settings, clock: TrustedTime, closing: ExitStack) -> _Ground:
@@ -164,6 +178,7 @@ def _open(me: Identity, state: StateFolder, source: str | None, settings: Settin
         closing.callback(sinks[-1].close)
     serving = settings.device.serving
     tray = Tray() if serving.record and (serving.http or serving.grpc) else None
+    keeper = _timekeeper(settings, clock)
     store = Outbox(state.outbox, new_epoch=lambda: secrets.token_hex(_ID_BYTES), max_bytes=settings.outbox_max_bytes)
     closing.callback(store.close)
     host = InferenceHost(profile, clock, available_bytes=lambda: memory.available_bytes(Path("/")))
@@ -173,10 +188,18 @@ def _open(me: Identity, state: StateFolder, source: str | None, settings: Settin
     guest = ShadowGuest(me.device.task, beside, lambda event: store.append([event]), clock)
     closing.callback(guest.end)
     ignored = Ignored(store, clock)
-    link = MqttLink(me.device.broker_url, me.device.device_id, tls, epoch=store.epoch, at=clock.now(), on_ignored=ignored.note)
+    link = MqttLink(
+        me.device.broker_url,
+        me.device.device_id,
+        tls,
+        epoch=store.epoch,
+        at=clock.now(),
+        on_ignored=ignored.note,
+        settings=settings.device.uplink,
+    )
     exchange = Exchange(link, clock, new_id=lambda: secrets.token_hex(_ID_BYTES))
     return _Ground(
-        profile, inputs, "" if source is None else origin_of(source), sinks, tray, store, host, guest, ignored, link, tls, exchange
+        profile, inputs, "" if source is None else origin_of(source), sinks, tray, keeper, store, host, guest, ignored, link, tls, exchange
     )
 
 

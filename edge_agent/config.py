@@ -80,7 +80,6 @@ class Settings:
     """How the agent paces itself; `manners` are those of downloads, `device` what this device says for itself."""
 
     micro_batch: int = 16
-    heartbeat_s: float = 5.0
     outbox_max_bytes: int = OUTBOX_MAX_BYTES
     probation_inputs: int = 16
     probation_s: float = 10.0
@@ -92,7 +91,6 @@ class Settings:
         """Raises Fatal naming the setting."""
         for name, value, least, most in (
             ("micro_batch", self.micro_batch, 1, 1_024),
-            ("heartbeat_s", self.heartbeat_s, 0.1, 3_600),
             ("outbox_max_bytes", self.outbox_max_bytes, 1 << 20, 1 << 40),
             ("probation_inputs", self.probation_inputs, 0, 1_000_000),
             ("probation_s", self.probation_s, 0, 86_400),

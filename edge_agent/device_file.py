@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from edge_agent.errors import Fatal
+from edge_agent.link.settings import ClockSettings, UplinkSettings
 from edge_agent.sinks.settings import SinkSpec
 from fleet_contract import limits
 
@@ -75,6 +76,8 @@ class DeviceFile(_Struct):
     ensembles: list[Ensemble] = []
     shadows: list[Shadow] = []
     queue: Queue | None = None
+    uplink: UplinkSettings = UplinkSettings()
+    clock: ClockSettings = ClockSettings()
 
 
 def read(path: Path) -> DeviceFile:

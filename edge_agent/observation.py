@@ -12,7 +12,7 @@ from edge_agent.pipeline import Observation
 from edge_agent.ports import Clock, Store
 from edge_agent.storage import atomic
 from edge_agent.update.state import State
-from fleet_contract.messages import Status
+from fleet_contract.messages import ClockState, Status
 
 log = logging.getLogger(__name__)
 
@@ -31,11 +31,12 @@ class Observer:
         work: Callable[[], Observation],
         trouble: Callable[[], str | None],
         shadow: Callable[[], str | None],
+        trust: Callable[[], ClockState],
     ) -> None:
         self._profile, self._store, self._clock = profile, store, clock
         self._instance = instance
         self._state, self._work, self._trouble = state, work, trouble
-        self._shadow = shadow
+        self._shadow, self._trust = shadow, trust
 
     def observe(self) -> Status:
         state, work = self._state(), self._work()
@@ -56,6 +57,7 @@ class Observer:
             error=self._trouble() or state.error,
             instance=self._instance,
             shadow=self._shadow() or msgspec.UNSET,
+            clock=self._trust(),
         )
 
 

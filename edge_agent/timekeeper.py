@@ -39,6 +39,9 @@ class Timekeeper:
                 self._judge(found.offset_us, jumped)
             return Reading(found.at, found.mono_us, found.boot, self._state)
 
+    def state(self) -> ClockState:
+        return self.reading().state
+
     def _judge(self, offset_us: int, jumped: bool) -> None:
         if self._is_synchronised():
             self._trusted_us = offset_us

@@ -51,6 +51,7 @@ class Access:
     password: str | None = field(default=None, repr=False)
     max_packet_bytes: int = limits.MAX_MQTT_PACKET_BYTES
     receive_maximum: int = 200
+    keepalive_s: int = 20
 
 
 def parse_url(url: str, scheme: str = "mqtts") -> tuple[str, int]:

@@ -173,3 +173,5 @@ MAX_IN_FLIGHT_COUNT = 1_000
 MIN_UPLINK_RATE_BYTES_PER_S = 256
 """Below that a status message alone would take seconds."""
 MAX_QUIET_WINDOWS_COUNT = 16
+MAX_KEEPALIVE_S = 120
+"""Longer silences cost a connection its place at a NAT, and hide a dead one."""

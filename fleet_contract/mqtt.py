@@ -19,7 +19,6 @@ from fleet_contract.mqtt_packets import Will
 
 log = logging.getLogger(__name__)
 
-_KEEPALIVE_S = 20
 _CONNECT_TIMEOUT_S = 10.0
 _MAX_QUEUED_MESSAGES = 1_000
 _LOOK_S = 4.0  # the network thread is woken by what comes and goes; between, it only has its keepalive to look at
@@ -85,8 +84,10 @@ class Session:
         backoff: Backoff = Backoff(),
         uniform: Callable[[], float] = random.random,
         access: Access = Access(),
+        start_spread_s: float = 0.0,
     ) -> None:
-        """`tls` None: plain, for a broker on this board. Raises BadUrl, and BadIdentity for files that cannot be used now."""
+        """`tls` None: plain, for a broker on this board. The first attempt comes within `start_spread_s`. Raises BadUrl, and BadIdentity for files
+        that cannot be used now."""
         self._host, self._port = parse_url(url, "mqtts" if tls else "mqtt")
         if tls:
             tls.context()
@@ -95,7 +96,7 @@ class Session:
         self._subscriptions = list(subscriptions)
         self._subscribing = threading.Lock()
         self._on_message, self._on_connected, self._on_disconnected = on_message, on_connected, on_disconnected
-        self._backoff, self._uniform = backoff, uniform
+        self._backoff, self._uniform, self._start_spread_s = backoff, uniform, start_spread_s
         self._protocol = MQTTProtocolVersion.MQTTv5
         self._client: paho.Client | None = None
         self._connected = threading.Event()
@@ -161,6 +162,7 @@ class Session:
         return self._client if self._connected.is_set() else None
 
     def _run(self) -> None:
+        self._closing.wait(self._start_spread_s * self._uniform())
         while not self._closing.is_set():
             try:
                 self._connect_once()
@@ -173,7 +175,7 @@ class Session:
         answered = threading.Event()
         try:
             client = self._client = self._make_client(answered)
-            client.connect(self._host, self._port, _KEEPALIVE_S, **self._connect_options())
+            client.connect(self._host, self._port, self._access.keepalive_s, **self._connect_options())
         except OSError as error:
             log.info("broker %s:%d: %s", self._host, self._port, error)
             return

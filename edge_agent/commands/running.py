@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+import msgspec
+
 from edge_agent import device_file
 from edge_agent.commands.options import add_parser, add_state, stopped_by_signals
 from edge_agent.config import Settings, StateFolder
@@ -10,13 +12,16 @@ from edge_agent.deferral import defer
 from edge_agent.delivery import pace
 from edge_agent.delivery.pace import Manners
 from edge_agent.device_file import DeviceFile
+from edge_agent.errors import Fatal
 from edge_agent.hours import parse_window
+from edge_agent.link.settings import UplinkSettings
 from edge_agent.sources.address import GRAMMAR
 
 _EXAMPLES = """examples:
   edge-agent run --state /var/lib/edge-agent --source camera:/dev/video0
   edge-agent run --state /var/lib/edge-agent --source csv:readings.csv
   edge-agent run --state /var/lib/edge-agent --config /etc/edge-agent/agent.toml
+  edge-agent run --state /var/lib/edge-agent --source csv:readings.csv --uplink-rate 4096 --quiet-hours 07:00-19:00
 """
 
 
@@ -27,13 +32,25 @@ def add(commands) -> None:
     sub.add_argument("--source", metavar="SOURCE", help=f"{GRAMMAR} (default: the configuration's)")
     sub.add_argument("--config", type=Path, metavar="FILE", help="what this device serves, and more (docs/configuration.md)")
     sub.add_argument("--micro-batch", type=int, default=default.micro_batch, metavar="N", help="inputs that go to the model at once")
-    sub.add_argument("--heartbeat", type=float, default=default.heartbeat_s, metavar="SECONDS", help="between two status messages")
     sub.add_argument("--outbox-bytes", type=int, default=default.outbox_max_bytes, metavar="BYTES", help="what may wait for the server")
     sub.add_argument("--probation-inputs", type=int, default=default.probation_inputs, metavar="N", help="answers a new bundle must give")
     sub.add_argument(
         "--recheck", type=float, default=default.recheck_s, metavar="SECONDS", help="between two looks at the installed bundles"
     )
+    _add_uplink(sub)
     _add_downloads(sub)
+
+
+def _add_uplink(sub: argparse.ArgumentParser) -> None:
+    group = sub.add_argument_group("uplink", "these go before the [uplink] table of the configuration (docs/records.md)")
+    group.add_argument("--heartbeat", type=float, metavar="SECONDS", help="between two status messages (default: 5)")
+    group.add_argument("--uplink-rate", type=int, metavar="BYTES_PER_S", help="records go up at most so fast (default: no limit)")
+    group.add_argument(
+        "--quiet-hours", action="append", metavar="HH:MM-HH:MM", help="only events and status go up then, local time; may be repeated"
+    )
+    group.add_argument(
+        "--reconnect-spread", type=float, metavar="SECONDS", help="a lost connection is taken up again within this time (default: 1)"
+    )
 
 
 def _add_downloads(sub: argparse.ArgumentParser) -> None:
@@ -60,15 +77,29 @@ def _run(options: argparse.Namespace) -> int:
     device = DeviceFile() if options.config is None else device_file.read(options.config)
     settings = Settings(
         micro_batch=options.micro_batch,
-        heartbeat_s=options.heartbeat,
         outbox_max_bytes=options.outbox_bytes,
         probation_inputs=options.probation_inputs,
         recheck_s=options.recheck,
         manners=_manners(options),
-        device=device,
+        device=msgspec.structs.replace(device, uplink=_uplink(options, device.uplink)),
     )
     app.run(StateFolder(options.state), options.source or device.source, settings, stopped_by_signals())
     return 0
+
+
+def _uplink(options: argparse.Namespace, settings: UplinkSettings) -> UplinkSettings:
+    """Raises Fatal naming the setting."""
+    given = {
+        "heartbeat_s": options.heartbeat,
+        "rate_bytes_per_s": options.uplink_rate,
+        "quiet_hours": options.quiet_hours,
+        "reconnect_spread_s": options.reconnect_spread,
+    }
+    wanted = {name: value for name, value in given.items() if value is not None}
+    try:
+        return msgspec.convert({**msgspec.to_builtins(settings), **wanted}, UplinkSettings)
+    except msgspec.ValidationError as error:
+        raise Fatal(f"uplink: {error}", code="setting") from error
 
 
 def _manners(options: argparse.Namespace) -> Manners:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from edge_agent.errors import Reject, Retry
+from edge_agent.link.settings import UplinkSettings
 from fleet_contract import mqtt, topics
 from fleet_contract.errors import ContractError, MalformedMessage
-from fleet_contract.messages import Ack, Batch, FromDevice, Packet, Refusal, Status, Url, decode_to_device, encode
+from fleet_contract.messages import Ack, Batch, Follow, FromDevice, Packet, Refusal, Status, Url, decode_to_device, encode
 
 log = logging.getLogger(__name__)
 
@@ -25,13 +26,22 @@ class Handlers:
     file: Callable[[Packet | Url | Refusal], None]
     shared: Callable[[str, Packet], None]
     connected: Callable[[], None]
+    follow: Callable[[Follow], None] = lambda follow: None
 
 
 class MqttLink:
     """Keeps the connection alive in its own thread, from `start` to `close`. The last will says that the device is offline."""
 
     def __init__(
-        self, url: str, device_id: str, tls: mqtt.Tls, *, epoch: str, at: datetime, on_ignored: Callable[[str], None] = lambda _: None
+        self,
+        url: str,
+        device_id: str,
+        tls: mqtt.Tls,
+        *,
+        epoch: str,
+        at: datetime,
+        on_ignored: Callable[[str], None] = lambda _: None,
+        settings: UplinkSettings = UplinkSettings(),
     ) -> None:
         """`at` dates the last will; `on_ignored` is given the code of the error when a message cannot be used. Raises BadUrl, BadIdentity."""
         self._device_id, self._on_ignored = device_id, on_ignored
@@ -44,6 +54,9 @@ class MqttLink:
             on_message=self._receive,
             on_connected=self._greet,
             will=mqtt.Will(topics.up(device_id, topics.Up.STATUS), encode(Status(at=at, online=False, epoch=epoch))),
+            backoff=settings.backoff(),
+            access=mqtt.Access(keepalive_s=settings.keepalive_s),
+            start_spread_s=settings.start_spread_s,
         )
 
     @property
@@ -108,5 +121,7 @@ class MqttLink:
         message = decode_to_device(payload)
         if isinstance(message, Ack):
             handlers.ack(message)
+        elif isinstance(message, Follow):
+            handlers.follow(message)
         elif isinstance(message, Packet | Url | Refusal):
             handlers.file(message)

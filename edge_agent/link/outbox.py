@@ -12,7 +12,7 @@ from edge_agent.link import ledger, tables
 from edge_agent.link.ledger import LANES, LaneState
 from fleet_contract import batches, limits
 from fleet_contract.errors import TooLarge
-from fleet_contract.messages import LANE_OF, Batch, Lane, LaneLedger, Record, decode_record, encode_record
+from fleet_contract.messages import LANE_OF, Batch, Follow, Lane, LaneLedger, Record, decode_record, encode_record
 
 _RECORD_OVERHEAD_BYTES = 32
 """What a row costs in the database beside its body; on the wire it is less."""
@@ -81,6 +81,9 @@ class Outbox:
     def rewind(self, units: Sequence[tuple[Lane, int]] | None = None) -> None:
         with self._lock:
             self._next = [0] * len(LANES)
+
+    def follow(self, follow: Follow) -> None:
+        """Nothing is followed yet."""
 
     def acknowledge(self, lane: Lane, ranges: Sequence[tuple[int, int]]) -> None:
         """Forget these records. Ranges of records that were never sent are ignored. Raises Retry (disk)."""

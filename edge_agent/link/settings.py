@@ -18,7 +18,7 @@ class UplinkSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     """`max_in_flight` messages may be unacknowledged at most; the window below adapts. Silence is never shorter than `patience_s`.
     `rate_bytes_per_s` None is no cap. `history_share` of the window and of the rate is what waited through an outage given. In `quiet_hours`
     (HH:MM-HH:MM in `zone`, an IANA name; the machine's own without one) only events and status go. After a lost connection the first attempt comes
-    within `reconnect_spread_s`, later ones within twice as long each, `reconnect_longest_s` at most."""
+    within `reconnect_spread_s`, later ones within twice as long each, `reconnect_longest_s` at most; that of a new start within `start_spread_s`."""
 
     heartbeat_s: _Some = 5.0
     max_in_flight: Annotated[int, msgspec.Meta(ge=1, le=limits.MAX_IN_FLIGHT_COUNT)] = 32
@@ -29,18 +29,25 @@ class UplinkSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     zone: str | None = None
     reconnect_spread_s: _Wait = 1.0
     reconnect_longest_s: _Some = 60.0
-    keepalive_s: Annotated[int, msgspec.Meta(ge=5, le=3_600)] = 20
+    start_spread_s: _Wait = 0.0
+    keepalive_s: Annotated[int, msgspec.Meta(ge=5, le=limits.MAX_KEEPALIVE_S)] = 20
+
+    def __post_init__(self) -> None:
+        try:
+            self.quiet()
+        except Fatal as error:
+            raise ValueError(str(error)) from error
 
     def backoff(self) -> Backoff:
         return Backoff(first_s=self.reconnect_spread_s / 2, longest_s=max(self.reconnect_spread_s, self.reconnect_longest_s))
 
     def quiet(self) -> QuietHours:
         """Raises Fatal naming the setting."""
-        windows = tuple(parse_window(text, "uplink.quiet_hours") for text in self.quiet_hours)
+        windows = tuple(parse_window(text, "quiet_hours") for text in self.quiet_hours)
         try:
             return QuietHours(windows, ZoneInfo(self.zone) if self.zone is not None else None)
         except (LookupError, ValueError, OSError) as error:
-            raise Fatal(f"uplink.zone {self.zone!r} is no time zone of this machine: {error}", code="setting") from error
+            raise Fatal(f"zone {self.zone!r} is no time zone of this machine: {error}", code="setting") from error
 
 
 class ClockSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

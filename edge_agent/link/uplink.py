@@ -5,14 +5,13 @@ import random
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import msgspec
 
 from edge_agent.errors import Retry
-from edge_agent.hours import QuietHours
 from edge_agent.link import spending, window
 from edge_agent.link.flights import Flight, Flights
+from edge_agent.link.pace import Pace
 from edge_agent.link.window import Timeout
 from edge_agent.ports import Clock, Link, Store
 from fleet_contract.messages import Ack, Batch, ClockState, Lane, Status
@@ -28,25 +27,6 @@ _ENVELOPE_BYTES = 256
 _STATUS_BYTES = 768
 _JITTER = 0.25
 _NEWEST = (Lane.EVENTS,)
-
-
-@dataclass(frozen=True)
-class Pace:
-    """At most `window` messages may be unacknowledged; what was acknowledged in time, and what not, says how many are. An acknowledgement may take
-    `patience_s` at least and `longest_patience_s` at most before something is sent again. Records gather for `gather_s`, because messages are scarce
-    and rows are not. While there is nothing to do, nothing is looked at for `idle_s`. With an untrusted clock all but events wait for `clock_wait_s`
-    after the start. The rest as in UplinkSettings."""
-
-    window: int = 32
-    patience_s: float = 10.0
-    longest_patience_s: float = 300.0
-    gather_s: float = 0.2
-    heartbeat_s: float = 5.0
-    idle_s: float = 2.0
-    rate_bytes_per_s: int | None = None
-    history_share: float = 0.5
-    quiet: QuietHours = field(default_factory=QuietHours)
-    clock_wait_s: float = 0.0
 
 
 class Uplink:

@@ -65,7 +65,17 @@ def test_the_document_shows_every_field_and_is_right() -> None:
     text = DOCUMENT.read_text()
     (shown,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
     found = device_file.parse(shown.encode(), "docs/configuration.md")
-    parts = [found, found.serving, found.queue, found.models[0], found.ensembles[0], found.ensembles[0].members[1], found.shadows[0]]
+    parts = [
+        found,
+        found.serving,
+        found.queue,
+        found.models[0],
+        found.ensembles[0],
+        found.ensembles[0].members[1],
+        found.shadows[0],
+        found.uplink,
+        found.clock,
+    ]
     assert [field for part in parts for field in part.__struct_fields__ if not re.search(rf"\b{field}\b", shown)] == []
 
 
@@ -85,6 +95,8 @@ def test_nothing_is_enough() -> None:
         pytest.param('[[ensembles]]\nname = "a"\nrule = "vote"\nmembers = [{ model = "x" }]', "$.ensembles[0].members", id="alone"),
         pytest.param('[queue]\npolicy = "drop-all"', "$.queue.policy", id="policy"),
         pytest.param('[[sinks]]\nkind = "fax"', "$.sinks[0]", id="sink"),
+        pytest.param('[uplink]\nquiet_hours = ["22-6"]', "quiet_hours is '22-6'", id="no-hours"),
+        pytest.param('[clock]\ntrust = "me"', "$.clock.trust", id="trust"),
         pytest.param("[serving\n", "line 1", id="no-toml"),
         pytest.param("\ud800", "agent.toml", id="no-text"),
     ],

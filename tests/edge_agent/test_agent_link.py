@@ -47,6 +47,7 @@ class FakeSession:
         on_message: Callable[[str, bytes, Callable[[], None]], None],
         on_connected: Callable[[], None],
         will: Will,
+        **_pacing: object,
     ) -> None:
         self.subscriptions, self.will, self.on_message, self.on_connected = subscriptions, will, on_message, on_connected
         self.published: list[tuple[str, bytes, bool]] = []

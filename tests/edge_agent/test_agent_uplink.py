@@ -9,7 +9,8 @@ import pytest
 
 from edge_agent.errors import Retry
 from edge_agent.hours import DailyWindow, QuietHours
-from edge_agent.link.uplink import Pace, Uplink
+from edge_agent.link.pace import Pace
+from edge_agent.link.uplink import Uplink
 from fleet_contract.messages import Ack, Batch, ClockState, Event, FromDevice, Lane, Result, Sample, Status
 from tests.fakes.agent_run_world import FakeClock
 from tests.fakes.agent_store import MemoryStore
