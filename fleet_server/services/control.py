@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from fleet_server.fleet import Fleet
-from fleet_server.services import findings, job_steps, ledger, orders, quarantine, rollout_steps, windows
+from fleet_server.services import deletion, findings, job_steps, ledger, orders, quarantine, rollout_steps, windows
 
 
 @dataclass(frozen=True)
@@ -17,11 +17,18 @@ class Outcome:
     rollouts_moved: int
     orders: tuple[str, ...]
     alerts_moved: int = 0
+    deletions_moved: int = 0
 
     @property
     def quiet(self) -> bool:
         return not (
-            self.findings_opened or self.findings_moved or self.jobs_moved or self.rollouts_moved or self.orders or self.alerts_moved
+            self.findings_opened
+            or self.findings_moved
+            or self.jobs_moved
+            or self.rollouts_moved
+            or self.orders
+            or self.alerts_moved
+            or self.deletions_moved
         )
 
 
@@ -32,7 +39,8 @@ class Control:
         self._fleet = fleet
 
     def tick(self, now: datetime) -> Outcome:
-        """Judge new windows, move findings, jobs and rollouts on, and issue the orders that follow; hold the ledger against what is stored."""
+        """Judge new windows, move findings, jobs and rollouts on, and issue the orders that follow; hold the ledger against what is stored; forget who
+        was deleted."""
         engine = self._fleet.engine
         opened = windows.judge_new(engine, now)
         moved = findings.advance(engine, now)
@@ -41,4 +49,4 @@ class Control:
         issued = tuple(orders.issue(self._fleet, now))
         judged = ledger.sweep(engine, now)
         alerts = judged.opened + judged.closed + quarantine.end_breaks(engine, now)
-        return Outcome(opened, moved, jobs, rollouts, issued, alerts)
+        return Outcome(opened, moved, jobs, rollouts, issued, alerts, deletion.clear(self._fleet, now))

@@ -14,7 +14,7 @@ from fleet_contract.enrolment import EnrolAnswer, EnrolmentToken, EnrolRequest
 from fleet_contract.errors import BadName
 from fleet_server.errors import BadRequest, Conflict, Gone, Unauthorised
 from fleet_server.fleet import Fleet
-from fleet_server.services import audit, quarantine
+from fleet_server.services import audit, deletion, quarantine
 from fleet_server.services.tokens import SECRET_BYTES, digest
 from fleet_server.tables.database import upsert, writing
 from fleet_server.tables.device import Device
@@ -35,7 +35,7 @@ class Invitation:
 
 
 def create_token(fleet: Fleet, *, device_id: str, profile: str, task: str, lifetime_s: int, by: str, now: datetime) -> Invitation:
-    """Raises BadRequest naming the field that is wrong."""
+    """Raises BadRequest naming the field that is wrong, Conflict while a deleted device of this name has left something."""
     _check(device_id, profile, task, lifetime_s)
     secret = fleet.new_secret(SECRET_BYTES)
     root = hashlib.sha256(fleet.repository.root_v1()).hexdigest()
@@ -43,6 +43,7 @@ def create_token(fleet: Fleet, *, device_id: str, profile: str, task: str, lifet
     expires_at = now + timedelta(seconds=lifetime_s)
     row = {"id": token.id, "secret_sha256": digest(secret), "device_id": device_id, "profile": profile, "task": task}
     with writing(fleet.engine) as connection:
+        deletion.check_gone(connection, device_id)
         connection.execute(insert(TokenRow).values(**row, created_at=now, expires_at=expires_at))
         detail = {"token": token.id, "profile": profile, "task": task, "expires_at": expires_at.isoformat()}
         audit.append(connection, by, "enrolment-token.create", device_id, detail, now)

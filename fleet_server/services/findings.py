@@ -57,7 +57,9 @@ def campaign_of(connection: Connection, finding: Row) -> Campaign:
 
 def _advance_one(engine: Engine, finding: int, now: datetime) -> int:
     with writing(engine) as connection:
-        row = connection.execute(select(Finding).where(Finding.id == finding)).one()
+        row = connection.execute(select(Finding).where(Finding.id == finding)).one_or_none()
+        if row is None:  # its device was deleted meanwhile
+            return 0
         device = connection.execute(select(Device).where(Device.id == row.device)).one()
         if _is_superseded(connection, row, device):
             return _move(connection, row, FindingState.CLOSED, "the device runs another bundle, by a finished rollout", now)

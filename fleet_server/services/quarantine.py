@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, Engine, Row, bindparam, delete, insert, or_, select, update
+from sqlalchemy import Connection, Engine, Row, bindparam, delete, insert, or_, select, union_all, update
 
 from fleet_server.domain import flood, holders
 from fleet_server.domain.alerts import Kind
@@ -17,6 +17,7 @@ from fleet_server.services.alerts import Trouble
 from fleet_server.tables.alert import Alert
 from fleet_server.tables.certificate import Certificate
 from fleet_server.tables.database import reading, upsert, writing
+from fleet_server.tables.deletion import Deletion, RevokedCertificate
 from fleet_server.tables.device import Device
 from fleet_server.tables.device_instance import DeviceInstance
 
@@ -36,8 +37,10 @@ def excluded(engine: Engine, now: datetime) -> Excluded:
         devices = connection.execute(
             select(Device.id).where(or_(Device.quarantined_at.is_not(None), Device.throttled_until > now))
         ).scalars()
-        serials = connection.execute(select(Certificate.serial).where(Certificate.revoked_at.is_not(None))).scalars()
-        return Excluded(frozenset(devices), frozenset(int(serial, 16) for serial in serials))
+        gone = connection.execute(select(Deletion.device).where(Deletion.device.not_in(select(Device.id)))).scalars()
+        revoked = select(Certificate.serial).where(Certificate.revoked_at.is_not(None))
+        serials = connection.execute(union_all(revoked, select(RevokedCertificate.serial))).scalars()
+        return Excluded(frozenset((*devices, *gone)), frozenset(int(serial, 16) for serial in serials))
 
 
 def look(connection: Connection, spoken: Sequence[tuple[Row, Sequence[tuple[str, datetime]]]]) -> frozenset[str]:

@@ -25,10 +25,12 @@ def upgrade() -> None:
     op.add_column("devices", sa.Column("throttled_until", INSTANT, nullable=True))
     op.add_column("devices", sa.Column("throttles", sa.Integer(), nullable=False, server_default="0"))
     _alerts()
+    _deletions()
 
 
 def downgrade() -> None:
-    op.drop_table("alerts")
+    for table in ("revoked_certificates", "deletions", "alerts"):
+        op.drop_table(table)
     for name in ("said_at", "clock_offset_s", "throttled_until", "throttles"):
         op.drop_column("devices", name)
     op.drop_index("ix_streams_due", "streams")
@@ -52,3 +54,21 @@ def _alerts() -> None:
         "ix_alerts_open", "alerts", ["kind", "device", "epoch", "lane"], unique=True, sqlite_where=open_ones, postgresql_where=open_ones
     )
     op.create_index(op.f("ix_alerts_device"), "alerts", ["device"], unique=False)
+
+
+def _deletions() -> None:
+    op.create_table(
+        "deletions",
+        sa.Column("device", sa.String(), nullable=False),
+        sa.Column("asked_at", INSTANT, nullable=False),
+        sa.Column("asked_by", sa.String(), nullable=False),
+        sa.Column("samples", sa.JSON(), nullable=False),
+        *(sa.Column(name, INSTANT, nullable=True) for name in ("cleared_at", "done_at")),
+        sa.PrimaryKeyConstraint("device"),
+    )
+    op.create_table(
+        "revoked_certificates",
+        *(sa.Column(name, sa.String(), nullable=False) for name in ("serial", "device")),
+        sa.Column("revoked_at", INSTANT, nullable=False),
+        sa.PrimaryKeyConstraint("serial"),
+    )
