@@ -1,4 +1,4 @@
-"""The command line: init | up | token create | trust ... | broker-files | migrate. Exit codes: 0 ok, 1 failed, 2 bad input."""
+"""The command line: init | up | sql | token create | trust ... | broker-files | migrate. Exit codes: 0 ok, 1 failed, 2 bad input."""
 
 import json
 import os
@@ -18,6 +18,7 @@ from fleet_server import founding, settings
 from fleet_server.errors import BadRequest, Conflict, NotFound, ServerError
 from fleet_server.founding import Listening
 from fleet_server.options import QUIET_LOGGERS, AsJson, Home, LogFormat
+from fleet_server.queries import cli as queries
 from fleet_server.services import tokens
 from fleet_server.tables import database
 from fleet_server.trust.cli import app as trust_app
@@ -29,6 +30,7 @@ app = typer.Typer(
 token_app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="API tokens.")
 app.add_typer(token_app, name="token")
 app.add_typer(trust_app, name="trust")
+app.command("sql", epilog=queries.EPILOG)(queries.sql)
 
 
 @app.callback()

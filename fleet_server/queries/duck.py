@@ -12,7 +12,7 @@ from fleet_server.queries.bounds import Bounds
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-_NO_ROWS = """SELECT NULL::TIMESTAMPTZ AS "at", NULL::VARCHAR AS device, NULL::VARCHAR AS epoch, NULL::BIGINT AS seq, NULL::VARCHAR AS task,
+_NO_ROWS = """SELECT NULL::TIMESTAMPTZ AS recorded_at, NULL::VARCHAR AS device, NULL::VARCHAR AS epoch, NULL::BIGINT AS seq, NULL::VARCHAR AS task,
 NULL::VARCHAR AS bundle, NULL::VARCHAR AS input_id, NULL::VARCHAR AS label, NULL::DOUBLE AS value, NULL::BIGINT AS latency_us,
 NULL::BOOLEAN AS abstained, NULL::VARCHAR AS detail, NULL::TIMESTAMPTZ AS received_at, NULL::BIGINT AS mono_us, NULL::VARCHAR AS boot,
 NULL::VARCHAR AS clock, NULL::VARCHAR AS day WHERE false"""
@@ -28,8 +28,8 @@ class FileGone(ServerError):
 
 @contextmanager
 def opened(files: Sequence[Path], bounds: Bounds, spill: Path, prepare: Callable[["DuckDBPyConnection"], None] | None = None) -> Iterator:
-    """A database in memory with the view `results` over the lake's `files` and what `prepare` adds; from then on nothing but these can be read, and
-    no setting changed. Raises BadRequest for what DuckDB refuses, TooSlow, TooLarge, FileGone."""
+    """A database in memory with the view `results` (its `at` called recorded_at) over the lake's `files`, and what `prepare` adds; from then on
+    nothing but these can be read, and no setting changed. Raises BadRequest for what DuckDB refuses, TooSlow, TooLarge, FileGone."""
     import duckdb  # 60 MB that only those pay who ask
 
     settings = {"threads": bounds.threads, "memory_limit": f"{bounds.max_memory_bytes // 1024}KiB", "temp_directory": str(spill)}
@@ -72,7 +72,11 @@ def translated(bounds: Bounds) -> Iterator[None]:
 def _lock(connection: "DuckDBPyConnection", files: Sequence[Path]) -> None:
     paths = [str(path) for path in files]
     quoted = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
-    rows = f"SELECT * FROM read_parquet([{quoted}], hive_partitioning = true, hive_types_autocast = false)" if paths else _NO_ROWS
+    rows = (
+        f'SELECT * RENAME ("at" AS recorded_at) FROM read_parquet([{quoted}], hive_partitioning = true, hive_types_autocast = false)'
+        if paths
+        else _NO_ROWS
+    )
     connection.execute("SET allowed_paths = [" + quoted + "]")
     connection.execute(f"CREATE VIEW results AS {rows}")
     connection.execute("SET enable_external_access = false")

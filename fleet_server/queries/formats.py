@@ -11,6 +11,14 @@ if TYPE_CHECKING:
 ARROW, CSV = "application/vnd.apache.arrow.stream", "text/csv"
 
 
+def begun(reader: "pa.RecordBatchReader") -> Iterator["pa.RecordBatch"]:
+    """Its batches, behind an empty one that shows the schema."""
+    import pyarrow as pa
+
+    yield pa.RecordBatch.from_pylist([], reader.schema)
+    yield from reader
+
+
 def arrow(batches: Iterator["pa.RecordBatch"]) -> Iterator[bytes]:
     """One IPC stream; its end mark comes last, so that a stream which broke off is seen to be torn."""
     import pyarrow as pa

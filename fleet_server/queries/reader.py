@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 
 from fleet_contract import limits
 from fleet_server.errors import TooLarge, Unavailable
-from fleet_server.queries import duck, files, minutes, statement
+from fleet_server.queries import duck, files, formats, minutes, statement
 from fleet_server.queries.bounds import Bounds
 from fleet_server.queries.duck import FileGone
 from fleet_server.queries.files import Listed
@@ -60,15 +60,13 @@ class Reader:
 
         if question.source() is Source.MINUTES:
             table = pa.Table.from_pylist(minutes.groups(self._engine, question, None, None), _group_schema(question))
-            yield from [pa.RecordBatch.from_pylist([], table.schema), *table.to_batches(_BATCH_ROWS)]
+            yield from formats.begun(table.to_reader(_BATCH_ROWS))
             return
         with self._opened(files.needed(self._engine, question)) as connection:
             if not question.group_by:
                 _refuse_too_many(connection, question)
             wanted = statement.export(question)
-            reader = connection.sql(wanted.sql, params=wanted.parameters).to_arrow_reader(_BATCH_ROWS)
-            yield pa.RecordBatch.from_pylist([], reader.schema)
-            yield from reader
+            yield from formats.begun(connection.sql(wanted.sql, params=wanted.parameters).to_arrow_reader(_BATCH_ROWS))
 
     def _rows(self, question: Question, after: Cursor | None, limit: int) -> list[dict[str, Any]]:
         listed = files.needed(self._engine, question, after)

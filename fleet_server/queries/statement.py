@@ -6,7 +6,7 @@ from typing import Any
 from fleet_server.queries.question import STEP_S, Cursor, Key, Question
 
 COLUMNS = (
-    '"at"',
+    'recorded_at AS "at"',
     "device",
     "epoch",
     "seq",
@@ -23,8 +23,8 @@ COLUMNS = (
     "boot",
     "clock",
 )
-"""AT is a word of DuckDB's SQL, so this one has quotes."""
-_ORDER = ('epoch_us("at")', "device", "epoch", "seq")
+"""AT is a word of DuckDB's SQL, so the view has another for it."""
+_ORDER = ("epoch_us(recorded_at)", "device", "epoch", "seq")
 _FIGURES = (
     "count(*) AS inputs",
     "count(*) FILTER (WHERE abstained) AS abstained",
@@ -49,7 +49,7 @@ def page(question: Question, after: Cursor | None, limit: int) -> Statement:
     where, given = _where(question)
     if after:
         # The first condition says nothing new, but it is one that whole row groups can be left out by.
-        where += ['"at" >= make_timestamptz(?)', f"({', '.join(_ORDER)}) > (?, ?, ?, ?)"]
+        where += ["recorded_at >= make_timestamptz(?)", f"({', '.join(_ORDER)}) > (?, ?, ?, ?)"]
         given += [after.values[0], *after.values]
     sql = f"SELECT {', '.join(COLUMNS)} FROM results{_all(where)} ORDER BY {', '.join(_ORDER)} LIMIT ?"
     return Statement(sql, [*given, limit])
@@ -86,8 +86,8 @@ def _groups(question: Question, after: Cursor | None, limit: int | None) -> Stat
 
 def _where(question: Question) -> tuple[list[str], list[Any]]:
     wanted = [
-        ('"at" >= ?', question.since),
-        ('"at" < ?', question.until),
+        ("recorded_at >= ?", question.since),
+        ("recorded_at < ?", question.until),
         ("device = ?", question.device),
         ("task = ?", question.task),
         ("label = ?", question.label),
@@ -113,5 +113,5 @@ def _key(key: Key) -> str:
 def _ordinal(key: Key) -> str:
     """What groups are told apart and put in order by; "" where the model gave no label."""
     if key in STEP_S:
-        return f'epoch_us("at") // {STEP_S[key] * 1_000_000} * {STEP_S[key]}'
+        return f"epoch_us(recorded_at) // {STEP_S[key] * 1_000_000} * {STEP_S[key]}"
     return "coalesce(label, '')" if key is Key.LABEL else key.value
