@@ -31,13 +31,13 @@ from edge_agent.inference.residents import Residents
 from edge_agent.inference.shadow import Shadow
 from edge_agent.link.ignored import Ignored
 from edge_agent.link.mqtt import MqttLink
-from edge_agent.link.outbox import Outbox
 from edge_agent.link.pace import pace_of
 from edge_agent.link.uplink import Uplink
 from edge_agent.local import Board, Server
 from edge_agent.monitor.thermal import Thermometer
 from edge_agent.monitor.tray import Tray
 from edge_agent.observation import Observer, Report, StatusFile, downloading
+from edge_agent.outbox.store import Outbox
 from edge_agent.pipeline import Pace, Pipeline
 from edge_agent.ports import Inferring, Sink, Source
 from edge_agent.serving import figures
@@ -111,7 +111,7 @@ def build(me: Identity, state: StateFolder, source: str | None, settings: Settin
     downloads = Downloads(ways, trust.target, settings.manners, clock, busy=lambda: uplink.is_behind())
     inbox = Inbox(Addressee(me.device.device_id, ground.profile.name), trust, ground.store, clock)
     parts = _parts(ground, state, settings, clock, trust, inbox, downloads)
-    executor = Executor(parts, _first_state(parts, was_damaged=ground.store.was_damaged))
+    executor = Executor(parts, _first_state(parts))
     updates = UpdateLoop(executor)
     board = Board(ground.profile, clock, lambda event: ground.store.append([event]))
     found = local.assemble(
@@ -179,7 +179,7 @@ def _open(me: Identity, state: StateFolder, source: str | None, settings: Settin
     serving = settings.device.serving
     tray = Tray() if serving.record and (serving.http or serving.grpc) else None
     keeper = _timekeeper(settings, clock)
-    store = Outbox(state.outbox, new_epoch=lambda: secrets.token_hex(_ID_BYTES), max_bytes=settings.outbox_max_bytes)
+    store = Outbox(state.outbox, new_epoch=lambda: secrets.token_hex(_ID_BYTES), read=keeper.reading, settings=settings.device.outbox)
     closing.callback(store.close)
     host = InferenceHost(profile, clock, available_bytes=lambda: memory.available_bytes(Path("/")))
     closing.callback(host.close)
@@ -242,12 +242,10 @@ def _profile(me: Identity) -> profiles.Profile:
         raise Fatal(str(error), code="profile") from error
 
 
-def _first_state(parts: Parts, *, was_damaged: bool) -> State:
+def _first_state(parts: Parts) -> State:
     """What the journal says; a damaged one is set aside, and the device waits for its order anew."""
     board = proposed(Path("/"), architecture_here())
     started = [_event(parts, "agent.started", version=__version__, profile=parts.profile, board=board)]
-    if was_damaged:
-        started.append(_event(parts, "outbox.reset", message="the outbox was damaged; a new epoch began"))
     try:
         state = parts.journal.read() or State()
     except Reject as error:

@@ -13,9 +13,7 @@ from edge_agent.delivery.pace import Manners
 from edge_agent.device_file import DeviceFile
 from edge_agent.errors import Fatal
 from edge_agent.storage import atomic
-from fleet_contract.limits import MIB
 
-OUTBOX_MAX_BYTES = 256 * MIB
 _LOCK_TRIES = 10
 _LOCK_PAUSE_S = 0.05
 
@@ -80,7 +78,6 @@ class Settings:
     """How the agent paces itself; `manners` are those of downloads, `device` what this device says for itself."""
 
     micro_batch: int = 16
-    outbox_max_bytes: int = OUTBOX_MAX_BYTES
     probation_inputs: int = 16
     probation_s: float = 10.0
     recheck_s: float = 3_600.0
@@ -91,7 +88,6 @@ class Settings:
         """Raises Fatal naming the setting."""
         for name, value, least, most in (
             ("micro_batch", self.micro_batch, 1, 1_024),
-            ("outbox_max_bytes", self.outbox_max_bytes, 1 << 20, 1 << 40),
             ("probation_inputs", self.probation_inputs, 0, 1_000_000),
             ("probation_s", self.probation_s, 0, 86_400),
             ("recheck_s", self.recheck_s, 1, 30 * 86_400),

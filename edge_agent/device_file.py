@@ -8,6 +8,7 @@ import msgspec
 
 from edge_agent.errors import Fatal
 from edge_agent.link.settings import ClockSettings, UplinkSettings
+from edge_agent.outbox.settings import OutboxSettings
 from edge_agent.sinks.settings import SinkSpec
 from fleet_contract import limits
 
@@ -76,6 +77,7 @@ class DeviceFile(_Struct):
     ensembles: list[Ensemble] = []
     shadows: list[Shadow] = []
     queue: Queue | None = None
+    outbox: OutboxSettings = OutboxSettings()
     uplink: UplinkSettings = UplinkSettings()
     clock: ClockSettings = ClockSettings()
 

@@ -58,6 +58,7 @@ class Observer:
             instance=self._instance,
             shadow=self._shadow() or msgspec.UNSET,
             clock=self._trust(),
+            disk=self._store.disk(),
         )
 
 

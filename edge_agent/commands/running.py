@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -15,8 +16,10 @@ from edge_agent.device_file import DeviceFile
 from edge_agent.errors import Fatal
 from edge_agent.hours import parse_window
 from edge_agent.link.settings import UplinkSettings
+from edge_agent.outbox.settings import OutboxSettings
 from edge_agent.sources.address import GRAMMAR
 
+_Table = TypeVar("_Table", OutboxSettings, UplinkSettings)
 _EXAMPLES = """examples:
   edge-agent run --state /var/lib/edge-agent --source camera:/dev/video0
   edge-agent run --state /var/lib/edge-agent --source csv:readings.csv
@@ -32,13 +35,24 @@ def add(commands) -> None:
     sub.add_argument("--source", metavar="SOURCE", help=f"{GRAMMAR} (default: the configuration's)")
     sub.add_argument("--config", type=Path, metavar="FILE", help="what this device serves, and more (docs/configuration.md)")
     sub.add_argument("--micro-batch", type=int, default=default.micro_batch, metavar="N", help="inputs that go to the model at once")
-    sub.add_argument("--outbox-bytes", type=int, default=default.outbox_max_bytes, metavar="BYTES", help="what may wait for the server")
     sub.add_argument("--probation-inputs", type=int, default=default.probation_inputs, metavar="N", help="answers a new bundle must give")
     sub.add_argument(
         "--recheck", type=float, default=default.recheck_s, metavar="SECONDS", help="between two looks at the installed bundles"
     )
+    _add_outbox(sub)
     _add_uplink(sub)
     _add_downloads(sub)
+
+
+def _add_outbox(sub: argparse.ArgumentParser) -> None:
+    group = sub.add_argument_group("outbox", "these go before the [outbox] table of the configuration (docs/records.md)")
+    group.add_argument("--outbox-bytes", type=int, metavar="BYTES", help="what may wait for the server (default: 268435456)")
+    group.add_argument(
+        "--commit-within",
+        type=float,
+        metavar="SECONDS",
+        help="what a power cut may take; spares the flash (default: 0, nothing acknowledged)",
+    )
 
 
 def _add_uplink(sub: argparse.ArgumentParser) -> None:
@@ -77,29 +91,37 @@ def _run(options: argparse.Namespace) -> int:
     device = DeviceFile() if options.config is None else device_file.read(options.config)
     settings = Settings(
         micro_batch=options.micro_batch,
-        outbox_max_bytes=options.outbox_bytes,
         probation_inputs=options.probation_inputs,
         recheck_s=options.recheck,
         manners=_manners(options),
-        device=msgspec.structs.replace(device, uplink=_uplink(options, device.uplink)),
+        device=msgspec.structs.replace(device, uplink=_uplink(options, device.uplink), outbox=_outbox(options, device.outbox)),
     )
     app.run(StateFolder(options.state), options.source or device.source, settings, stopped_by_signals())
     return 0
 
 
+def _outbox(options: argparse.Namespace, settings: OutboxSettings) -> OutboxSettings:
+    return _overlaid(settings, "outbox", max_bytes=options.outbox_bytes, commit_within_s=options.commit_within)
+
+
 def _uplink(options: argparse.Namespace, settings: UplinkSettings) -> UplinkSettings:
-    """Raises Fatal naming the setting."""
-    given = {
-        "heartbeat_s": options.heartbeat,
-        "rate_bytes_per_s": options.uplink_rate,
-        "quiet_hours": options.quiet_hours,
-        "reconnect_spread_s": options.reconnect_spread,
-    }
+    return _overlaid(
+        settings,
+        "uplink",
+        heartbeat_s=options.heartbeat,
+        rate_bytes_per_s=options.uplink_rate,
+        quiet_hours=options.quiet_hours,
+        reconnect_spread_s=options.reconnect_spread,
+    )
+
+
+def _overlaid(settings: _Table, table: str, **given: object) -> _Table:
+    """With what was given on the command line. Raises Fatal naming the setting."""
     wanted = {name: value for name, value in given.items() if value is not None}
     try:
-        return msgspec.convert({**msgspec.to_builtins(settings), **wanted}, UplinkSettings)
+        return msgspec.convert({**msgspec.to_builtins(settings), **wanted}, type(settings))
     except msgspec.ValidationError as error:
-        raise Fatal(f"uplink: {error}", code="setting") from error
+        raise Fatal(f"{table}: {error}", code="setting") from error
 
 
 def _manners(options: argparse.Namespace) -> Manners:

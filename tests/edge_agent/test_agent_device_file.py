@@ -73,6 +73,8 @@ def test_the_document_shows_every_field_and_is_right() -> None:
         found.ensembles[0],
         found.ensembles[0].members[1],
         found.shadows[0],
+        found.outbox,
+        found.outbox.shares,
         found.uplink,
         found.clock,
     ]

@@ -100,7 +100,7 @@ class TestStateFolder:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"micro_batch": 0}, {"outbox_max_bytes": 10}, {"probation_inputs": -1}, {"probation_s": float("nan")}],
+    [{"micro_batch": 0}, {"probation_inputs": -1}, {"probation_s": float("nan")}],
     ids=lambda wrong: next(iter(wrong)),
 )
 def test_settings_name_what_is_wrong(wrong: dict) -> None:
