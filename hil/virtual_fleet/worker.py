@@ -14,7 +14,8 @@ from pathlib import Path
 from fleet_contract.backoff import Backoff
 from fleet_contract.order import keyid
 from hil.virtual_fleet import crew
-from hil.virtual_fleet.device import VirtualDevice
+from hil.virtual_fleet.device import Habits, VirtualDevice
+from hil.virtual_fleet.duty import Duty
 from hil.virtual_fleet.gate import Gate
 from hil.virtual_fleet.library import Library
 from hil.virtual_fleet.member import Manner, Member
@@ -49,37 +50,28 @@ def main() -> int:
 def _members(plan: crew.Plan) -> list[Member]:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-    scenario, script, library = plan.scenario, Script(plan.scenario), Library()
     opened = [Ed25519PublicKey.from_public_bytes(bytes.fromhex(text)) for text in plan.orders_keys]
     keys = {keyid(key): key for key in opened}
     gate = Gate(plan.broker_url, Path(plan.ca), Path(plan.identities))
-    backoff = Backoff(scenario.link.reconnect_first_s, scenario.link.reconnect_longest_s)
-    members = []
-    for device_id in plan.devices:
-        uniform = random.Random(f"{scenario.seed}/{device_id}")
-        recorder = Recorder(epoch=secrets.token_hex(8), boot=secrets.token_hex(16), seed=uniform.getrandbits(32))
-        device = VirtualDevice(
-            device_id,
-            plan.profile,
-            recorder,
-            load=scenario.load,
-            link=scenario.link,
-            keys=keys,
-            library=library,
-            fetches=script.fetches(device_id),
-            begin_s=plan.begin_s,
-            uniform=uniform,
-        )
-        first_s = plan.begin_s - uniform.random() * scenario.link.connect_over_s
-        members.append(Member(device, gate, Manner(backoff, uniform), first_s))
-    return members
+    script, library = Script(plan.scenario), Library()
+    return [_member(plan, device_id, keys, gate, script, library) for device_id in plan.devices]
+
+
+def _member(plan: crew.Plan, device_id: str, keys: dict, gate: Gate, script: Script, library: Library) -> Member:
+    load, link = plan.scenario.load, plan.scenario.link
+    uniform = random.Random(f"{plan.scenario.seed}/{device_id}")
+    recorder = Recorder(epoch=secrets.token_hex(8), boot=secrets.token_hex(16), seed=uniform.getrandbits(32))
+    duty = Duty(device_id, plan.profile, keys, library, fetches=script.fetches(device_id), patience_s=link.patience_s)
+    device = VirtualDevice(device_id, recorder, duty, library, Habits(load, link, plan.begin_s, uniform))
+    manner = Manner(Backoff(link.reconnect_first_s, link.reconnect_longest_s), uniform)
+    return Member(device, gate, manner, plan.begin_s - uniform.random() * link.connect_over_s)
 
 
 def _counts(device: VirtualDevice) -> DeviceCounts:
     lanes = {
         lane.value: LaneCounts(book.produced, book.acknowledged, book.queued, book.dropped.total()) for lane, book in device.books.items()
     }
-    return DeviceCounts(device.id, device.epoch, lanes, device.bundle, device.order_counter)
+    return DeviceCounts(device.id, device.epoch, lanes, device.duty.bundle, device.duty.counter)
 
 
 def _say(said: crew.Said) -> None:
