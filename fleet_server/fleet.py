@@ -9,6 +9,7 @@ from typing import Literal
 
 from sqlalchemy import Engine
 
+from fleet_server.inbox.port import Backlog
 from fleet_server.ports import Broker, DeviceAuthority, FilePermits, JobRunner, OrderLink, OrderSigner, Repository
 from fleet_server.queries.bounds import Bounds
 
@@ -24,11 +25,16 @@ def _no_counts() -> Mapping[str, int]:
     return {}
 
 
+def _no_backlog() -> Backlog:
+    return Backlog(0, 0, 0, None)
+
+
 @dataclass(frozen=True)
 class Fleet:
     """`tasks` maps a task's name to its file; without `releases_key` a challenger cannot be signed and no job starts.
     `permits` are the addresses of files by HTTPS, `may_receive` says whether a device may have any, `transport` is what new orders prefer.
-    `wake` asks the control loop to look now; `ingest_counts` are the MQTT side's counters by name, `query_bounds` are of each question to the lake."""
+    `wake` asks the control loop to look now; `ingest_counts` are the MQTT side's counters by name, `backlog` what waits in the inbox, and
+    `query_bounds` hold each question to the lake."""
 
     name: str
     home: Path
@@ -49,6 +55,7 @@ class Fleet:
     new_secret: Callable[[int], str] = secrets.token_urlsafe
     wake: Callable[[], None] = _nothing
     ingest_counts: Callable[[], Mapping[str, int]] = _no_counts
+    backlog: Callable[[], Backlog] = _no_backlog
     query_bounds: Bounds = field(default_factory=Bounds)
 
     @property

@@ -24,8 +24,8 @@ from fleet_server.api import (
 )
 from fleet_server.api.limiting import BodyLimit
 from fleet_server.fleet import Fleet
+from fleet_server.metrics.registry import registry_for
 from fleet_server.queries.reader import Reader
-from fleet_server.services.metrics import registry_for
 
 PREFIX = "/v1"
 _ROUTERS = (
