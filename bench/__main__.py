@@ -12,7 +12,7 @@ import sys
 import bench
 from bench.measure import Report
 
-_NO_BENCH = ("__main__", "disk", "measure", "postgres", "subject", "syscalls", "updating")
+_NO_BENCH = ("__main__", "disk", "measure", "postgres", "readings", "subject", "syscalls", "updating")
 
 
 def main(arguments: list[str]) -> int:

@@ -17,7 +17,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,12 +26,16 @@ from bench.measure import Aim, Report, at_least, skip
 from bench.updating import Device, Sight, World, fork, place_order
 from edge_agent.clock import SystemClock
 from edge_agent.errors import AgentError
+from edge_agent.outbox import database
+from edge_agent.outbox.lanes import LANES
 from edge_agent.storage.journal import Journal
 from edge_agent.trust.time import Witnesses
 from edge_agent.update.phases import Phase
 from edge_agent.update.slots import Slots
 from edge_agent.update.state import State
-from fleet_contract.messages import Event, decode_record
+from fleet_contract import batches
+from fleet_contract.errors import ContractError
+from fleet_contract.messages import Event, Lane, decode_record
 
 NAME = "power-cuts"
 _SETTLE_S = 60.0
@@ -245,10 +249,11 @@ def is_torn(state: Path) -> bool:
 def recorded(outbox: Path) -> set[int]:
     """The numbers of the records that a reader of the file still finds; none in a damaged one."""
     try:
-        with sqlite3.connect(outbox) as connection:
-            rows = connection.execute("SELECT body FROM record").fetchall()
-        connection.close()
-    except sqlite3.DatabaseError:
+        with closing(sqlite3.connect(outbox)) as db:
+            found = [
+                batches.unpack(database.read(db, "", unit.key)) for unit in database.about(db, *database.span(LANES.index(Lane.EVENTS)))
+            ]
+    except (sqlite3.DatabaseError, ContractError):
         return set()
-    records = [decode_record(body) for (body,) in rows]
+    records = [decode_record(wire) for content in found for wire in content.records]
     return {record.detail["number"] for record in records if isinstance(record, Event) and record.kind == _KIND}

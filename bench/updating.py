@@ -21,13 +21,15 @@ import numpy as np
 import onnx
 
 import firmware_profiles.catalog as profiles
+from bench import readings
 from edge_agent.clock import SystemClock
 from edge_agent.errors import Missing, Reject
 from edge_agent.inference.answering import Answerer
 from edge_agent.inference.guest import ShadowGuest
 from edge_agent.inference.host import InferenceHost
 from edge_agent.inference.shadow import ShadowedHost
-from edge_agent.link.outbox import Outbox
+from edge_agent.outbox.settings import OutboxSettings
+from edge_agent.outbox.store import Outbox
 from edge_agent.storage.journal import Journal
 from edge_agent.trust.client import Trust
 from edge_agent.trust.time import TrustedTime
@@ -148,7 +150,9 @@ class Device:
     def __init__(self, state: Path, world: World, closing: ExitStack) -> None:
         self._order = state.parent / f"{state.name}.order"
         clock, files = SystemClock(), FolderFiles(world.files)
-        store = self.store = Outbox(state / "outbox.db", new_epoch=lambda: secrets.token_hex(8), max_bytes=1 << 24)
+        store = self.store = Outbox(
+            state / "outbox.db", new_epoch=lambda: secrets.token_hex(8), read=readings.read, settings=OutboxSettings(max_bytes=1 << 24)
+        )
         closing.callback(store.close)
         trusted = TrustedTime(state / "time.json", clock, datetime(2026, 1, 1, tzinfo=UTC))
         trust = Trust(state / "tuf", world.root, files, trusted)

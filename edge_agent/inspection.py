@@ -11,8 +11,7 @@ import msgspec
 from edge_agent import identity
 from edge_agent.config import StateFolder
 from edge_agent.errors import AgentError, Fatal
-from edge_agent.link import tables
-from edge_agent.link.ledger import LANES
+from edge_agent.outbox import database
 from edge_agent.storage.journal import Journal
 from edge_agent.trust.client import expiries
 from edge_agent.update.requests import PARDON, ROLLBACK, Requests
@@ -142,10 +141,10 @@ def _ledger(state: StateFolder) -> tuple[str | None, dict[str, Any]]:
     if not state.outbox.exists():
         return None, {}
     try:
-        epoch, lanes = tables.read_ledger(state.outbox)
+        epoch, ledger = database.read_ledger(state.outbox)
     except sqlite3.Error as error:
         raise Fatal(f"{state.outbox}: {error}", code="outbox") from error
-    return epoch, {lane.value: msgspec.to_builtins(kept.report()) for lane, kept in zip(LANES, lanes, strict=True)}
+    return epoch, {lane.value: msgspec.to_builtins(kept) for lane, kept in ledger.items()}
 
 
 def _report(state: StateFolder) -> dict[str, Any] | None:

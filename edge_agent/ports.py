@@ -15,7 +15,7 @@ from fleet_contract.bundle import Bundle
 from fleet_contract.columns import EPOCH
 from fleet_contract.inputs import InputSpec
 from fleet_contract.manifest import Manifest
-from fleet_contract.messages import Batch, ClockState, FromDevice, Lane, LaneLedger, Record, Result
+from fleet_contract.messages import Batch, ClockState, DiskUse, Follow, FromDevice, Lane, LaneLedger, Record, Result
 from fleet_contract.sketch import Reference
 
 Tensors = Mapping[str, "np.ndarray"]
@@ -78,15 +78,24 @@ class Source(Protocol):
 class Store(Protocol):
     """The durable outbox. What `append` has returned from survives power loss; it leaves only by `acknowledge` or by a counted drop."""
 
-    epoch: str
+    @property
+    def epoch(self) -> str:
+        """A new one begins with a new outbox; while running too, when the file turns out to be damaged."""
 
     def append(self, records: Sequence[Record], *, cursor: str | None = None, marks: dict[str, str] | None = None) -> None:
-        """Commit the records, the source's cursor and named marks together or not at all. Raises Retry (disk)."""
+        """Commit the records, the source's cursor and named marks together or not at all, and wait for it. Raises Retry (disk)."""
+
+    def submit(self, records: Sequence[Record], *, cursor: str | None = None, marks: dict[str, str] | None = None) -> bool:
+        """The same without waiting for the disk: they are committed in order, soon, together or not at all. False: too much waits for the disk
+        already, and nothing was taken."""
+
+    def drop(self, records: Sequence[Record], reason: str) -> None:
+        """Count records that the store never took as dropped, for a reason that is a stable word. Never waits."""
 
     def cursor(self) -> str | None: ...
 
     def mark(self, name: str) -> str | None:
-        """A named string that was committed with some append (None: never)."""
+        """A named string that was given with some records (None: never)."""
 
     def batches(self, max_batches: int, *, fresh: bool, lanes: Collection[Lane] = tuple(Lane)) -> list[Batch]:
         """Sealed ones of these lanes that were not handed out yet, highest lane first. `fresh`: all of the events lane, and of the others what was
@@ -99,6 +108,11 @@ class Store(Protocol):
     def acknowledge(self, lane: Lane, ranges: Sequence[tuple[int, int]]) -> None: ...
 
     def ledger(self) -> dict[Lane, LaneLedger]: ...
+
+    def disk(self) -> DiskUse: ...
+
+    def follow(self, follow: Follow) -> None:
+        """The batch that carries the next result carries a Trace too."""
 
 
 class Link(Protocol):

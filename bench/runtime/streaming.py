@@ -15,12 +15,13 @@ import cv2
 import numpy as np
 import onnxruntime
 
+from bench import readings
 from bench.measure import Aim
 from bench.runtime import convnet
 from bench.runtime.models import bundle_of
 from edge_agent.clock import SystemClock
 from edge_agent.inference.host import InferenceHost
-from edge_agent.link.outbox import Outbox
+from edge_agent.outbox.store import Outbox
 from edge_agent.pipeline import Pace, Pipeline
 from edge_agent.ports import Input
 from edge_agent.sources.backlog import Rules
@@ -96,7 +97,7 @@ def _streaming(model: bytes, turns: "_Turns", database: Path) -> Iterator[Callab
         host = InferenceHost(catalog.load(_PROFILE), SystemClock())
         closing.callback(host.close)
         host.activate(Bundle(bundle_of(model, convnet.SPEC, convnet.pictures(4).astype(np.float32))))
-        store = Outbox(database, new_epoch=lambda: "bench")
+        store = Outbox(database, new_epoch=lambda: "bench", read=readings.read)
         closing.callback(store.close)
         source = Intake(turns, Rules("block"), longest_idle_s=0)
         closing.callback(source.close)
@@ -120,6 +121,7 @@ def _run_turn(turns: "_Turns", store: Outbox, commits: threading.Condition) -> N
     with commits:
         if not commits.wait_for(lambda: store.cursor() == wanted, _PATIENCE_S):
             raise TimeoutError(f"the pipeline did not commit {wanted} within {_PATIENCE_S:g} s")
+    store.append([])
 
 
 class _Turns:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from edge_agent.errors import Retry
 from edge_agent.inference.answering import Answered
 from edge_agent.inference.validation import Batch
 from edge_agent.monitor import tally
@@ -19,6 +18,7 @@ from fleet_contract.order import SamplingCampaign
 
 CAMPAIGN_MARK = "campaign"
 ORIGIN_MARK = "source"
+DISK_SLOW = "disk-slow"
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,8 @@ class Manners:
 
 
 class Books:
-    """Thread-safe. Whatever commits does so again and again while the store says Retry; the counters move only with the commit."""
+    """Thread-safe. Nothing here waits for the disk, unless the store can take no more and what it should take is kept elsewhere meanwhile: inputs
+    that can be read again, requests in their tray. Other records are dropped then, and counted (`disk-slow`)."""
 
     def __init__(
         self, store: Store, clock: Clock, manners: Manners, pause: Callable[[int], None], sinks: Sequence[Sink] = (), origin: str = ""
@@ -77,7 +78,7 @@ class Books:
             counted = self._count(len(batch.inputs), refused, losses)
             cursor = batch.inputs[-1].cursor
             marks = {} if cursor is None or self._is_marked else {ORIGIN_MARK: self._origin}
-            self._commit(records, counted, cursor=cursor, marks=marks, report=self._report_is_due(records))
+            self._commit(records, counted, cursor=cursor, marks=marks, report=self._report_is_due(records), waits=cursor is not None)
             self._is_marked = self._is_marked or bool(marks)
         self._emit(records)
 
@@ -92,7 +93,7 @@ class Books:
                 records += self._served_recorder.record(part.inference, part.values, part.inputs, numbers, now_s, part.latencies_us)
                 first = numbers.stop
             counted = self._count(first - self.tally.inputs, {}, losses)
-            self._commit(records, counted, report=self._report_is_due(records))
+            self._commit(records, counted, report=self._report_is_due(records), waits=True)
         self._emit(records)
 
     def rest(self, losses: Mapping[str, int]) -> None:
@@ -113,8 +114,8 @@ class Books:
             campaign, chosen = self._sampler.campaign, self._sampler.due(now_s, exhausted)
             if campaign is not None and chosen is not None:
                 records = records_of(campaign, chosen, self._sampler.too_large, self._clock.now())
-                self._commit(records, self.tally, marks={CAMPAIGN_MARK: campaign.id})
-                self._sampler.begin(None, now_s)
+                if self._store.submit(records, marks={CAMPAIGN_MARK: campaign.id}):
+                    self._sampler.begin(None, now_s)
 
     def note_failure(self, code: str) -> None:
         """Committed at once, between two batches' commits, so that a worker that never comes back is seen; that it still does not is told once."""
@@ -158,22 +159,21 @@ class Books:
         cursor: str | None = None,
         marks: dict[str, str] | None = None,
         report: bool = False,
+        waits: bool = False,
     ) -> None:
+        """`waits`: again and again until the store takes it; the counters move only then."""
         if report and counted.unreported:
             records = [*records, Event(at=self._clock.now(), kind="input.refused", detail=dict(counted.unreported))]
             counted = counted.reported()
-        self._append(records, cursor, {tally.MARK: tally.to_mark(counted), **(marks or {})})
+        notes = {tally.MARK: tally.to_mark(counted), **(marks or {})}
+        repeated = 0
+        while not (taken := self._store.submit(records, cursor=cursor, marks=notes)) and waits:
+            self._pause(repeated)
+            repeated += 1
+        if not taken:
+            self._store.drop(records, DISK_SLOW)
         self.tally = counted
         if not counted.unreported:
             self._unreported_since_s = None
         elif self._unreported_since_s is None:
             self._unreported_since_s = self._clock.monotonic_s()
-
-    def _append(self, records: Sequence[Record], cursor: str | None, marks: dict[str, str]) -> None:
-        repeated = 0
-        while True:
-            try:
-                return self._store.append(records, cursor=cursor, marks=marks)
-            except Retry:
-                self._pause(repeated)
-                repeated += 1

@@ -10,7 +10,7 @@ from pathlib import Path
 from edge_agent.outbox import account as accounts
 from edge_agent.outbox.account import Account, BadAccount
 from edge_agent.outbox.lanes import LANES
-from fleet_contract.messages import Batch
+from fleet_contract.messages import Batch, Lane, LaneLedger
 
 SCHEMA_VERSION = 2
 _PAGE_CACHE_KIB = 512
@@ -168,10 +168,11 @@ def oldest(db: sqlite3.Connection, lane: int) -> int | None:
     return None if row is None else sequence_of(row[0])
 
 
-def read_ledger(path: Path) -> Account:
-    """Of an outbox that another process may have open. Raises sqlite3.Error."""
+def read_ledger(path: Path) -> tuple[str, dict[Lane, LaneLedger]]:
+    """Epoch and ledger of an outbox that another process may have open. Raises sqlite3.Error."""
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
-        return read_account(db)
+        account = read_account(db)
+        return account.epoch, {lane: account.lanes[number].report(oldest(db, number)) for number, lane in enumerate(LANES)}
 
 
 def _checksum(unit: int, count: int, stride: int, data: bytes) -> int:

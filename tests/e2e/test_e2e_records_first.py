@@ -19,12 +19,12 @@ from edge_agent.delivery.one_to_one import OneToOne
 from edge_agent.delivery.pace import Manners
 from edge_agent.delivery.shared_pass import SharedPass
 from edge_agent.link.mqtt import Handlers, MqttLink
-from edge_agent.link.outbox import Outbox
 from edge_agent.link.uplink import Uplink
 from edge_agent.ports import Wish
 from fleet_contract import limits
 from fleet_contract.messages import Event, Lane, Status
 from fleet_server.mqtt import mosquitto
+from tests.fakes.agent_outbox import open_outbox
 from tests.fakes.served_file import serving_file, target_of
 from tests.fakes.server_process import DEVICE, PATIENCE_S, Running, enrol
 from tests.fakes.slow_link import slow_link
@@ -50,7 +50,7 @@ class Device:
         host, port = url.rsplit(":", 1)
         url = f"{host}:{closing.enter_context(slow_link(int(port), LINK_BYTES_PER_S))}"
         clock, connected = SystemClock(), threading.Event()
-        self.store = Outbox(folder / "outbox.db", new_epoch=lambda: secrets.token_hex(8))
+        self.store = open_outbox(folder / "outbox.db", epoch=secrets.token_hex(8))
         closing.callback(self.store.close)
         link = MqttLink(url, DEVICE, tls, epoch=self.store.epoch, at=clock.now())
         closing.callback(link.close)

@@ -13,7 +13,6 @@ from edge_agent.clock import BUILT_AT, SystemClock
 from edge_agent.commands import holdings
 from edge_agent.config import StateFolder
 from edge_agent.delivery.downloads import Download
-from edge_agent.link.outbox import Outbox
 from edge_agent.observation import Report, StatusFile, downloading
 from edge_agent.storage.journal import Journal
 from edge_agent.trust.client import Trust
@@ -23,6 +22,7 @@ from edge_agent.update.slots import Slots
 from edge_agent.update.state import Installed, State
 from fleet_contract.bundle import Bundle
 from tests.fakes.agent_enrol_server import DEVICE, EnrolServer, serve_enrolment
+from tests.fakes.agent_outbox import open_outbox
 from tests.fakes.agent_repository import MemoryRepository
 from tests.fakes.agent_world import MemoryFiles
 from tests.fakes.small_bundle import small_bundle
@@ -49,7 +49,7 @@ def state(tmp_path: Path, server: EnrolServer) -> StateFolder:
     Journal(folder.journal, State).write(State(active=installed[1], previous=installed[0]))
     repository = MemoryRepository()
     Trust(folder.tuf, repository.root_v1, MemoryFiles(repository.files), TrustedTime(folder.time, SystemClock(), BUILT_AT)).refresh()
-    Outbox(folder.outbox, new_epoch=lambda: "epoch-1").close()
+    open_outbox(folder.outbox).close()
     return folder
 
 

@@ -16,12 +16,12 @@ from edge_agent import cli, standalone
 from edge_agent.config import StateFolder
 from edge_agent.inference.residents import Resident
 from edge_agent.inspection import status
-from edge_agent.link.outbox import Outbox
 from edge_client import Client, ClientError
 from fleet_contract.bundle import Bundle
-from fleet_contract.messages import Event, decode_record
+from fleet_contract.messages import Event
 from tests.fakes import agent_run_models as models
 from tests.fakes.agent_installed import AgentProcess, agent, installed
+from tests.fakes.agent_outbox import records_of
 
 pytestmark = pytest.mark.e2e
 
@@ -169,11 +169,9 @@ def metrics(path: Path) -> list[str]:
 def events(state: StateFolder) -> dict[str, list[dict]]:
     """Their details, by kind, as they wait for the server."""
     found: dict[str, list[dict]] = defaultdict(list)
-    with closing(Outbox(state.outbox, new_epoch=lambda: "none")) as outbox:
-        for batch in outbox.batches(100):
-            for event in map(decode_record, batch.records):
-                if isinstance(event, Event):
-                    found[event.kind].append(event.detail)
+    for event in records_of(state.outbox):
+        if isinstance(event, Event):
+            found[event.kind].append(event.detail)
     return found
 
 

@@ -16,7 +16,6 @@ from edge_agent.config import StateFolder
 from edge_agent.errors import Reject, Retry
 from edge_agent.idle import Idle
 from edge_agent.inference.models import HostedModel, Models
-from edge_agent.link.outbox import Outbox
 from edge_agent.monitor import tally
 from edge_agent.monitor.books import Manners
 from edge_agent.monitor.recorder import Recorder
@@ -32,13 +31,14 @@ from edge_client import Client, ClientError
 from fleet_contract import features, limits
 from fleet_contract.bundle import Bundle
 from fleet_contract.inputs import ImageInput, InputSpec, TensorsInput, VectorInput, WindowInput
-from fleet_contract.messages import Event, Follow, Record, Result, Sample, SketchWindow, decode_record
+from fleet_contract.messages import Event, Follow, Record, Result, Sample, SketchWindow
 from fleet_contract.order import SamplingCampaign
 from fleet_contract.outputs import Detection, OutputSpec, Raw
 from fleet_contract.sketch import Feature, Grid
 from fleet_contract.tensors import ANY, TensorSpec
 from tests.fakes import agent_run_models as models
 from tests.fakes.agent_installed import agent, installed
+from tests.fakes.agent_outbox import open_outbox, records_in
 from tests.fakes.agent_run_world import BEGIN, FakeClock, FakeHost, FakeSource, FakeStore, vector_input
 from tests.fakes.agent_serving import EchoPredictor, echo_manifest
 from tests.fakes.running_pipeline import running
@@ -354,9 +354,8 @@ path = "{folder}/results.jsonl"
 
 def recorded(state: StateFolder) -> tuple[list[Record], tally.Tally]:
     """As it waits for the server, and what is counted."""
-    with closing(Outbox(state.outbox, new_epoch=lambda: "none")) as outbox:
-        found = [decode_record(wire) for batch in outbox.batches(100) for wire in batch.records]
-        return found, tally.from_mark(outbox.mark(tally.MARK))
+    with closing(open_outbox(state.outbox)) as outbox:
+        return records_in(outbox.batches(100)), tally.from_mark(outbox.mark(tally.MARK))
 
 
 @pytest.mark.e2e

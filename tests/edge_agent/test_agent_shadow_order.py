@@ -1,7 +1,6 @@
 """A real agent process whose newest order is for a shadow: what answers, and what is told."""
 
 from collections import defaultdict
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -9,17 +8,17 @@ import numpy as np
 import pytest
 
 from edge_agent.config import StateFolder
-from edge_agent.link.outbox import Outbox
 from edge_agent.storage.journal import Journal
 from edge_agent.update.slots import Slots
 from edge_agent.update.state import Installed, State
 from edge_client import Client
 from fleet_contract.bundle import Bundle
-from fleet_contract.messages import Event, decode_record
+from fleet_contract.messages import Event
 from fleet_contract.order import Order
 from tests.fakes import agent_run_models as models
 from tests.fakes.agent_enrol_server import DEVICE
 from tests.fakes.agent_installed import agent, installed
+from tests.fakes.agent_outbox import records_of
 
 ROWS = 4
 OPPOSITE = models.bundle({"fp32": models.linear(-models.WEIGHT)}, answers=-models.KNOWN_LOGITS, version="2.0.0")
@@ -69,9 +68,7 @@ def accompany(state: StateFolder, archive: bytes) -> str:
 def events(state: StateFolder) -> dict[str, list[dict]]:
     """Their details, by kind, as they wait for the server."""
     found: dict[str, list[dict]] = defaultdict(list)
-    with closing(Outbox(state.outbox, new_epoch=lambda: "none")) as outbox:
-        for batch in outbox.batches(100):
-            for event in map(decode_record, batch.records):
-                if isinstance(event, Event):
-                    found[event.kind].append(event.detail)
+    for event in records_of(state.outbox):
+        if isinstance(event, Event):
+            found[event.kind].append(event.detail)
     return found

@@ -42,6 +42,7 @@ class FakeStore:
         self.marks: dict[str, str] = {}
         self.position: str | None = None
         self.refused = 0
+        self.dropped: list[tuple[Record, str]] = []
         self._failures = list(failures)
         self._changed = threading.Condition()
 
@@ -57,6 +58,17 @@ class FakeStore:
             self.position = cursor if cursor is not None else self.position
             self.marks |= marks or {}
             self._changed.notify_all()
+
+    def submit(self, records: Sequence[Record], *, cursor: str | None = None, marks: dict[str, str] | None = None) -> bool:
+        try:
+            self.append(records, cursor=cursor, marks=marks)
+        except Retry:
+            return False
+        return True
+
+    def drop(self, records: Sequence[Record], reason: str) -> None:
+        with self._changed:
+            self.dropped += [(record, reason) for record in records]
 
     def cursor(self) -> str | None:
         return self.position
