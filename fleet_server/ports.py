@@ -94,17 +94,21 @@ class FilePermits(Protocol):
         """Raises Forbidden unless `url` gave exactly this, in time."""
 
 
-class OrderSigner(Protocol):
-    def keyid(self) -> str:
-        """Of the key that signs now: an order that another has signed is worth nothing any more."""
+class OrderKey(Protocol):
+    keyid: str
 
     def sign(self, order: Order) -> bytes:
         """DSSE envelope."""
 
 
+class OrderSigner(Protocol):
+    def key(self) -> OrderKey:
+        """The one that signs now: an order that another has signed is worth nothing any more."""
+
+
 class OrderLink(Protocol):
-    def publish_order(self, device_id: str, envelope: bytes) -> None:
-        """Retain the envelope on the device's order topic. Does nothing while offline: every order is published again on connecting."""
+    def publish_orders(self, envelopes: Mapping[str, bytes]) -> None:
+        """Retain each envelope on its device's order topic, soon. Does nothing while offline: every order is published again on connecting."""
 
     def send_follow(self, device_id: str, follow: Follow) -> None:
         """To a device that listens now. Raises Unavailable while offline."""

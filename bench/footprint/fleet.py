@@ -52,7 +52,7 @@ class Fleet:
             path.write_bytes(data)
         if not self._link.wait_connected(_PATIENCE_S):
             raise RuntimeError("no connection to the broker")
-        self._link.publish_order(DEVICE, self._repository.order(archive, counter))
+        self._link.publish_orders({DEVICE: self._repository.order(archive, counter)})
 
     def _acknowledge(self, arrival: Arrival) -> None:
         batch = arrival.message

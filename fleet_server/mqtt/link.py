@@ -12,6 +12,7 @@ from fleet_contract.topics import Down, Up
 from fleet_server.errors import Unavailable
 from fleet_server.mqtt.counts import Count, Counts
 from fleet_server.mqtt.ingest import Arrival
+from fleet_server.mqtt.orders import OrderPublisher
 from fleet_server.trust.device_ca import SERVER_IDENTITY
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,7 @@ class FleetLink:
         self.stale = threading.Event()
         """Set when the broker may lack orders: call `publish_all`."""
         self._session: Session | None = None
-        self._retained: set[str] = set()
+        self._orders = OrderPublisher(self._publish_order, lambda: self.connected, self.stale.set)
         self._on_arrival: Callable[[Arrival], None] = lambda _: None
         self._on_status: OnStatus = lambda *_: None
         self._on_request: OnRequest = lambda *_: None
@@ -46,12 +47,14 @@ class FleetLink:
         wanted = [topics.all_up(kind) for kind in kinds]
         self._session = Session(url, SERVER_IDENTITY, tls, subscriptions=wanted, on_message=self.route, on_connected=self._connected)
         self._session.start()
+        self._orders.start()
 
     def wait_connected(self, timeout_s: float) -> bool:
         return self._session is not None and self._session.wait_connected(timeout_s)
 
     def close(self) -> None:
         if self._session:
+            self._orders.close()
             self._session.close()
 
     @property
@@ -66,20 +69,16 @@ class FleetLink:
     def bytes_in_out(self) -> tuple[int, int]:
         return (self._session.bytes_in, self._session.bytes_out) if self._session else (0, 0)
 
-    def publish_order(self, device_id: str, envelope: bytes) -> None:
-        try:
-            self._publish(topics.down(device_id, Down.ORDER), envelope, retain=True)
-            self._retained.add(device_id)
-        except Offline:
-            self._retained.discard(device_id)
+    def publish_orders(self, envelopes: Mapping[str, bytes]) -> None:
+        if self.connected:
+            self._orders.put(envelopes)
+        else:
             self.stale.set()
 
     def publish_all(self, envelopes: Mapping[str, bytes]) -> None:
-        """Retain every device's order that was not yet sent on this connection. What the connection's queue does not take stays `stale`."""
+        """Retain every device's order that was not yet sent on this connection."""
         self.stale.clear()
-        for device, envelope in envelopes.items():
-            if device not in self._retained and not self.stale.is_set():
-                self.publish_order(device, envelope)
+        self._orders.put_missing(envelopes)
 
     def send_ack(self, device: str, ack: Ack) -> None:
         """An Ack that is lost is sent again when the device repeats its batch."""
@@ -102,7 +101,7 @@ class FleetLink:
                 self._publish(topic, b"", retain=True)
         except Offline as error:
             raise Unavailable(str(error), field="broker") from error
-        self._retained.discard(device_id)
+        self._orders.forget(device_id)
 
     def send_answer(self, device: str, answer: Packet | Url | Refusal) -> Handover:
         """Raises Offline."""
@@ -150,6 +149,9 @@ class FleetLink:
         self.counts.trouble(count, reason)
         puback()
 
+    def _publish_order(self, device: str, envelope: bytes) -> Handover:
+        return self._publish(topics.down(device, Down.ORDER), envelope, retain=True)
+
     def _publish(self, topic: str, payload: bytes, *, retain: bool = False) -> Handover:
         if self._session is None:
             raise Offline("the session has not been started")
@@ -157,6 +159,6 @@ class FleetLink:
 
     def _connected(self) -> None:
         """The broker may be a new one, or have lost what it held."""
-        self._retained = set()
+        self._orders.begin_anew()
         self.stale.set()
         self._wake()

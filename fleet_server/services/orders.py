@@ -1,16 +1,20 @@
 """Orders: desired state, signed. One is issued when what a device shall do has changed, or the last nears its expiry,
 or the orders key was replaced."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any, Literal
 
 import msgspec
-from sqlalchemy import Connection, Engine, Row, Select, and_, insert, select, update
+from sqlalchemy import Connection, Engine, Row, Select, String, and_, bindparam, case, cast, insert, literal, or_, outerjoin, select, update
 
 from fleet_contract.order import Order, SamplingCampaign
 from fleet_server.domain import counters
 from fleet_server.domain.retraining import FindingState
 from fleet_server.domain.rollout import RolloutState
 from fleet_server.fleet import Fleet
+from fleet_server.ports import OrderKey
 from fleet_server.services import audit, bundles
 from fleet_server.tables.database import reading, writing
 from fleet_server.tables.device import Device
@@ -21,6 +25,9 @@ from fleet_server.tables.rollout import Rollout
 LIFETIME = timedelta(days=30)
 RENEW_BEFORE = timedelta(days=10)
 _TAKES_PART = Device.quarantined_at.is_(None)
+_TOGETHER = 500
+"""Orders signed in one transaction."""
+_OF_DEVICE = ("id", "profile", "issued_counter", "order_counter", "desired_bundle", "desired_rollout", "shadow_rollout")
 
 
 def current(engine: Engine) -> dict[str, bytes]:
@@ -34,28 +41,41 @@ def current(engine: Engine) -> dict[str, bytes]:
 
 
 def issue(fleet: Fleet, now: datetime) -> list[str]:
-    """Bring every device's order up to its desired state and publish what is new; returns the devices concerned."""
-    keyid = fleet.signer.keyid()
+    """Bring every device's order up to its desired state and publish what is new; returns the devices concerned. Those signed first are on their
+    way while the others are signed."""
+    key = fleet.signer.key()
+    _adopt(fleet.engine)
     with reading(fleet.engine) as connection:
-        adopts = _adoptions(connection)
-        stale = [row.id for row in connection.execute(_desired()) if _is_stale(row, keyid, now)]
-    if not adopts and not stale:
-        return []
-    with writing(fleet.engine) as connection:
-        _adopt(connection, adopts)
-        due = [row for row in connection.execute(_desired().with_for_update(of=Device)) if _is_stale(row, keyid, now)]
-        signed = {row.id: _renew(connection, fleet, row, now) for row in due}
-    for device, envelope in signed.items():
-        fleet.link.publish_order(device, envelope)
-    return [*signed]
+        candidates = select(Device.id).select_from(_joined()).where(*_DESIRED, _may_be_stale(key.keyid, now)).order_by(Device.id)
+        devices = connection.execute(candidates).scalars().all()
+    issued: list[str] = []
+    for start in range(0, len(devices), _TOGETHER):
+        with writing(fleet.engine) as connection:
+            rows = connection.execute(_desired(devices[start : start + _TOGETHER]))
+            due = [row for row in rows if _is_stale(row, key.keyid, now)]
+            signed = _renew(connection, _Office(connection, key, fleet.transport, now), due)
+        fleet.link.publish_orders(signed)
+        issued += signed
+    return issued
 
 
-def campaign_id(finding: int) -> str:
+def campaign_id(finding: int | str) -> str:
     return f"drift-{finding}"
 
 
+def _adopt(engine: Engine) -> None:
+    """What nothing was ever wanted of shall run the bundle of the newest rollout of its task that went to everyone."""
+    with reading(engine) as connection:
+        found = _adoptions(connection)
+    if found:
+        with writing(engine) as connection:
+            for task, rollout in found.items():
+                waiting = update(Device).where(Device.task == task, Device.desired_bundle.is_(None))
+                connection.execute(waiting.values(desired_bundle=rollout.bundle, desired_rollout=rollout.id))
+
+
 def _adoptions(connection: Connection) -> dict[str, Row]:
-    """By task, the newest rollout that went to everyone: what a device that nothing was ever wanted of shall run."""
+    """By task."""
     tasks = connection.execute(select(Device.task).where(Device.desired_bundle.is_(None)).distinct()).scalars().all()
     done = (Rollout.everyone, Rollout.shadow.is_(False), Rollout.state == RolloutState.DONE.value)
     found = {}
@@ -67,22 +87,23 @@ def _adoptions(connection: Connection) -> dict[str, Row]:
     return found
 
 
-def _adopt(connection: Connection, adoptions: dict[str, Row]) -> None:
-    for task, rollout in adoptions.items():
-        waiting = update(Device).where(Device.task == task, Device.desired_bundle.is_(None))
-        connection.execute(waiting.values(desired_bundle=rollout.bundle, desired_rollout=rollout.id))
+_DESIRED = (Device.desired_bundle.is_not(None), _TAKES_PART)
 
 
-def _desired() -> Select:
-    """Each device that shall run something, with its last order (`last_*`), the drift it is to sample for (`finding`), and what shall run beside
-    it (`shadow_bundle`).
+def _joined() -> Any:
+    """Each device with its last order, the drift it is to sample for, and the rollout whose bundle shall run beside its own.
 
     A campaign stays in the order until the bundle changes: the device runs it once per id, and one order less is sent.
     """
     last = and_(IssuedOrder.device == Device.id, IssuedOrder.counter == Device.issued_counter)
     drifted = and_(Finding.device == Device.id, Finding.bundle == Device.desired_bundle, Finding.state != FindingState.CLOSED.value)
+    return outerjoin(outerjoin(outerjoin(Device, IssuedOrder, last), Finding, drifted), Rollout, Rollout.id == Device.shadow_rollout)
+
+
+def _desired(devices: Sequence[str]) -> Select:
+    """These devices' rows, held until the transaction ends."""
     columns = (
-        *Device.__table__.columns,
+        *(getattr(Device, name) for name in _OF_DEVICE),
         IssuedOrder.bundle.label("last_bundle"),
         IssuedOrder.rollout.label("last_rollout"),
         IssuedOrder.campaign.label("last_campaign"),
@@ -91,9 +112,22 @@ def _desired() -> Select:
         Finding.id.label("finding"),
         Rollout.bundle.label("shadow_bundle"),
     )
-    beside = Rollout.id == Device.shadow_rollout
-    joined = select(*columns).outerjoin(IssuedOrder, last).outerjoin(Finding, drifted).outerjoin(Rollout, beside)
-    return joined.where(Device.desired_bundle.is_not(None), _TAKES_PART).order_by(Device.id)
+    mine = (*_DESIRED, Device.id.in_(devices))
+    return select(*columns).select_from(_joined()).where(*mine).order_by(Device.id).with_for_update(of=Device)
+
+
+def _may_be_stale(keyid: str, now: datetime) -> Any:
+    """`_is_stale` as the database can tell it, so that thousands of devices with good orders are not even read."""
+    beside = Rollout.bundle.is_not(None)
+    return or_(
+        IssuedOrder.not_after.is_(None),
+        IssuedOrder.not_after <= now + RENEW_BEFORE,
+        IssuedOrder.signed_by.is_distinct_from(keyid),
+        Device.order_counter.between(Device.issued_counter + 1, Device.issued_counter + counters.MAX_LEAD),
+        IssuedOrder.bundle != case((beside, Rollout.bundle), else_=Device.desired_bundle),
+        IssuedOrder.rollout.is_distinct_from(case((beside, Device.shadow_rollout), else_=Device.desired_rollout)),
+        IssuedOrder.campaign.is_distinct_from(case((Finding.id.is_not(None), literal(campaign_id("")) + cast(Finding.id, String)))),
+    )
 
 
 def _is_stale(row: Row, keyid: str, now: datetime) -> bool:
@@ -113,41 +147,67 @@ def _campaign(row: Row) -> str | None:
     return None if row.finding is None else campaign_id(row.finding)
 
 
-def _renew(connection: Connection, fleet: Fleet, device: Row, now: datetime) -> bytes:
-    order = _order(connection, fleet, device, counters.following(device.issued_counter, device.order_counter), now)
-    envelope = fleet.signer.sign(order)
-    _store(connection, order, envelope, fleet.signer.keyid(), _wanted(device)[1], now)
-    return envelope
+@dataclass(frozen=True)
+class _Office:
+    """What all orders of one transaction are made with; each bundle is looked up once."""
+
+    connection: Connection
+    key: OrderKey
+    transport: Literal["mqtt", "http"] | None
+    now: datetime
+    bundles: dict[str, Row] = field(default_factory=dict)
+
+    def bundle(self, sha256: str) -> Row:
+        if sha256 not in self.bundles:
+            self.bundles[sha256] = bundles.find(self.connection, sha256)
+        return self.bundles[sha256]
+
+    def order(self, device: Row) -> Order:
+        campaign, (wanted, rollout) = _campaign(device), _wanted(device)
+        bundle = self.bundle(wanted)
+        sampling = None
+        if campaign is not None:
+            policy = bundles.manifest_of(self.bundle(device.desired_bundle)).policy.sampling
+            sampling = SamplingCampaign(id=campaign, max_items=policy.max_items, max_bytes=policy.max_bytes)
+        return Order(
+            device=device.id,
+            profile=device.profile,
+            counter=counters.following(device.issued_counter, device.order_counter),
+            issued_at=self.now,
+            not_after=self.now + LIFETIME,
+            target_path=bundle.target_path,
+            sha256=bundle.sha256,
+            length=bundle.length,
+            rollout=None if rollout is None else str(rollout),
+            sampling=sampling,
+            transport=self.transport or msgspec.UNSET,
+            shadow=device.shadow_bundle is not None or msgspec.UNSET,
+        )
 
 
-def _order(connection: Connection, fleet: Fleet, device: Row, counter: int, now: datetime) -> Order:
-    campaign, (wanted, rollout) = _campaign(device), _wanted(device)
-    bundle = bundles.find(connection, wanted)
-    sampling = None
-    if campaign is not None:
-        policy = bundles.policy_of(connection, device.desired_bundle).sampling
-        sampling = SamplingCampaign(id=campaign, max_items=policy.max_items, max_bytes=policy.max_bytes)
-    return Order(
-        device=device.id,
-        profile=device.profile,
-        counter=counter,
-        issued_at=now,
-        not_after=now + LIFETIME,
-        target_path=bundle.target_path,
-        sha256=bundle.sha256,
-        length=bundle.length,
-        rollout=None if rollout is None else str(rollout),
-        sampling=sampling,
-        transport=fleet.transport or msgspec.UNSET,
-        shadow=device.shadow_bundle is not None or msgspec.UNSET,
-    )
+def _renew(connection: Connection, office: _Office, due: Sequence[Row]) -> dict[str, bytes]:
+    """Sign and store an order for each; returns the envelopes by device."""
+    signed = [(device, order := office.order(device), office.key.sign(order)) for device in due]
+    if not signed:
+        return {}
+    rows = [_row(order, envelope, _wanted(device)[1], office) for device, order, envelope in signed]
+    connection.execute(insert(IssuedOrder), rows)
+    newest = [{"key": order.device, "issued_counter": order.counter} for _, order, _ in signed]
+    connection.execute(update(Device.__table__).where(Device.__table__.c.id == bindparam("key")), newest)
+    changes = [(row["device"], {name: row[name] for name in ("counter", "bundle", "rollout", "campaign")}) for row in rows]
+    audit.append_all(connection, audit.SERVER, "order.issue", changes, office.now)
+    return {order.device: envelope for _, order, envelope in signed}
 
 
-def _store(connection: Connection, order: Order, envelope: bytes, keyid: str, rollout: int | None, now: datetime) -> None:
-    campaign = order.sampling.id if order.sampling else None
-    row = {"device": order.device, "counter": order.counter, "bundle": order.sha256, "rollout": rollout, "campaign": campaign}
-    signed = {"issued_at": now, "not_after": order.not_after, "envelope": envelope, "signed_by": keyid}
-    connection.execute(insert(IssuedOrder).values(**row, **signed))
-    connection.execute(update(Device).where(Device.id == order.device).values(issued_counter=order.counter))
-    detail = {"counter": order.counter, "bundle": order.sha256, "rollout": rollout, "campaign": campaign}
-    audit.append(connection, audit.SERVER, "order.issue", order.device, detail, now)
+def _row(order: Order, envelope: bytes, rollout: int | None, office: _Office) -> dict[str, Any]:
+    return {
+        "device": order.device,
+        "counter": order.counter,
+        "bundle": order.sha256,
+        "rollout": rollout,
+        "campaign": order.sampling.id if order.sampling else None,
+        "issued_at": office.now,
+        "not_after": order.not_after,
+        "envelope": envelope,
+        "signed_by": office.key.keyid,
+    }

@@ -1,28 +1,20 @@
 """The control loop's hand on rollouts: gather the facts, ask the rule, write down what it decided."""
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, func, select, update
+from sqlalchemy import Connection, Engine, Row, bindparam, select, update
 
 from fleet_contract.manifest import Policy
-from fleet_server.domain import presence, rollout, shadow
-from fleet_server.domain.retraining import FindingState
-from fleet_server.domain.rollout import Decision, DeviceFacts, DeviceState, RolloutState
+from fleet_server.domain import rollout, shadow
+from fleet_server.domain.rollout import Decision, DeviceState, RolloutState
 from fleet_server.errors import Conflict
-from fleet_server.services import audit, bundles, devices, rollouts, shadows
+from fleet_server.services import audit, bundles, devices, rollout_facts, rollouts, shadows
+from fleet_server.tables.bulk import rows_of
 from fleet_server.tables.database import reading, writing
 from fleet_server.tables.device import Device
-from fleet_server.tables.event import Event
-from fleet_server.tables.finding import Finding
-from fleet_server.tables.result import Tally
 from fleet_server.tables.rollout import Rollout, RolloutDevice
-from fleet_server.tables.window import Window
-
-FAILURES = ("update.rejected", "update.rolled-back")
-REFUSED = "input.refused"
-PROBATION = "probation"
-"""The phase of a device that runs a new bundle but may still fall back by itself."""
-_UNSETTLED = (DeviceState.ORDERED.value,)
 
 
 def advance(engine: Engine, now: datetime) -> int:
@@ -33,7 +25,7 @@ def advance(engine: Engine, now: datetime) -> int:
     with reading(engine) as connection:
         waiting = [row.id for row in rollouts.live(connection) if row.state != RolloutState.PROPOSED]
         settling = select(Rollout.id).join(RolloutDevice, RolloutDevice.rollout == Rollout.id)
-        done = settling.where(Rollout.state == RolloutState.DONE.value, RolloutDevice.state.in_(_UNSETTLED)).distinct()
+        done = settling.where(Rollout.state == RolloutState.DONE.value, RolloutDevice.state.in_(rollout_facts.UNSETTLED)).distinct()
         waiting += connection.execute(done).scalars().all()
     return begun + sum(_advance_one(engine, made, now) for made in waiting)
 
@@ -45,7 +37,9 @@ def stop(engine: Engine, made: int, *, by: str, now: datetime) -> None:
         if row.state not in {state.value for state in (RolloutState.PROPOSED, *rollout.ACTIVE)}:
             raise Conflict(f"rollout {made} is {row.state} already", field="state")
         reason = f"stopped by {by}"
-        decision = Decision(RolloutState.STOPPED, reason, {}) if row.shadow else rollout.stop(_facts(connection, row, now), reason)
+        decision = (
+            Decision(RolloutState.STOPPED, reason, {}) if row.shadow else rollout.stop(rollout_facts.facts(connection, row, now), reason)
+        )
         _apply(connection, row, decision, by, now)
 
 
@@ -73,72 +67,17 @@ def _advance_one(engine: Engine, made: int, now: datetime) -> bool:
             known_of = shadows.facts(connection, row, rollouts.device_rows(connection, made))
             decision = shadow.decide(known_of, policy.rollout.gate_inputs)
         else:
-            decision = rollout.decide(RolloutState(row.state), _facts(connection, row, now), policy.rollout)
+            decision = rollout.decide(RolloutState(row.state), rollout_facts.facts(connection, row, now), policy.rollout)
         _apply(connection, row, decision, audit.SERVER, now)
         return decision.state != row.state
 
 
-def _facts(connection: Connection, row: Row, now: datetime) -> list[DeviceFacts]:
-    known = {each.id: each for each in devices.rows_of_task(connection, row.task)}
-    each_device = rollouts.device_rows(connection, row.id)
-    return [_fact(connection, row, each, known[each.device], now) for each in each_device if each.device in known]
-
-
-def _fact(connection: Connection, row: Row, mine: Row, device: Row, now: datetime) -> DeviceFacts:
-    asked = mine.ordered_at is not None
-    return DeviceFacts(
-        device=device.id,
-        state=DeviceState(mine.state),
-        canary=device.id in row.canaries,
-        runs_it=device.bundle == row.bundle and device.phase != PROBATION,
-        has_previous=mine.previous is not None,
-        absent=presence.is_absent(device.online, device.last_seen, now),
-        failure=_failure(connection, row.bundle, mine) if asked else None,
-        drifted=asked and _has_finding(connection, device.id, row.bundle),
-        suspicious=asked and _streak(connection, device.id, row.bundle) > 0,
-        inputs=answered(connection, device.id, row.bundle) - mine.inputs_before if asked else 0,
-        refused=_refused(connection, mine) if mine.active_at is not None else 0,
-    )
-
-
-def answered(connection: Connection, device: str, bundle: str) -> int:
-    """How many inputs the device has answered with the bundle."""
-    total = select(func.coalesce(func.sum(Tally.count), 0)).where(Tally.device == device, Tally.bundle == bundle)
-    return int(connection.execute(total).scalar_one())
-
-
-def _failure(connection: Connection, bundle: str, mine: Row) -> str | None:
-    since = select(Event).where(Event.device == mine.device, Event.kind.in_(FAILURES), Event.received_at >= mine.ordered_at)
-    for event in connection.execute(since.order_by(Event.id)):
-        if event.detail.get("sha256") == bundle:
-            return f"{event.kind} {event.detail.get('code', '')}: {event.detail.get('message', '')}".rstrip(" :")
-    return None
-
-
-def _refused(connection: Connection, mine: Row) -> int:
-    since = select(Event.detail).where(Event.device == mine.device, Event.kind == REFUSED, Event.received_at >= mine.active_at)
-    details = connection.execute(since).scalars()
-    return sum(value for detail in details for value in detail.values() if isinstance(value, int))
-
-
-def _has_finding(connection: Connection, device: str, bundle: str) -> bool:
-    found = select(Finding.id).where(Finding.device == device, Finding.bundle == bundle, Finding.state != FindingState.CLOSED.value)
-    return connection.execute(found).first() is not None
-
-
-def _streak(connection: Connection, device: str, bundle: str) -> int:
-    judged = select(Window.streak).where(Window.device == device, Window.bundle == bundle, Window.position.is_not(None))
-    return connection.execute(judged.order_by(Window.position.desc()).limit(1)).scalar_one_or_none() or 0
-
-
 def _apply(connection: Connection, row: Row, decision: Decision, by: str, now: datetime) -> None:
-    for device in decision.order:
-        (shadows.order if row.shadow else _order)(connection, row, device, now)
-    for device, state in decision.devices.items():
-        when = {"active_at": now} if state is DeviceState.ACTIVE else {}
-        connection.execute(_mine(row.id, device).values(state=state.value, **when))
-    for device in decision.send_back:
-        _send_back(connection, row, device)
+    if decision.order:
+        (shadows.order if row.shadow else _order)(connection, row, decision.order, now)
+    _move(connection, row.id, decision.devices, now)
+    if decision.send_back:
+        _send_back(connection, row, decision.send_back)
     if (decision.state, decision.reason) == (row.state, row.reason):
         return
     ended = {"ended_at": now} if decision.state in (RolloutState.DONE, RolloutState.STOPPED) and row.ended_at is None else {}
@@ -151,19 +90,41 @@ def _apply(connection: Connection, row: Row, decision: Decision, by: str, now: d
         audit.append(connection, by, "rollout.advance", f"rollout:{row.id}", detail, now)
 
 
-def _order(connection: Connection, row: Row, device: str, now: datetime) -> None:
-    previous = connection.execute(select(Device.desired_bundle).where(Device.id == device)).scalar_one()
-    back = previous if previous != row.bundle else None
-    before = answered(connection, device, row.bundle)
-    connection.execute(_mine(row.id, device).values(previous=back, ordered_at=now, inputs_before=before))
-    connection.execute(update(Device).where(Device.id == device).values(desired_bundle=row.bundle, desired_rollout=row.id))
+def _move(connection: Connection, made: int, devices: Mapping[str, DeviceState], now: datetime) -> None:
+    for state in set(devices.values()):
+        when = {"active_at": now} if state is DeviceState.ACTIVE else {}
+        moved = [{"the_device": device, "state": state.value, **when} for device, its in devices.items() if its is state]
+        connection.execute(_mine(made), moved)
 
 
-def _send_back(connection: Connection, row: Row, device: str) -> None:
-    previous = select(RolloutDevice.previous).where(RolloutDevice.rollout == row.id, RolloutDevice.device == device).scalar_subquery()
-    mine = (Device.id == device, Device.desired_rollout == row.id)
-    connection.execute(update(Device).where(*mine).values(desired_bundle=previous, desired_rollout=None))
+def _order(connection: Connection, row: Row, devices: Sequence[str], now: datetime) -> None:
+    before = rollout_facts.answered(connection, row.bundle, devices)
+    wanted = {each.id: each.desired_bundle for each in rows_of(connection, select(Device.id, Device.desired_bundle), Device.id, devices)}
+    ordered = [
+        {
+            "the_device": device,
+            "previous": wanted[device] if wanted[device] != row.bundle else None,
+            "ordered_at": now,
+            "inputs_before": before.get(device, 0),
+        }
+        for device in devices
+    ]
+    connection.execute(_mine(row.id), ordered)
+    desired = [{"the_device": device, "desired_bundle": row.bundle, "desired_rollout": row.id} for device in devices]
+    connection.execute(update(Device.__table__).where(Device.__table__.c.id == bindparam("the_device")), desired)
 
 
-def _mine(made: int, device: str):
-    return update(RolloutDevice).where(RolloutDevice.rollout == made, RolloutDevice.device == device)
+def _send_back(connection: Connection, row: Row, devices: Sequence[str]) -> None:
+    previous = select(RolloutDevice.device, RolloutDevice.previous).where(RolloutDevice.rollout == row.id)
+    back = [
+        {"the_device": each.device, "desired_bundle": each.previous, "desired_rollout": None}
+        for each in rows_of(connection, previous, RolloutDevice.device, devices)
+    ]
+    table = Device.__table__
+    connection.execute(update(table).where(table.c.id == bindparam("the_device"), table.c.desired_rollout == row.id), back)
+
+
+def _mine(made: int) -> Any:
+    """Of one device after the other."""
+    table = RolloutDevice.__table__
+    return update(table).where(table.c.rollout == made, table.c.device == bindparam("the_device"))

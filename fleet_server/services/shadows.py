@@ -1,10 +1,11 @@
 """Shadows as devices tell of them: what a rollout that is one knows, orders and shows."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, bindparam, select, update
 
 from fleet_server.domain.records import is_count
 from fleet_server.domain.rollout import DeviceState
@@ -41,10 +42,12 @@ def facts(connection: Connection, rollout: Row, each_device: list[Row]) -> list[
     return [_fact(connection, rollout, each, known[each.device]) for each in each_device if each.device in known]
 
 
-def order(connection: Connection, rollout: Row, device: str, now: datetime) -> None:
-    mine = (RolloutDevice.rollout == rollout.id, RolloutDevice.device == device)
-    connection.execute(update(RolloutDevice).where(*mine).values(ordered_at=now))
-    connection.execute(update(Device).where(Device.id == device).values(shadow_rollout=rollout.id))
+def order(connection: Connection, rollout: Row, devices: Sequence[str], now: datetime) -> None:
+    mine, theirs = RolloutDevice.__table__, Device.__table__
+    asked = update(mine).where(mine.c.rollout == rollout.id, mine.c.device == bindparam("the_device"))
+    connection.execute(asked, [{"the_device": device, "ordered_at": now} for device in devices])
+    beside = [{"the_device": device, "shadow_rollout": rollout.id} for device in devices]
+    connection.execute(update(theirs).where(theirs.c.id == bindparam("the_device")), beside)
 
 
 def end(connection: Connection, rollout: Row) -> None:

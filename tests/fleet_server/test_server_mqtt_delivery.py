@@ -103,7 +103,7 @@ def test_acknowledgements_and_orders_overtake_a_pass(serve) -> None:
     busy.want()
     busy.until(lambda member: member.packets > 0)
     fleet.link.send_ack("other", Ack(epoch="e", lane=Lane.EVENTS, ranges=[(0, 9)]))
-    fleet.link.publish_order("other", b"order")
+    fleet.link.publish_orders({"other": b"order"})
     other.until(lambda member: member.acks and member.orders)
     assert len(busy.have) < COUNT
     busy.until(whole)

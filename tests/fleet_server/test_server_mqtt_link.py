@@ -94,35 +94,8 @@ def test_a_topic_that_was_emptied_says_nothing() -> None:
 
 def test_offline_link_keeps_orders_for_later_and_says_so_for_answers() -> None:
     link = FleetLink(Counts())
-    link.publish_order("cam-1", b"order")
+    link.publish_orders({"cam-1": b"order"})
     assert link.stale.is_set()
     link.send_ack("cam-1", Ack(epoch="e1", lane=Lane.EVENTS, ranges=[(0, 0)]))
     with pytest.raises(Offline):
         link.send_answer("cam-1", Refusal(request="r1", code="not-found", reason="no file"))
-
-
-class SmallQueue:
-    """A session whose queue takes a few messages, and is emptied by the test."""
-
-    connected = True
-
-    def __init__(self, room: int) -> None:
-        self.room = room
-        self.sent: list[str] = []
-
-    def publish(self, topic: str, _payload: bytes, *, retain: bool = False) -> None:
-        if len(self.sent) >= self.room:
-            raise Offline("full")
-        self.sent.append(topics.parse_down(topic)[0])
-
-
-def test_orders_that_did_not_fit_are_published_later_and_no_other_again() -> None:
-    link, session = FleetLink(Counts()), SmallQueue(2)
-    link._session = session
-    envelopes = {f"cam-{number}": b"order" for number in range(5)}
-    rounds = 0
-    link.stale.set()
-    while link.stale.is_set():
-        link.publish_all(envelopes)
-        rounds, session.room = rounds + 1, session.room + 2
-    assert (session.sent, rounds) == ([*envelopes], 3)
