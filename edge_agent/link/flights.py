@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from edge_agent.link.window import Timeout
 from fleet_contract.messages import Ack, Batch
 
 
@@ -15,14 +16,15 @@ class Flight:
     patience: float
     is_fresh: bool
     is_again: bool = False
+    overtaken_s: float | None = None
+    """When something that was sent after it was first acknowledged."""
 
 
 @dataclass(frozen=True)
 class Flights:
-    """`landed_s` is when the newest of those that were acknowledged had been sent, `repeated_s` when something was last sent again."""
+    """`repeated_s` is when something was last sent again into silence."""
 
     flying: tuple[Flight, ...] = ()
-    landed_s: float = float("-inf")
     repeated_s: float = float("-inf")
 
     def __len__(self) -> int:
@@ -37,24 +39,26 @@ class Flights:
 
     def repeated(self, flight: Flight, now_s: float, patience: float) -> "Flights":
         """The last that flies, under way anew."""
-        again = replace(flight, sent_s=now_s, patience=patience, is_again=True)
+        again = replace(flight, sent_s=now_s, patience=patience, is_again=True, overtaken_s=None)
         return replace(self, flying=(*(other for other in self.flying if other is not flight), again), repeated_s=now_s)
 
-    def landed(self, ack: Ack) -> tuple["Flights", list[Flight]]:
+    def landed(self, ack: Ack, came_s: float) -> tuple["Flights", list[Flight]]:
         """What one acknowledged range holds whole: the server acknowledges whole batches, or what it merged of them."""
         home = [flight for flight in self.flying if flight.batch.lane == ack.lane and _covers(ack.ranges, flight.batch)]
         if not home:
             return self, home
-        flying = tuple(flight for flight in self.flying if flight not in home)
-        return replace(self, flying=flying, landed_s=max(self.landed_s, *(flight.sent_s for flight in home))), home
+        newest_s = max(flight.sent_s for flight in home)
+        left = (flight for flight in self.flying if flight not in home)
+        return replace(self, flying=tuple(_passed(flight, newest_s, came_s) for flight in left)), home
 
-    def missed(self, now_s: float, timeout_s: float) -> list[Flight]:
-        """What must be sent again: what is late although something that was sent after it was acknowledged, else (the far end is silent, perhaps busy)
-        the oldest alone, to ask, once in a timeout."""
-        late = [flight for flight in self.flying if now_s - flight.sent_s > timeout_s * flight.patience]
-        overtaken = [flight for flight in late if flight.sent_s < self.landed_s]
-        if overtaken or now_s - self.repeated_s <= timeout_s:
-            return overtaken
+    def missed(self, now_s: float, timeout: Timeout) -> list[Flight]:
+        """What must be sent again: what is late although something sent after it was acknowledged a while ago; else (the far end is silent, perhaps
+        busy) the oldest alone, to ask, once in a timeout."""
+        lost = [flight for flight in self.flying if _is_lost(flight, now_s, timeout)]
+        silence_s = timeout.value_s
+        if lost or now_s - self.repeated_s <= silence_s:
+            return lost
+        late = [flight for flight in self.flying if now_s - flight.sent_s > silence_s * flight.patience]
         return sorted(late, key=lambda flight: flight.sent_s)[:1]
 
     def waits_since_s(self) -> float | None:
@@ -64,3 +68,14 @@ class Flights:
 
 def _covers(ranges: Sequence[tuple[int, int]], batch: Batch) -> bool:
     return any(start <= batch.first and batch.last <= end for start, end in ranges)
+
+
+def _passed(flight: Flight, newest_s: float, came_s: float) -> Flight:
+    return replace(flight, overtaken_s=came_s) if flight.overtaken_s is None and flight.sent_s < newest_s else flight
+
+
+def _is_lost(flight: Flight, now_s: float, timeout: Timeout) -> bool:
+    """The far end answers: however long it was silent before, it has had its time."""
+    if flight.overtaken_s is None or now_s - flight.overtaken_s <= timeout.grace_s:
+        return False
+    return now_s - flight.sent_s > timeout.base_s * flight.patience

@@ -159,7 +159,7 @@ class Uplink:
             self._acks.popleft()
 
     def _land(self, ack: Ack, came_s: float) -> None:
-        self._flights, home = self._flights.landed(ack)
+        self._flights, home = self._flights.landed(ack, came_s)
         for flight in home:
             if not flight.is_again:
                 self._timeout = self._timeout.measured(max(0.0, came_s - flight.sent_s))
@@ -168,11 +168,12 @@ class Uplink:
 
     def _send_missed(self) -> None:
         """Again, what was not acknowledged in time."""
-        timeout_s = self._timeout.value_s
-        missed = self._flights.missed(self._clock.monotonic_s(), timeout_s)
+        missed = self._flights.missed(self._clock.monotonic_s(), self._timeout)
         if not missed:
             return
-        log.info("uplink: %d of %d messages are sent again, unacknowledged for %.0f s", len(missed), len(self._flights), timeout_s)
+        log.info(
+            "uplink: %d of %d messages are sent again, unacknowledged for %.0f s", len(missed), len(self._flights), self._timeout.base_s
+        )
         self._window, self._timeout = self._window.halved(), self._timeout.expired()
         for flight in missed:
             self._hand_over(flight.batch, of_history=not flight.is_fresh)

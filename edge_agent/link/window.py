@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 _GAIN, _DEVIATION_GAIN, _DEVIATIONS = 1 / 8, 1 / 4, 4.0
 _MAX_DOUBLINGS = 16
+_GRACE = 0.25
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,21 @@ class Timeout:
 
     @property
     def value_s(self) -> float:
-        measured_s = 0.0 if self.smooth_s is None else self.smooth_s + _DEVIATIONS * self.deviation_s
-        return min(self.longest_s, max(self.least_s, measured_s) * 2**self.doublings)
+        """Into silence."""
+        return min(self.longest_s, self.base_s * 2**self.doublings)
+
+    @property
+    def base_s(self) -> float:
+        return min(self.longest_s, max(self.least_s, self._measured_s))
+
+    @property
+    def grace_s(self) -> float:
+        """How long acknowledgements may come out of order."""
+        return min(self.longest_s, max(self.least_s * _GRACE, self._measured_s))
+
+    @property
+    def _measured_s(self) -> float:
+        return 0.0 if self.smooth_s is None else self.smooth_s + _DEVIATIONS * self.deviation_s
 
     def measured(self, took_s: float) -> "Timeout":
         if self.smooth_s is None:

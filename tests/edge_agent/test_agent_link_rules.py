@@ -61,19 +61,29 @@ def flights(*sent_s: float) -> Flights:
     return Flights(tuple(Flight(batch(10 * number), at_s, 1.0, True) for number, at_s in enumerate(sent_s)))
 
 
+def answered(flying: Flights, number: int, came_s: float) -> Flights:
+    return flying.landed(Ack("e", Lane.TELEMETRY, [(10 * number, 10 * number + 9)]), came_s)[0]
+
+
+TEN = Timeout(10, 300)
+BUSY = TEN.expired()
+
+
 @pytest.mark.parametrize(
-    ("flying", "landed_s", "repeated_s", "missed"),
+    ("flying", "timeout", "missed"),
     [
-        pytest.param(flights(15, 16), -1, -1, [], id="none is late"),
-        pytest.param(flights(5, 6, 7), -1, -1, [0], id="silence: the oldest asks"),
-        pytest.param(flights(5, 6, 7), -1, 12, [], id="silence: it has asked already"),
-        pytest.param(flights(5, 6, 9), 8, 12, [0, 10], id="what was overtaken, at once"),
-        pytest.param(flights(15, 16), 18, -1, [], id="overtaken, and not yet late"),
+        pytest.param(flights(15, 16), TEN, [], id="none is late"),
+        pytest.param(flights(5, 6, 7), TEN, [0], id="silence: the oldest asks"),
+        pytest.param(Flights(flights(5, 6, 7).flying, 12), TEN, [], id="silence: it has asked already"),
+        pytest.param(flights(5, 6, 7), BUSY, [], id="silence: twice as patient the second time"),
+        pytest.param(answered(flights(5, 6, 9), 2, 17), BUSY, [0, 10], id="what was overtaken, at once"),
+        pytest.param(answered(flights(5, 6, 9), 2, 18), BUSY, [], id="its acknowledgement may be right behind"),
+        pytest.param(answered(flights(5, 6, 9), 0, 17), TEN, [10], id="what was sent later was not overtaken"),
+        pytest.param(answered(flights(15, 16), 1, 17), TEN, [], id="overtaken, and not yet late"),
     ],
 )
-def test_what_is_missed_after_ten_seconds(flying: Flights, landed_s: float, repeated_s: float, missed: list[int]) -> None:
-    known = Flights(flying.flying, landed_s, repeated_s)
-    assert [flight.batch.first for flight in known.missed(20.0, 10.0)] == missed
+def test_what_is_missed_at_twenty_seconds(flying: Flights, timeout: Timeout, missed: list[int]) -> None:
+    assert [flight.batch.first for flight in flying.missed(20.0, timeout)] == missed
 
 
 @pytest.mark.parametrize(
@@ -86,7 +96,7 @@ def test_what_is_missed_after_ten_seconds(flying: Flights, landed_s: float, repe
     ],
 )
 def test_what_lands(ranges: list[tuple[int, int]], left: list[int]) -> None:
-    flying, _ = flights(1, 2, 3).landed(Ack("e", Lane.TELEMETRY, ranges))
+    flying, _ = flights(1, 2, 3).landed(Ack("e", Lane.TELEMETRY, ranges), 4.0)
     assert [flight.batch.first for flight in flying.flying] == left
 
 

@@ -185,6 +185,14 @@ class TestWindow:
         steady.turn()
         assert steady.queued() == 0
 
+    def test_a_server_that_lost_them_and_answers_again_gets_them_at_once(self, steady: World) -> None:
+        steady.append(4)
+        lost = steady.turn()
+        (asked,) = steady.turn(after_s=11)
+        assert asked is lost[0]
+        steady.acknowledge([asked])
+        assert [len(steady.turn(after_s=1)) for _ in range(4)] == [0, 0, 3, 0]
+
     def test_it_learns_how_long_acknowledgements_take(self, steady: World) -> None:
         """A server that always takes 30 s makes this device repeat itself at first alone."""
         steady.append(1)
