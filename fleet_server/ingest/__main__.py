@@ -24,7 +24,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--backlog-s", type=float, default=Bounds().backlog_s)
     parser.add_argument("--log-format", choices=logs.FORMS, default="text")
     chosen = parser.parse_args(arguments)
-    logs.configure(sys.stderr, "info", chosen.log_format)
+    logs.configure(sys.stderr, "info", chosen.log_format, {"alembic": "warning"})
     bounds = Bounds(chosen.backlog_bytes, chosen.backlog_s)
     try:
         serve(Job(chosen.home, chosen.number, chosen.broker, chosen.database_url, chosen.workers, bounds))
