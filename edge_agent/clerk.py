@@ -2,10 +2,10 @@
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from edge_agent.monitor.books import Books
-from edge_agent.monitor.served import Served
+from edge_agent.monitor.served import Served, apart
 from edge_agent.monitor.tray import Tray
 from edge_agent.patience import Stopped
 from fleet_contract.order import SamplingCampaign
@@ -38,16 +38,25 @@ class Clerk:
             is_last = self._tray.wait(_LOOK_S, self._gather_s)
             served, lost = self._tray.empty()
             try:
-                self._record(served, lost)
+                for part in apart(served) or [[]]:
+                    self._try(part, lost)
+                    lost = {}
             except Stopped:
                 return
-            except Exception:  # an answer of an unforeseen form costs those beside it their records, not the agent
-                log.exception("%d requests are not recorded", len(served))
-                self._tray.refuse(FAILED, sum(one.rows for one in served))
-                for reason, count in lost.items():
-                    self._tray.refuse(reason, count)
 
-    def _record(self, served: list[Served], lost: dict[str, int]) -> None:
+    def _try(self, served: Sequence[Served], lost: Mapping[str, int]) -> None:
+        """Raises Stopped."""
+        try:
+            self._record(served, lost)
+        except Stopped:
+            raise
+        except Exception:  # an answer of an unforeseen form costs those beside it their records, not the agent
+            log.exception("%d requests are not recorded", len(served))
+            self._tray.refuse(FAILED, sum(one.rows for one in served))
+            for reason, count in lost.items():
+                self._tray.refuse(reason, count)
+
+    def _record(self, served: Sequence[Served], lost: Mapping[str, int]) -> None:
         if served:
             self._books.enter_served(served, lost)
         else:

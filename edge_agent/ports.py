@@ -85,9 +85,11 @@ class Store(Protocol):
     def append(self, records: Sequence[Record], *, cursor: str | None = None, marks: dict[str, str] | None = None) -> None:
         """Commit the records, the source's cursor and named marks together or not at all, and wait for it. Raises Retry (disk)."""
 
-    def submit(self, records: Sequence[Record], *, cursor: str | None = None, marks: dict[str, str] | None = None) -> bool:
+    def submit(
+        self, records: Sequence[Record], *, cursor: str | None = None, marks: dict[str, str] | None = None, follow: Follow | None = None
+    ) -> bool:
         """The same without waiting for the disk: they are committed in order, soon, together or not at all. False: too much waits for the disk
-        already, and nothing was taken."""
+        already, and nothing was taken. The batch of the first result carries the Trace of `follow`."""
 
     def drop(self, records: Sequence[Record], reason: str) -> None:
         """Count records that the store never took as dropped, for a reason that is a stable word. Never waits."""

@@ -13,7 +13,7 @@ from edge_agent.monitor.recorder import Recorder
 from edge_agent.monitor.sampling import Sampler, records_of
 from edge_agent.monitor.served import Served, batches_of
 from edge_agent.ports import Clock, Sink, Store
-from fleet_contract.messages import Event, Record, Result, SketchWindow
+from fleet_contract.messages import Event, Follow, Record, Result, SketchWindow
 from fleet_contract.order import SamplingCampaign
 
 CAMPAIGN_MARK = "campaign"
@@ -83,8 +83,8 @@ class Books:
         self._emit(records)
 
     def enter_served(self, served: Sequence[Served], losses: Mapping[str, int]) -> None:
-        """The records of answered requests, whose windows are not the source's: two streams that are healthy may not be as one. `losses` are inputs
-        that were not answered, or are not recorded."""
+        """The records of answered requests, whose windows are not the source's: two streams that are healthy may not be as one. The first may be
+        followed. `losses` are inputs that were not answered, or are not recorded."""
         with self._lock:
             first, records = self.tally.inputs, []
             now, now_s = self._clock.now(), self._clock.monotonic_s()
@@ -93,7 +93,7 @@ class Books:
                 records += self._served_recorder.record(part.inference, part.values, part.inputs, numbers, now_s, part.latencies_us)
                 first = numbers.stop
             counted = self._count(first - self.tally.inputs, {}, losses)
-            self._commit(records, counted, report=self._report_is_due(records), waits=True)
+            self._commit(records, counted, report=self._report_is_due(records), waits=True, follow=served[0].follow if served else None)
         self._emit(records)
 
     def rest(self, losses: Mapping[str, int]) -> None:
@@ -160,6 +160,7 @@ class Books:
         marks: dict[str, str] | None = None,
         report: bool = False,
         waits: bool = False,
+        follow: Follow | None = None,
     ) -> None:
         """`waits`: again and again until the store takes it; the counters move only then."""
         if report and counted.unreported:
@@ -167,7 +168,7 @@ class Books:
             counted = counted.reported()
         notes = {tally.MARK: tally.to_mark(counted), **(marks or {})}
         repeated = 0
-        while not (taken := self._store.submit(records, cursor=cursor, marks=notes)) and waits:
+        while not (taken := self._store.submit(records, cursor=cursor, marks=notes, follow=follow)) and waits:
             self._pause(repeated)
             repeated += 1
         if not taken:

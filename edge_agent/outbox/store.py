@@ -67,8 +67,10 @@ class Outbox:
             raise Retry("the outbox is closed", code="disk")
         ticket.wait()
 
-    def submit(self, records: Sequence[Record], *, cursor: str | None = None, marks: dict[str, str] | None = None) -> bool:
-        return self._staging.put(self._entry(records, cursor, marks, None))
+    def submit(
+        self, records: Sequence[Record], *, cursor: str | None = None, marks: dict[str, str] | None = None, follow: Follow | None = None
+    ) -> bool:
+        return self._staging.put(self._entry(records, cursor, marks, None, follow))
 
     def drop(self, records: Sequence[Record], reason: str) -> None:
         self._staging.drop(Counter((LANES.index(LANE_OF[type(record)]), reason) for record in records))
@@ -117,10 +119,16 @@ class Outbox:
         self._writer.join()
         self._shelf.close()
 
-    def _entry(self, records: Sequence[Record], cursor: str | None, marks: dict[str, str] | None, ticket: Ticket | None) -> Entry:
+    def _entry(
+        self,
+        records: Sequence[Record],
+        cursor: str | None,
+        marks: dict[str, str] | None,
+        ticket: Ticket | None,
+        follow: Follow | None = None,
+    ) -> Entry:
         notes = {_MARK + name: value for name, value in (marks or {}).items()} | ({} if cursor is None else {CURSOR: cursor})
-        follow = None
-        if self._follows and any(LANE_OF[type(record)] is Lane.TELEMETRY for record in records):
+        if follow is None and self._follows and any(LANE_OF[type(record)] is Lane.TELEMETRY for record in records):
             with self._lock:
                 follow = self._follows.pop(0) if self._follows else None
         return entries.enter(records, self._read(), notes, follow=follow, ticket=ticket)

@@ -51,6 +51,7 @@ PACE = Pace(
     max_retry_s=0.002,
     manners=Manners(report_s=0.0, sampling_idle_s=0.0, gather_s=0.0),
 )
+FOLLOW = Follow(id="4bf92f3577b34da6a3ce929d0e0e4736", parent="00f067aa0ba902b7")
 RAW = Raw([TensorSpec("y", "float32", [ANY, 1])])
 
 
@@ -161,8 +162,7 @@ def test_every_kind_of_input_leaves_a_result_a_sketch_and_a_sample_where_it_can_
     ],
 )
 def test_a_request_that_is_followed_begins_a_part(followed: str, parts: list[int]) -> None:
-    follow = Follow(id="4bf92f3577b34da6a3ce929d0e0e4736", parent="00f067aa0ba902b7")
-    served = [rows(1)._replace(follow=follow if str(at) in followed else None) for at in range(3)]
+    served = [rows(1)._replace(follow=FOLLOW if str(at) in followed else None) for at in range(3)]
     assert [len(part) for part in apart(served)] == parts
 
 
@@ -203,9 +203,11 @@ class Asked:
         local = EchoPredictor("local", echo_manifest("float32"))
         self.service = Service(Models([HostedModel("toy", host), local]), FakeClock(), Tally(), {"toy": self.tray})
 
-    def ask(self, *values: Sequence[float], model: str = "toy", name: str = "input", request: str = "") -> None:
+    def ask(
+        self, *values: Sequence[float], model: str = "toy", name: str = "input", request: str = "", follow: Follow | None = None
+    ) -> None:
         data = np.array(values, "<f4")
-        self.service.infer(Call(model, None, [GivenTensor(name, "FP32", list(data.shape), data.tobytes())], id=request))
+        self.service.infer(Call(model, None, [GivenTensor(name, "FP32", list(data.shape), data.tobytes())], id=request, follow=follow))
 
 
 def ids(store: FakeStore) -> list[str]:
@@ -229,6 +231,15 @@ class TestWithoutASource:
         assert {result.latency_us for result in store.of(Result)} == {100}
         assert [result.label for result in store.of(Result)] == ["no", "yes", "no"]
         assert idle.observe().inputs == 3
+
+    def test_a_callers_trace_goes_with_the_record_of_its_request(self) -> None:
+        store, asked = FakeStore(failures=[2, 2]), Asked(FakeHost(models.bundle()))
+        for request in ("before", "followed", "after"):
+            asked.ask([1, 1], [0, 0], request=request, follow=FOLLOW if request == "followed" else None)
+        with running(Idle(store, FakeClock(), PACE, tray=asked.tray)):
+            store.wait_until(lambda: len(store.of(Result)) == 6)
+        assert [(follow, result.input_id) for follow, result in store.followed] == [(FOLLOW, "followed:0")]
+        assert ids(store) == [f"{request}:{row}" for request in ("before", "followed", "after") for row in (0, 1)]
 
     def test_it_counts_on_after_a_restart(self) -> None:
         host, store = FakeHost(models.bundle()), FakeStore()

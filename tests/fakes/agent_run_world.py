@@ -10,7 +10,7 @@ from edge_agent.errors import Retry
 from edge_agent.ports import ActiveModel, Inference, Input, Tensors
 from fleet_contract.bundle import Bundle
 from fleet_contract.inputs import ImageInput, VectorInput
-from fleet_contract.messages import Batch, Lane, LaneLedger, Record
+from fleet_contract.messages import Batch, Follow, Lane, LaneLedger, Record, Result
 from fleet_contract.sketch import decode_reference
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -42,6 +42,7 @@ class FakeStore:
         self.marks: dict[str, str] = {}
         self.position: str | None = None
         self.refused = 0
+        self.followed: list[tuple[Follow, Result]] = []
         self.dropped: list[tuple[Record, str]] = []
         self._failures = list(failures)
         self._changed = threading.Condition()
@@ -59,11 +60,15 @@ class FakeStore:
             self.marks |= marks or {}
             self._changed.notify_all()
 
-    def submit(self, records: Sequence[Record], *, cursor: str | None = None, marks: dict[str, str] | None = None) -> bool:
+    def submit(
+        self, records: Sequence[Record], *, cursor: str | None = None, marks: dict[str, str] | None = None, follow: Follow | None = None
+    ) -> bool:
         try:
             self.append(records, cursor=cursor, marks=marks)
         except Retry:
             return False
+        if follow is not None:
+            self.followed.append((follow, next(record for record in records if isinstance(record, Result))))
         return True
 
     def drop(self, records: Sequence[Record], reason: str) -> None:
