@@ -1,29 +1,35 @@
-"""Everything breaks while records flow: the broker forgets, processes are killed, the database restarts, a cable is pulled, a disk is full.
-In the end each record is accounted for, and what was stored is there once."""
+"""Everything breaks while records flow: the broker forgets, workers and compactor are killed, the database crashes, a cable is pulled, a disk is
+full. In the end each record is accounted for, and what was stored is there once."""
 
+import json
+import os
+import signal
 import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from bench import postgres
 from bench.postgres import Cluster
-from examples.sensors import tables
 from hil import watch
 from hil.camera import VirtualSensor
 from hil.fleet import FleetRig
-from tests.fakes import board_place
+from hil.program import Program, installed
+from tests.fakes import agent_run_models as models
+from tests.fakes import board_place, child_processes
 from tests.fakes.board_place import Place
 
 PLAIN, CUT, FULL = DEVICES = ("plain-1", "cut-1", "full-1")
+WORKERS = 2
+CROWD = 30
+CROWD_S = 20
 WAIT_S = 60.0
-ROWS_AT_ONCE = 20
+ROWS = [[1, 2], [-3, 4], [0, 0], [5, -5]] * 5
 FEED_S = 0.2
-DISK_BYTES = 24 << 20
+DISK_BYTES = 16 << 20
 NETWORK = 61
 
 pytestmark = [
@@ -38,9 +44,7 @@ class Feed:
     """Rows for all sensors, on and on, until it is closed."""
 
     def __init__(self, folder: Path) -> None:
-        dealt = tables.deal(np.random.default_rng(6))
-        self.sensors = {name: VirtualSensor(folder / f"{name}.csv", dealt.columns) for name in DEVICES}
-        self._rows = [row.values for row in dealt.rest[:ROWS_AT_ONCE]]
+        self.sensors = {name: VirtualSensor(folder / f"{name}.csv", models.VECTOR.columns) for name in DEVICES}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="feed")
 
@@ -59,7 +63,7 @@ class Feed:
     def _run(self) -> None:
         while not self._stop.wait(FEED_S):
             for sensor in self.sensors.values():
-                sensor.write(self._rows)
+                sensor.write(ROWS)
 
 
 class Chaos:
@@ -67,6 +71,8 @@ class Chaos:
 
     def __init__(self, fleet: FleetRig, cluster: Cluster, place: Place) -> None:
         self.fleet, self.cluster, self.place = fleet, cluster, place
+        self.disk = fleet.home / "devices" / FULL
+        self.inside = {PLAIN: [], CUT: place.on_network, FULL: place.on_disk}
 
     @contextmanager
     def network_cut(self) -> Iterator[None]:
@@ -80,10 +86,6 @@ class Chaos:
         yield
         self.place.free(self.disk)
 
-    @property
-    def disk(self) -> Path:
-        return self.fleet.home / "devices" / FULL
-
     def broker_forgets(self) -> None:
         """It comes back with empty persistence: what it had taken and not delivered is gone."""
         for kept in (self.fleet.server.home / "broker" / "store").iterdir():
@@ -91,61 +93,102 @@ class Chaos:
         killed = self.fleet.server.kill_broker()
         self.fleet.wait(lambda: self.fleet.server.state().broker_pid not in (killed, None), "another broker", WAIT_S)
 
+    def worker_is_killed(self) -> None:
+        self._kill_one("fleet_server.ingest", WORKERS)
+
+    def compactor_is_killed(self) -> None:
+        self._kill_one("fleet_server.lake", 1)
+
     def database_crashes(self) -> None:
         self.cluster.stop("immediate")
         self.cluster.start()
 
+    def _kill_one(self, module: str, count: int) -> None:
+        """Back when there are as many as before."""
+        home = self.fleet.server.home
+        killed = min(self.fleet.wait(lambda: self._all(module, home, count), f"{count} of {module}", WAIT_S))
+        os.kill(killed, signal.SIGKILL)
+        self.fleet.wait(lambda: killed not in (self._all(module, home, count) or [killed]), f"another {module}", WAIT_S)
+
+    @staticmethod
+    def _all(module: str, home: Path, count: int) -> frozenset[int]:
+        found = child_processes.running(module, home)
+        return found if len(found) == count else frozenset()
+
     def flowing(self) -> None:
-        """Until the server holds some more of a device that nothing was done to."""
+        """Until the server holds some more of a device that nothing is done to."""
         before = self._stored()
-        self.fleet.wait(lambda: self._stored() > before + ROWS_AT_ONCE, "records to flow", WAIT_S)
+        self.fleet.wait(lambda: self._stored() > before + len(ROWS), "records to flow", WAIT_S)
 
     def _stored(self) -> int:
         return self.fleet.api.get(f"/devices/{PLAIN}")["ledger"].get("telemetry", {}).get("stored", 0)
 
 
 @pytest.fixture
-def chaos(tmp_path: Path, fleet: FleetRig, tissue, mosquitto: str) -> Iterator[Chaos]:
+def chaos(tmp_path: Path, fleet: FleetRig, mosquitto: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Chaos]:
+    monkeypatch.setenv("EDGEFLEET_INGEST_WORKERS", str(WORKERS))
+    (tmp_path / "toy.bundle").write_bytes(models.bundle())
     with ExitStack() as stack:
         cluster = stack.enter_context(postgres.running())
         place = stack.enter_context(board_place.place(NETWORK))
-        options = ["--database-url", cluster.url, "--host", place.host]
-        fleet.start_server(broker="mosquitto", tasks=[tissue.task], options=options)
-        fleet.publish(tissue.bundle)
+        stack.callback(fleet.close)
+        fleet.start_server(broker="mosquitto", tasks=[], options=["--database-url", cluster.url, "--host", place.host])
+        fleet.publish(tmp_path / "toy.bundle")
         yield Chaos(fleet, cluster, place)
-        fleet.close()
 
 
 def test_each_record_is_accounted_for_whatever_breaks(tmp_path: Path, chaos: Chaos) -> None:
     feed = Feed(tmp_path)
     _enrol(chaos, feed)
-    with feed:
+    with feed, _crowd(chaos, tmp_path) as crowd:
         chaos.flowing()
         with chaos.network_cut(), chaos.disk_full():
-            for breaks in (chaos.broker_forgets, chaos.database_crashes):
+            for breaks in (chaos.broker_forgets, chaos.worker_is_killed, chaos.database_crashes, chaos.compactor_is_killed):
                 breaks()
                 chaos.flowing()
+        chaos.fleet.wait(lambda: not crowd.running, "the crowd's comparison", 2 * WAIT_S)
     _assert_every_number_adds_up(chaos.fleet, feed.written)
+    _assert_of_the_crowd_too(crowd)
 
 
 def _enrol(chaos: Chaos, feed: Feed) -> None:
     chaos.place.mount(chaos.disk, DISK_BYTES)
     for name in DEVICES:
-        inside = () if name == PLAIN else chaos.place.inside
-        source = f"csv:{feed.sensors[name].file}"
-        chaos.fleet.add_device(name, source, profile="generic-x86-64", task="tissue", inside=inside, options=["--heartbeat", "1"])
+        source, inside = f"csv:{feed.sensors[name].file}", chaos.inside[name]
+        chaos.fleet.add_device(name, source, profile="generic-x86-64", task="toy", inside=inside, options=["--heartbeat", "1"])
     bundle = next(chaos.fleet.api.items("/bundles"))["sha256"]
     chaos.fleet.wait(lambda: watch.running(chaos.fleet.api, _mute, bundle, DEVICES), "the bundle on every device", WAIT_S)
+
+
+@contextmanager
+def _crowd(chaos: Chaos, folder: Path) -> Iterator[Program]:
+    """Virtual devices behind the cable; they count for themselves, and compare with the server in the end."""
+    rig = chaos.fleet
+    server = ["--server", rig.server.state().https_url, "--ca", str(rig.server.ca), "--token-file", str(rig.home / "admin-token")]
+    load = ["--devices", str(CROWD), "--rate", "2", "--rows", "20", "--duration", str(CROWD_S), "--identities", str(folder / "crowd")]
+    crowd = Program("hil fleet", [*chaos.place.on_network, installed("hil"), "fleet", *server, *load, "--json"], folder / "crowd.log")
+    try:
+        rig.wait(lambda: sum(item["online"] for item in rig.api.items("/devices")) == CROWD + len(DEVICES), "the crowd", WAIT_S)
+        yield crowd
+    finally:
+        crowd.close()
 
 
 def _assert_every_number_adds_up(fleet: FleetRig, written: dict[str, int]) -> None:
     fleet.wait(lambda: watch.answered(fleet.api, _mute, written), "a result of every row", WAIT_S)
     rows = fleet.wait(lambda: watch.settled_ledger(fleet.api, _mute), "the ledgers to settle", WAIT_S)
     assert all(row["produced"] == row["stored"] + sum(row["dropped"].values()) for row in rows)
-    results = list(fleet.api.items("/telemetry"))
+    results = [row for name in DEVICES for row in fleet.api.items("/telemetry", device=name)]
     assert {*Counter((row["device"], row["input_id"]) for row in results).values()} == {1}
     assert {*Counter((row["device"], row["epoch"], row["seq"]) for row in results).values()} == {1}
     assert Counter(row["device"] for row in results) == written
+    assert not list(fleet.api.items("/alerts"))
+
+
+def _assert_of_the_crowd_too(crowd: Program) -> None:
+    report = json.loads(crowd.log.read_text().splitlines()[-1])["ledger"]
+    assert report["settled"], report
+    assert report["stored"] == report["produced"] - report["dropped"] > 0
 
 
 def _mute(_text: str) -> None:

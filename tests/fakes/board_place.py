@@ -26,14 +26,20 @@ def obstacle() -> str | None:
 
 @dataclass(frozen=True)
 class Place:
-    """`inside` goes before a command that shall run here; `host` is where it reaches the machine around it, by a network of these two alone."""
+    """`host` is where the network here reaches the machine around it, by a cable between these two alone."""
 
     pid: int
     host: str
 
     @property
-    def inside(self) -> list[str]:
-        return ["nsenter", "--target", str(self.pid), "--net", "--mount"]
+    def on_network(self) -> list[str]:
+        """Goes before a command that shall reach nothing but `host`."""
+        return ["nsenter", "--target", str(self.pid), "--net"]
+
+    @property
+    def on_disk(self) -> list[str]:
+        """Goes before a command that shall see what was mounted here."""
+        return ["nsenter", "--target", str(self.pid), "--mount"]
 
     def cut(self) -> None:
         """Pull the cable: what is sent from now on is lost, and nobody is told that a connection is gone."""
@@ -43,9 +49,9 @@ class Place:
         self._ip("link", "set", "eth0", "up")
 
     def mount(self, folder: Path, size_bytes: int) -> None:
-        """A disk of this size at `folder`, for what runs inside alone."""
+        """A disk of this size at `folder`, for what runs `on_disk` alone."""
         folder.mkdir(parents=True, exist_ok=True)
-        _run([*self.inside, "mount", "-t", "tmpfs", "-o", f"size={size_bytes}", "tmpfs", str(folder)])
+        _run([*self.on_disk, "mount", "-t", "tmpfs", "-o", f"size={size_bytes}", "tmpfs", str(folder)])
 
     def fill(self, folder: Path) -> None:
         """Leave no byte free on the disk of `folder`, as another program's log would."""
@@ -65,7 +71,7 @@ class Place:
         return Path(f"/proc/{self.pid}/root{folder.absolute()}")
 
     def _ip(self, *arguments: str) -> None:
-        _run([*self.inside, "ip", *arguments])
+        _run([*self.on_network, "ip", *arguments])
 
 
 @contextmanager
