@@ -118,7 +118,7 @@ def build(me: Identity, state: StateFolder, source: str | None, settings: Settin
         settings.device, board, (me.device.task, ground.host), closing, has_source=ground.inputs is not None, beside=ground.guest
     )
     pipeline = _pipeline(ground, found.asked or ground.host, settings, clock, updates.appeal)
-    observer = _observer(ground, clock, executor, pipeline, updates)
+    observer = _observer(ground, clock, executor, pipeline, updates, settings.device.uplink.heartbeat_s)
     pace = pace_of(settings.device.uplink, settings.device.clock)
     uplink = Uplink(ground.store, ground.link, clock, observer.observe, pace, trust=ground.keeper.state)
     ground.store.listen(uplink.on_append)
@@ -146,7 +146,9 @@ def build(me: Identity, state: StateFolder, source: str | None, settings: Settin
     )
 
 
-def _observer(ground: _Ground, clock: TrustedTime, executor: Executor, pipeline: Pipeline | Idle, updates: UpdateLoop) -> Observer:
+def _observer(
+    ground: _Ground, clock: TrustedTime, executor: Executor, pipeline: Pipeline | Idle, updates: UpdateLoop, heartbeat_s: float
+) -> Observer:
     return Observer(
         ground.profile.name,
         ground.store,
@@ -157,6 +159,7 @@ def _observer(ground: _Ground, clock: TrustedTime, executor: Executor, pipeline:
         trouble=lambda: updates.trouble,
         shadow=ground.guest.running,
         trust=ground.keeper.state,
+        heartbeat_s=heartbeat_s,
     )
 
 

@@ -1,6 +1,7 @@
 """The agent's Status: for the server over MQTT, and for a person in status.json."""
 
 import logging
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from edge_agent.update.state import State
 from fleet_contract.messages import ClockState, Status
 
 log = logging.getLogger(__name__)
+
+_USUAL_HEARTBEAT_S = 60.0
 
 
 class Observer:
@@ -32,11 +35,13 @@ class Observer:
         trouble: Callable[[], str | None],
         shadow: Callable[[], str | None],
         trust: Callable[[], ClockState],
+        heartbeat_s: float = 0.0,
     ) -> None:
         self._profile, self._store, self._clock = profile, store, clock
         self._instance = instance
         self._state, self._work, self._trouble = state, work, trouble
         self._shadow, self._trust = shadow, trust
+        self._heartbeat_s = math.ceil(heartbeat_s) if heartbeat_s > _USUAL_HEARTBEAT_S else msgspec.UNSET
 
     def observe(self) -> Status:
         state, work = self._state(), self._work()
@@ -59,6 +64,7 @@ class Observer:
             shadow=self._shadow() or msgspec.UNSET,
             clock=self._trust(),
             disk=self._store.disk(),
+            heartbeat_s=self._heartbeat_s,
         )
 
 

@@ -170,6 +170,8 @@ class Status(Struct, tag="status"):
     """The bundle that runs beside `bundle` and is never answered with; only there while one does."""
     clock: ClockState | msgspec.UnsetType = msgspec.UNSET
     disk: DiskUse | msgspec.UnsetType = msgspec.UNSET
+    heartbeat_s: Annotated[int, msgspec.Meta(ge=1, le=limits.MAX_UPLINK_WAIT_S)] | msgspec.UnsetType = msgspec.UNSET
+    """While all is well the next one comes within this time; only there where it is more than a minute."""
 
 
 class Ack(Struct, tag="ack"):

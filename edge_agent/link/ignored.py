@@ -1,14 +1,10 @@
 """Messages from the server's side that this device could not use: counted by reason, and told to the server as events."""
 
-import logging
 import threading
 from collections import Counter
 
-from edge_agent.errors import Retry
 from edge_agent.ports import Clock, Store
 from fleet_contract.messages import Event
-
-log = logging.getLogger(__name__)
 
 KIND = "message.ignored"
 PAUSE_S = 60.0
@@ -35,10 +31,8 @@ class Ignored:
             return
         with self._lock:
             counts, self._counts = self._counts, Counter()
-        try:
-            self._store.append([Event(at=self._clock.now(), kind=KIND, detail=dict(counts))])
+        if self._store.submit([Event(at=self._clock.now(), kind=KIND, detail=dict(counts))]):
             self._told_s = now_s
-        except Retry as error:
-            log.info("ignored messages are told later: %s", error)
+        else:
             with self._lock:
                 self._counts.update(counts)

@@ -14,6 +14,7 @@ from fleet_contract.messages import (
     Ack,
     Batch,
     Event,
+    Follow,
     FromDevice,
     Lane,
     Packet,
@@ -83,6 +84,7 @@ class World:
                 self._note("file"),
                 lambda topic, packet: self.came.append((topic, packet)),
                 lambda: self.came.append(("connected", None)),
+                self._note("follow"),
             )
         )
 
@@ -100,6 +102,7 @@ def down(kind: topics.Down, device: str = "dev-1") -> str:
     return topics.down(device, kind)
 
 
+FOLLOW = Follow("0" * 32, "1" * 16)
 ACK, REFUSAL = Ack("e1", Lane.EVENTS, [(0, 1)]), Refusal("r", "not-found", "no")
 PACKET, URL = Packet("r", 0, 1, 4096, [0], "none", b"x"), Url("r", "https://fleet.example/v1/files/x?permit=p", AT)
 SHARED = topics.shared("targets/x", 4096)
@@ -112,6 +115,7 @@ SHARED = topics.shared("targets/x", 4096)
         pytest.param(down(topics.Down.ACK), encode(ACK), ("ack", ACK), id="ack"),
         pytest.param(down(topics.Down.BLOCKS), encode(PACKET), ("file", PACKET), id="packet"),
         pytest.param(down(topics.Down.BLOCKS), encode(URL), ("file", URL), id="address"),
+        pytest.param(down(topics.Down.TRACE), encode(FOLLOW), ("follow", FOLLOW), id="a record to follow"),
         pytest.param(SHARED, encode(PACKET), (SHARED, PACKET), id="packet of a shared pass"),
         pytest.param(down(topics.Down.BLOCKS), encode(REFUSAL), ("file", REFUSAL), id="refusal"),
     ],

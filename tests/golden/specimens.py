@@ -155,6 +155,7 @@ def from_device() -> dict[str, messages.FromDevice]:
         "want-url": messages.WantUrl(request="w3", path=f"targets/bundles/{SHA}.a-1.bundle"),
         "status-instance": messages.Status(at=AT, online=True, epoch="0190a1", instance="5f1e"),
         "status-shadow": messages.Status(at=AT, online=True, epoch="0190a1", instance="5f1e", shadow=SHA),
+        "status-heartbeat": messages.Status(at=AT, online=True, epoch="0190a1", heartbeat_s=3_600),
     }
 
 
