@@ -17,6 +17,7 @@ from fleet_contract.errors import ContractError
 from fleet_server import founding, settings
 from fleet_server.errors import BadRequest, Conflict, NotFound, ServerError
 from fleet_server.founding import Listening
+from fleet_server.ingest import cli as ingest_cli
 from fleet_server.options import QUIET_LOGGERS, AsJson, Home, LogFormat
 from fleet_server.queries import cli as queries
 from fleet_server.services import tokens
@@ -30,6 +31,12 @@ app = typer.Typer(
 token_app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="API tokens.")
 app.add_typer(token_app, name="token")
 app.add_typer(trust_app, name="trust")
+app.command("ingest", epilog="Example: fleet-server ingest --home ./server --number 2")(ingest_cli.ingest)
+app.command(
+    "ingest-files",
+    epilog="Example: fleet-server ingest-files --home ./server --number 2 --broker mqtts://mqtt.example:8883"
+    " --database-url postgresql+psycopg://fleet:...@db.example/fleet --out ./worker-2",
+)(ingest_cli.ingest_files)
 app.command("sql", epilog=queries.EPILOG)(queries.sql)
 
 

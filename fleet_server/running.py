@@ -57,6 +57,14 @@ def write_state(home: Path, state: RunState) -> None:
     write_atomic(home / "run" / "state.json", msgspec.json.encode(state))
 
 
+def read_state(home: Path) -> RunState | None:
+    """None where no server is ready."""
+    try:
+        return msgspec.json.decode((home / "run" / "state.json").read_bytes(), type=RunState)
+    except (OSError, ValueError):
+        return None
+
+
 def clear_state(home: Path) -> None:
     (home / "run" / "state.json").unlink(missing_ok=True)
 
