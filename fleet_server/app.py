@@ -26,7 +26,6 @@ from fleet_server.jobs.local import LocalRunner
 from fleet_server.mqtt.admission import CRL_FILE, Admission
 from fleet_server.mqtt.counts import Counts
 from fleet_server.mqtt.files import FileService
-from fleet_server.mqtt.ingest import Ingest
 from fleet_server.mqtt.link import FleetLink
 from fleet_server.mqtt.listener import Listener
 from fleet_server.mqtt.passes import PassRules
@@ -34,7 +33,7 @@ from fleet_server.mqtt.statuses import StatusIntake
 from fleet_server.mqtt.supervisor import BrokerChild, choose
 from fleet_server.ports import BrokerState
 from fleet_server.running import Ports, RunState
-from fleet_server.services import orders, quarantine, records, statuses, trust
+from fleet_server.services import orders, quarantine, statuses, trust
 from fleet_server.services.control import Control
 from fleet_server.settings import BROKERS, Settings
 from fleet_server.tables import database
@@ -122,6 +121,7 @@ def serve(home: Path, settings: Settings, environment: Mapping[str, str], announ
         broker = _start_broker(places, environment, link, admission, stack)
         fleet = _assemble(places, engine, authority, link, broker, admission, stack)
         _connect(fleet, places, link, broker, stack)
+        _start_compactor(places, stack)
         _start_workers(places, authority, broker, stack)
         _export_traces(fleet, settings.otlp_endpoint, stack)
         tls = https.TlsFiles(home / "ca" / "server.pem", home / "ca" / "server.key")
@@ -197,24 +197,34 @@ def _ticker(fleet: Fleet, link: FleetLink, admit: Callable[[], None]) -> Callabl
 
 
 def _connect(fleet: Fleet, places: _Places, link: FleetLink, broker: LiveBroker, stack: ExitStack) -> None:
-    ingest = Ingest(
-        lambda batches: records.store_batches(fleet.engine, batches, fleet.now(), samples=fleet.samples),
-        link.send_ack,
-        link.counts,
-    )
     intake = StatusIntake(lambda said: statuses.observe_all(fleet.engine, said), link.counts, fleet.now)
     chosen = places.settings
     rules = PassRules(chosen.pass_gather_s, chosen.pass_patience_s, chosen.pass_max_bytes_per_s)
     files = FileService(fleet.repository, link, link.counts, may=fleet.may_receive, addresses=fleet.permits, rules=rules)
-    for part in (ingest, intake, files):
+    for part in (intake, files):
         stack.callback(part.close)
         part.start()
     stack.callback(link.close)
     url = f"mqtts://{_local(places.settings)}:{places.ports.mqtt}" if broker.child else broker.url
-    link.hand_to(ingest.offer, intake.offer, files.offer)
-    link.start(url, places.identity, fleet.wake, (Up.STATUS, Up.WANT) if chosen.ingest_workers else tuple(Up))
+    link.hand_to(lambda _: None, intake.offer, files.offer)
+    link.start(url, places.identity, fleet.wake, (Up.STATUS, Up.WANT))
     if not link.wait_connected(_FIRST_CONNECTION_S):
         log.warning("no connection to the broker %s yet; trying on", url)
+
+
+def _start_compactor(places: _Places, stack: ExitStack) -> None:
+    settings = places.settings
+    chosen = {
+        "--home": places.home,
+        "--database-url": database_url(places.home, settings),
+        "--retention-days": settings.retention_days,
+        "--retention-bytes": settings.retention_bytes,
+        "--minutes-days": settings.minutes_days,
+    }
+    given = [str(word) for pair in chosen.items() if pair[1] is not None for word in pair]
+    child = Child("compactor", [sys.executable, "-m", "fleet_server.lake", *given])
+    stack.callback(child.close)
+    child.start()
 
 
 def _start_workers(places: _Places, authority: DeviceCa, broker: LiveBroker, stack: ExitStack) -> None:

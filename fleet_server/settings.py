@@ -24,6 +24,9 @@ _RANGES = {
     "ingest_workers": (0, limits.MAX_INGEST_WORKERS_COUNT),
     "inbox_max_bytes": (limits.MIB, 10**13),
     "inbox_max_age_s": (1, 7 * 24 * 3600),
+    "retention_days": (1, 36_500),
+    "retention_bytes": (limits.MIB, 10**15),
+    "minutes_days": (1, 36_500),
 }
 _LOOPBACK = ("localhost", "127.0.0.1")
 _VARIABLES = {
@@ -41,6 +44,9 @@ _VARIABLES = {
     "EDGEFLEET_INGEST_WORKERS": "ingest_workers",
     "EDGEFLEET_INBOX_MAX_BYTES": "inbox_max_bytes",
     "EDGEFLEET_INBOX_MAX_AGE_S": "inbox_max_age_s",
+    "EDGEFLEET_RETENTION_DAYS": "retention_days",
+    "EDGEFLEET_RETENTION_BYTES": "retention_bytes",
+    "EDGEFLEET_MINUTES_DAYS": "minutes_days",
     "OTEL_EXPORTER_OTLP_ENDPOINT": "otlp_endpoint",
 }
 
@@ -54,6 +60,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     until it goes on without, and how fast all of them together may send (None: as fast as the broker takes it).
     `ingest_workers` processes take in records here (0: they run elsewhere, see `fleet-server ingest`); when the inbox that they fill holds more than
     `inbox_max_bytes`, or something older than `inbox_max_age_s`, they acknowledge more slowly, and at twice that nothing more.
+    Inferences are kept for `retention_days` and up to `retention_bytes` of files, the oldest days going first, and what each minute came to for
+    `minutes_days` (None: for ever).
     `otlp_endpoint` is the base URL of the collector that gets followed records as spans (None: nobody)."""
 
     fleet: str = "demo"
@@ -70,9 +78,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pass_gather_s: float = 0.5
     pass_patience_s: float = 3.0
     pass_max_bytes_per_s: float | None = None
-    ingest_workers: int = 0
+    ingest_workers: int = 1
     inbox_max_bytes: int = 512 * limits.MIB
     inbox_max_age_s: float = 120.0
+    retention_days: int | None = None
+    retention_bytes: int | None = None
+    minutes_days: int | None = None
     otlp_endpoint: Annotated[str, msgspec.Meta(pattern=r"^https?://[^\s/]+[^\s]*$")] | None = None
 
     @property

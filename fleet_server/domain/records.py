@@ -14,7 +14,7 @@ MAX_COUNT = 2**53
 MAX_WORD_CHARS = 1_000
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_YEARS = range(1970, 9000)
+YEARS = range(1970, 9000)
 
 
 class Malformed(ValueError):
@@ -49,6 +49,11 @@ def is_count(value: int) -> bool:
 def is_word(text: str) -> bool:
     """Text that every database takes (PostgreSQL has no NUL in text), of a sane length."""
     return "\0" not in text and len(text) <= MAX_WORD_CHARS
+
+
+def is_digest(text: str) -> bool:
+    """A SHA-256 in lower-case hex."""
+    return _SHA256.fullmatch(text) is not None
 
 
 def _event(event: Event) -> None:
@@ -93,12 +98,12 @@ def _sample(sample: Sample) -> None:
 def _times(*times: datetime) -> None:
     if any(at.tzinfo is None for at in times):
         raise Malformed("no-time-zone")
-    if any(at.year not in _YEARS for at in times):
+    if any(at.year not in YEARS for at in times):
         raise Malformed("out-of-range")
 
 
 def _bundle(sha256: str) -> None:
-    if not _SHA256.fullmatch(sha256):
+    if not is_digest(sha256):
         raise Malformed("bad-bundle-digest")
 
 

@@ -24,7 +24,7 @@ from fleet_server.tables.finding import Finding
 from fleet_server.tables.measurement import Measurement
 from fleet_server.tables.minutes import Minute, Series
 from fleet_server.tables.order import IssuedOrder
-from fleet_server.tables.result import Result, Tally
+from fleet_server.tables.tally import Tally
 from fleet_server.tables.rollout import RolloutDevice
 from fleet_server.tables.sample import Label, Sample
 from fleet_server.tables.stream import MalformedRecord, Stream
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 _SHUT_OUT = timedelta(seconds=10)
 """After so long the broker knows that the device may publish nothing."""
-_OF_STREAMS = (Event, Window, Result, Sample, MalformedRecord)
+_OF_STREAMS = (Event, Window, Sample, MalformedRecord)
 _OF_THE_DEVICE = (Stream, Series, Tally, Trace, Alert, Finding, Measurement, RolloutDevice, IssuedOrder, DeviceInstance, Certificate)
 
 

@@ -6,8 +6,8 @@ from fleet_server.errors import BadRequest
 from fleet_server.tables.bundle import Bundle
 from fleet_server.tables.database import read_page, reading
 from fleet_server.tables.event import Event
-from fleet_server.tables.result import Tally
 from fleet_server.tables.stream import Stream
+from fleet_server.tables.tally import Tally
 
 
 def bundles_of(engine: Engine, *, bundle: str | None, version: str | None, task: str | None) -> tuple[str, ...] | None:

@@ -4,12 +4,9 @@ from datetime import timedelta
 
 import pytest
 
-from fleet_contract import batches
-from fleet_contract.messages import Batch, Event, Lane
 from fleet_server.domain.holders import MOST_STARTS, WINDOW, Holders, Reason, see
 from fleet_server.errors import Conflict, NotFound
 from fleet_server.services import audit, devices, quarantine
-from fleet_server.services.records import store
 from tests.fakes.server_api import Api
 from tests.fakes.server_world import START, World
 
@@ -58,10 +55,6 @@ def cloned(sqlite_world: World) -> World:
     return sqlite_world
 
 
-def _batch(device: str) -> tuple[str, Batch]:
-    return device, batches.make("e1", Lane.EVENTS, 0, [Event(at=START, kind="x")])
-
-
 def test_the_device_is_set_apart_and_everybody_can_see_it(cloned: World) -> None:
     api = Api(cloned)
     seen = {item["id"]: item for item in api.get("/v1/devices").json()["items"]}
@@ -71,12 +64,6 @@ def test_the_device_is_set_apart_and_everybody_can_see_it(cloned: World) -> None
         ("server", "cam-1", {"reason": "cloned-key"})
     ]
     assert "edgefleet_devices_quarantined 1.0" in api.get("/metrics").text.splitlines()
-
-
-def test_its_records_are_not_acknowledged_and_others_are(cloned: World) -> None:
-    done = store(cloned.engine, [_batch("cam-1"), _batch("cam-2")], START, samples=cloned.fleet.samples)
-    assert [device for device, _ in done.acks] == ["cam-2"]
-    assert done.rejected == {"quarantined": 1}
 
 
 def test_it_gets_no_order_until_it_is_released(cloned: World) -> None:

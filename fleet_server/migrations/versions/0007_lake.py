@@ -24,11 +24,27 @@ def upgrade() -> None:
     op.add_column("malformed_records", sa.Column("count", sa.Integer(), nullable=False, server_default="1"))
     op.add_column("streams", sa.Column("coverage", sa.LargeBinary(), nullable=False, server_default=""))
     _cover()
+    op.drop_table("results")
 
 
 def downgrade() -> None:
-    if op.get_bind().dialect.name == "postgresql":
-        op.drop_table("inbox")
+    """Inferences stay in the lake."""
+    op.create_table(
+        "results",
+        sa.Column("id", BIG_ID, nullable=False),
+        sa.Column("stream", BIG_ID, nullable=False),
+        sa.Column("seq", sa.BigInteger(), nullable=False),
+        sa.Column("at", INSTANT, nullable=False),
+        *(sa.Column(name, sa.String(), nullable=False) for name in ("bundle", "input_id")),
+        sa.Column("label", sa.String(), nullable=True),
+        sa.Column("value", sa.Float(), nullable=False),
+        sa.Column("latency_us", sa.BigInteger(), nullable=False),
+        sa.Column("abstained", sa.Boolean(), nullable=False, server_default=sa.false()),
+        sa.Column("detail", sa.JSON(), nullable=True),
+        sa.ForeignKeyConstraint(["stream"], ["streams.id"]),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("stream", "seq"),
+    )
     op.drop_column("streams", "coverage")
     op.drop_column("malformed_records", "count")
     for table in ("figures", "traces", "minutes", "series", "lake_state", "lake_files"):
