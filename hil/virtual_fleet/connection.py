@@ -1,5 +1,6 @@
 """One device's connection: TLS and MQTT over a socket that never blocks, driven by whoever watches it."""
 
+import os
 import select
 import socket
 import ssl
@@ -27,29 +28,29 @@ class Stage(StrEnum):
 
 
 class Connection:
-    """From the first packet to the last. After Broken, `close` it: nothing else may be called."""
+    """From the first packet to the last. After Broken, `close` it: nothing else may be called. TLS works in memory: a packet then costs one system
+    call instead of two a TLS record."""
 
     def __init__(self, address: tuple, context: ssl.SSLContext, host: str, hello: bytes, subscribe: bytes, level: Level) -> None:
         """Begins to connect. `hello` is the CONNECT, `subscribe` the one SUBSCRIBE. Raises Broken."""
         self._hello, self._subscribe = hello, subscribe
         self._reader = Reader(level)
-        self._out = bytearray()
+        self._plain, self._wire = bytearray(), b""
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
         self.stage = Stage.REACHING
         self.receive_maximum = 0
-        self.refused = False
-        """The broker did not accept the CONNECT: it may not speak this version."""
         self.bytes_per_s: float | None = None
         self._allowed, self._allowed_s = 0.0, 0.0
-        plain = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET, socket.SOCK_STREAM)
-        try:
-            plain.setblocking(False)
-            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            plain.connect_ex(address)
-            self._socket = context.wrap_socket(plain, server_hostname=host, do_handshake_on_connect=False)
-        except OSError as error:
-            plain.close()
-            raise Broken(f"cannot connect: {error}") from error
         self.wants = select.EPOLLOUT
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            self._socket.setblocking(False)
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._socket.connect_ex(address)
+        except OSError as error:
+            self._socket.close()
+            raise Broken(f"cannot connect: {error}") from error
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -57,8 +58,9 @@ class Connection:
     def close(self, farewell: bytes = b"") -> None:
         """Without a `farewell` (a DISCONNECT) the broker publishes the last will."""
         try:
-            if farewell and self.stage is Stage.OPEN and not self._out:
-                self._socket.send(farewell)
+            if farewell and self.stage is Stage.OPEN and not self.held:
+                self._tls.write(farewell)
+                self._push()
         except OSError:
             pass
         self._socket.close()
@@ -66,8 +68,11 @@ class Connection:
     def advance(self, now_s: float) -> list[FromServer]:
         """What came, once the socket is ready. Raises Broken."""
         try:
-            if self.stage in (Stage.REACHING, Stage.SECURING):
-                self._secure()
+            if self.stage is Stage.REACHING:
+                self._reach()
+                return []
+            self._pull()
+            if self.stage is Stage.SECURING and not self._secure():
                 return []
             packets = self._receive()
             self.flush(now_s)
@@ -77,69 +82,80 @@ class Connection:
 
     def send(self, data: bytes, now_s: float) -> None:
         """What does not fit now waits in memory. Raises Broken."""
-        self._out += data
+        self._plain += data
         self.flush(now_s)
 
     def flush(self, now_s: float) -> None:
         """Raises Broken."""
-        while self._out and (most := self._allowance(now_s)) > 0:
-            try:
-                sent = self._socket.send(memoryview(self._out)[:most] if most < len(self._out) else bytes(self._out))
-            except ssl.SSLWantWriteError:
-                self.wants = select.EPOLLIN | select.EPOLLOUT
-                return
-            except ssl.SSLWantReadError:
-                return
-            except OSError as error:
-                raise Broken(str(error)) from error
-            del self._out[:sent]
-            self._allowed -= sent
-        self.wants = select.EPOLLIN
+        try:
+            most = self._allowance(now_s)
+            if self._plain and most > 0 and not self._wire:
+                self._allowed -= self._tls.write(bytes(self._plain[:most]))
+                del self._plain[:most]
+            self._push()
+        except OSError as error:
+            raise Broken(str(error)) from error
 
     @property
     def held(self) -> int:
         """Bytes that the link does not take yet."""
-        return len(self._out)
+        return len(self._plain) + len(self._wire)
 
     def _allowance(self, now_s: float) -> int:
         if self.bytes_per_s is None:
-            return len(self._out)
+            return len(self._plain)
         gained = (now_s - self._allowed_s) * self.bytes_per_s
         self._allowed = min(self.bytes_per_s * _BURST_S, self._allowed + gained)
         self._allowed_s = now_s
         return int(self._allowed)
 
-    def _secure(self) -> None:
-        if self.stage is Stage.REACHING:
-            code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            if code:
-                raise Broken(f"cannot connect: {socket.errno.errorcode.get(code, code)}")
-            self.stage = Stage.SECURING
+    def _reach(self) -> None:
+        code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            raise Broken(f"cannot connect: {os.strerror(code)}")
+        self.stage = Stage.SECURING
+        self._secure()
+
+    def _secure(self) -> bool:
+        """Whether the handshake is done; then the CONNECT is on its way."""
         try:
-            self._socket.do_handshake()
+            self._tls.do_handshake()
         except ssl.SSLWantReadError:
-            self.wants = select.EPOLLIN
-            return
-        except ssl.SSLWantWriteError:
-            self.wants = select.EPOLLOUT
-            return
+            self._push()
+            return False
         self.stage = Stage.GREETING
-        self.wants = select.EPOLLIN
-        self._socket.send(self._hello)
+        self._tls.write(self._hello)
+        self._push()
+        return True
+
+    def _pull(self) -> None:
+        try:
+            data = self._socket.recv(_READ_BYTES)
+        except BlockingIOError:
+            return
+        if not data:
+            raise Broken("the broker hung up")
+        self._incoming.write(data)
+
+    def _push(self) -> None:
+        self._wire += self._outgoing.read()
+        if self._wire:
+            try:
+                self._wire = self._wire[self._socket.send(self._wire) :]
+            except BlockingIOError:
+                pass
+        self.wants = select.EPOLLIN | select.EPOLLOUT if self._wire else select.EPOLLIN
 
     def _receive(self) -> list[FromServer]:
         found: list[FromServer] = []
-        while True:
+        while self._incoming.pending or self._tls.pending():
             try:
-                data = self._socket.recv(_READ_BYTES)
-            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-                return found
-            if not data:
-                raise Broken("the broker hung up")
+                data = self._tls.read(_READ_BYTES)
+            except ssl.SSLWantReadError:
+                break
             packets = self._reader.feed(data)
             found += packets if self.stage is Stage.OPEN else self._greeted(packets)
-            if not self._socket.pending():
-                return found
+        return found
 
     def _greeted(self, packets: Iterable[FromServer]) -> list[FromServer]:
         """CONNACK, then SUBACK; what comes behind it is the device's."""
@@ -159,10 +175,10 @@ class Connection:
 
     def _accept(self, answer: Connack) -> None:
         if answer.code:
-            self.refused = True
             raise Broken(f"the broker refused: {answer.code:#04x}")
         self.receive_maximum = answer.receive_maximum
-        self._socket.send(self._subscribe)
+        self._tls.write(self._subscribe)
+        self._push()
 
 
 def hello(device_id: str, topic: str, last_will: bytes, keepalive_s: int, level: Level) -> bytes:

@@ -19,6 +19,8 @@ _PATIENCE_S = 30.0
 """For a connection to come about."""
 _HELD_BYTES = 32_768
 _PACE_S = 0.05
+_MAX_ANSWERS = 8
+"""PUBACKs that wait for the next message to travel with: each would cost a TLS record of its own."""
 _MAX_PACKET_ID = 65_535
 _NEVER_S = float("inf")
 
@@ -42,6 +44,7 @@ class Member:
         self._deadline_s = _NEVER_S
         self._spoke_s = 0.0
         self._packet_id = self._unanswered = 0
+        self._answers: list[int] = []
 
     @property
     def online(self) -> bool:
@@ -83,6 +86,7 @@ class Member:
         self._attempt += 1
         self._deadline_s = now.monotonic_s + _PATIENCE_S
         self._unanswered = self._packet_id = 0
+        self._answers.clear()
         self.connection = self._gate.open(self.device.id, greeting, listen)
         self.connection.bytes_per_s = self.conditions.bytes_per_s
 
@@ -96,8 +100,9 @@ class Member:
             self._gate.assure()
             tally.connected += 1
             self.device.connected(now)
-        answers = [self._take(packet, now, tally) for packet in packets]
-        self._speak(b"".join(answers), now, tally)
+        for packet in packets:
+            self._take(packet, now, tally)
+        self._speak(b"", now, tally)
 
     def turn(self, now: Now, tally: PhaseTally) -> None:
         """What is due. Raises Broken."""
@@ -134,20 +139,18 @@ class Member:
             raise Broken("not connected")
         return self.connection
 
-    def _take(self, packet: FromServer, now: Now, tally: PhaseTally) -> bytes:
-        """What is to be answered."""
+    def _take(self, packet: FromServer, now: Now, tally: PhaseTally) -> None:
         if isinstance(packet, Puback):
             self._unanswered -= 1
-            return b""
-        if isinstance(packet, Disconnect):
+        elif isinstance(packet, Disconnect):
             raise Broken(f"the broker ended it: {packet.code:#04x}")
-        if not isinstance(packet, Publish):
-            return b""
-        if self._is_lost():
-            tally.lost += 1
-        else:
-            self._hand_over(packet, now, tally)
-        return mqtt_packets.puback(packet.packet_id) if packet.packet_id else b""
+        elif isinstance(packet, Publish):
+            if packet.packet_id:
+                self._answers.append(packet.packet_id)
+            if self._is_lost():
+                tally.lost += 1
+            else:
+                self._hand_over(packet, now, tally)
 
     def _hand_over(self, packet: Publish, now: Now, tally: PhaseTally) -> None:
         try:
@@ -175,6 +178,9 @@ class Member:
                 tally.lost += 1
                 continue
             said.append(self._packed(message.topic, message.payload, message.retain))
+        if said or len(self._answers) >= _MAX_ANSWERS:
+            said.append(mqtt_packets.pubacks(self._answers))
+            self._answers.clear()
         if said or connection.held:
             data = b"".join(said)
             tally.bytes_out += len(data)

@@ -45,6 +45,8 @@ class Reactor:
         self._phases = [(begin_s + phase.end_s, PhaseTally()) for phase in phases]
         self.last_landed_s: float | None = None
         """Seconds from the start to the last acknowledgement."""
+        for number, member in enumerate(members):
+            self._schedule(number, member, clock())
 
     @property
     def tallies(self) -> list[PhaseTally]:
