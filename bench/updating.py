@@ -115,7 +115,7 @@ class World:
 
 
 class FolderFiles:
-    """Implements ports.FileFetcher on a folder."""
+    """Implements delivery.ports.FileFetcher on a folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

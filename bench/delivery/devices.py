@@ -19,10 +19,10 @@ from edge_agent.delivery.exchange import Exchange
 from edge_agent.delivery.http import Http
 from edge_agent.delivery.one_to_one import OneToOne
 from edge_agent.delivery.pace import Manners
+from edge_agent.delivery.ports import Target, Wish
 from edge_agent.delivery.shared_pass import SharedPass
 from edge_agent.errors import Reject
 from edge_agent.link.mqtt import Handlers, MqttLink
-from edge_agent.ports import Target, Wish
 
 _CONNECT_S = 60.0
 _PIECE_BYTES = 1 << 18

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from edge_agent.delivery import reuse
 from edge_agent.delivery.part import Part
+from edge_agent.delivery.ports import Held, Target
 from edge_agent.errors import AgentError
-from edge_agent.ports import Held, Target
 from fleet_contract import delta, limits
 from fleet_contract.errors import ContractError
 

@@ -12,9 +12,10 @@ from edge_agent.delivery import deltas, reuse
 from edge_agent.delivery.pace import LEAST_BYTES_PER_S, SPAN_S, Manners, Pulse
 from edge_agent.delivery.pacer import Pacer
 from edge_agent.delivery.part import Part, open_part
+from edge_agent.delivery.ports import Fetched, Held, Target, Wish
 from edge_agent.delivery.transport import Errand, Transport
 from edge_agent.errors import Reject, Retry
-from edge_agent.ports import Clock, Fetched, Held, Target, Wish
+from edge_agent.ports import Clock
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ class Ways:
 
 
 class Downloads:
-    """ports.Delivery. One `bring` at a time; the rest from any thread. `look_up` finds a signed target by its path; `busy` see Pacer."""
+    """delivery.ports.Delivery. One `bring` at a time; the rest from any thread. `look_up` finds a signed target by its path; `busy` see Pacer."""
 
     def __init__(
         self, ways: Ways, look_up: Callable[[str], Target], manners: Manners, clock: Clock, *, busy: Callable[[], bool] = lambda: False

@@ -21,7 +21,7 @@ _TURN_S = 1.0
 
 
 class OneToOne:
-    """A transport. Also ports.FileFetcher, for metadata."""
+    """A transport. Also delivery.ports.FileFetcher, for metadata."""
 
     way: Literal["mqtt"] = "mqtt"
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from edge_agent.delivery.part import Part
-from edge_agent.ports import Held
+from edge_agent.delivery.ports import Held
 
 log = logging.getLogger(__name__)
 

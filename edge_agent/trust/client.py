@@ -7,8 +7,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edge_agent.delivery.ports import FileFetcher, Target
 from edge_agent.errors import Reject, Retry
-from edge_agent.ports import FileFetcher, Target
 from edge_agent.storage.journal import Journal
 from edge_agent.trust.floor import Floor
 from edge_agent.trust.source import MetadataSource

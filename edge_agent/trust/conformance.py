@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
+from edge_agent.delivery.ports import FileFetcher
 from edge_agent.errors import Fatal, Reject
 from edge_agent.link.https import Site
-from edge_agent.ports import Clock, FileFetcher
+from edge_agent.ports import Clock
 from edge_agent.storage import atomic
 from edge_agent.trust.artifacts import Artifacts
 from edge_agent.trust.client import Trust

@@ -2,8 +2,9 @@
 
 from urllib.parse import quote
 
+from edge_agent.delivery.ports import FileFetcher
 from edge_agent.errors import Missing, Reject, Retry
-from edge_agent.ports import Clock, FileFetcher
+from edge_agent.ports import Clock
 from fleet_contract import limits
 
 _RUN_S = 300.0
@@ -15,7 +16,7 @@ _MAX_BYTES = {
 
 
 class MetadataSource:
-    """For one run of the workflow. A single read is bounded in time by the carrier (ports.FileFetcher.read), a chain of them here."""
+    """For one run of the workflow. A single read is bounded in time by the carrier (delivery.ports.FileFetcher.read), a chain of them here."""
 
     def __init__(self, files: FileFetcher, clock: Clock, run_s: float = _RUN_S) -> None:
         self._files, self._clock = files, clock

@@ -10,8 +10,9 @@ from typing import Any
 
 import msgspec
 
+from edge_agent.delivery.ports import Target, Wish
 from edge_agent.errors import Reject, Retry
-from edge_agent.ports import Choice, Conduct, Target, Wish
+from edge_agent.ports import Choice, Conduct
 from edge_agent.update import probation, reports
 from edge_agent.update.parts import Parts
 from edge_agent.update.phases import Step

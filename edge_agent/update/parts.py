@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from edge_agent.ports import Clock, Delivery, Guest, Host, Store
+from edge_agent.delivery.ports import Delivery
+from edge_agent.ports import Clock, Guest, Host, Store
 from edge_agent.storage.journal import Journal
 from edge_agent.trust.client import Trust
 from edge_agent.update.inbox import Inbox

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from edge_agent.delivery.ports import Held
 from edge_agent.errors import Reject, Retry
-from edge_agent.ports import Held
 from edge_agent.storage import atomic
 from edge_agent.update.state import Installed, Slot, State
 from fleet_contract.bundle import Bundle

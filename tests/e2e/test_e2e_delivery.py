@@ -17,9 +17,9 @@ from edge_agent.delivery.exchange import Exchange
 from edge_agent.delivery.http import Http
 from edge_agent.delivery.one_to_one import OneToOne
 from edge_agent.delivery.pace import Manners
+from edge_agent.delivery.ports import Fetched, Wish
 from edge_agent.delivery.shared_pass import SharedPass
 from edge_agent.link.mqtt import Handlers, MqttLink
-from edge_agent.ports import Fetched, Wish
 from fleet_contract import limits
 from fleet_server.mqtt import mosquitto
 from fleet_server.trust.device_ca import DeviceCa

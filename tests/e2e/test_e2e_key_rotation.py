@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata, MetaFile, Targets
 
+from edge_agent.delivery.ports import FileFetcher
 from edge_agent.errors import Missing, Retry
-from edge_agent.ports import FileFetcher
 from edge_agent.trust.client import Trust
 from edge_agent.trust.time import TrustedTime
 from fleet_contract.errors import OrderForgery

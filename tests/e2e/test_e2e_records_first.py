@@ -17,10 +17,10 @@ from edge_agent.delivery.exchange import Exchange
 from edge_agent.delivery.http import Http
 from edge_agent.delivery.one_to_one import OneToOne
 from edge_agent.delivery.pace import Manners
+from edge_agent.delivery.ports import Wish
 from edge_agent.delivery.shared_pass import SharedPass
 from edge_agent.link.mqtt import Handlers, MqttLink
 from edge_agent.link.uplink import Uplink
-from edge_agent.ports import Wish
 from fleet_contract import limits
 from fleet_contract.messages import Event, Lane, Status
 from fleet_server.mqtt import mosquitto

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from edge_agent.delivery import reuse
 from edge_agent.delivery.part import open_part
+from edge_agent.delivery.ports import Fetched, Held, Target
 from edge_agent.errors import Retry
-from edge_agent.ports import Fetched, Held, Target
 from fleet_contract import delta, limits
 from fleet_contract.blocks import index_of
 from fleet_contract.messages import Want

@@ -10,8 +10,8 @@ import pytest
 from edge_agent.delivery.downloads import ways
 from edge_agent.delivery.one_to_one import resized
 from edge_agent.delivery.pace import Manners
+from edge_agent.delivery.ports import Wish
 from edge_agent.errors import Reject, Retry
-from edge_agent.ports import Wish
 from fleet_contract import limits, topics
 from fleet_contract.blocks import from_bitmap
 from fleet_contract.messages import FromDevice, Packet, Progress, Refusal, Want

@@ -8,9 +8,10 @@ from typing import Protocol
 from edge_agent.clock import SystemClock
 from edge_agent.delivery.downloads import Downloads, Ways
 from edge_agent.delivery.pace import Manners
+from edge_agent.delivery.ports import FileFetcher
 from edge_agent.delivery.transport import Errand
 from edge_agent.errors import Retry
-from edge_agent.ports import Clock, Conduct, FileFetcher, Host
+from edge_agent.ports import Clock, Conduct, Host
 from edge_agent.storage.journal import Journal
 from edge_agent.trust.client import Trust
 from edge_agent.trust.time import TrustedTime

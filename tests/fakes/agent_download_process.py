@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from edge_agent.clock import SystemClock
-from edge_agent.ports import Target
+from edge_agent.delivery.ports import Target
 from fleet_contract.blocks import BlockIndex, block_bytes_for, from_bitmap
 from fleet_contract.messages import FromDevice, Want
 from tests.fakes.agent_downloads import device

@@ -11,11 +11,12 @@ from edge_agent.delivery.exchange import Exchange
 from edge_agent.delivery.http import Http
 from edge_agent.delivery.one_to_one import OneToOne
 from edge_agent.delivery.pace import Manners
+from edge_agent.delivery.ports import Fetched, Held, Target, Wish
 from edge_agent.delivery.shared_pass import SharedPass
 from edge_agent.delivery.transport import Errand, Patience
 from edge_agent.errors import Retry
 from edge_agent.link.https import Bounds
-from edge_agent.ports import Clock, Fetched, Held, Target, Wish
+from edge_agent.ports import Clock
 from fleet_contract.backoff import Backoff
 from fleet_contract.blocks import index_of
 from tests.fakes.agent_file_service import FileService, website

@@ -9,7 +9,7 @@ from fleet_contract.messages import Ack, Batch, FromDevice, Status
 
 
 class MemoryFiles:
-    """Implements ports.FileFetcher. `offline` fails everything; `spoil` may change a block; after `budget` blocks the connection is gone."""
+    """Implements delivery.ports.FileFetcher. `offline` fails everything; `spoil` may change a block; after `budget` blocks the connection is gone."""
 
     def __init__(self, files: dict[str, bytes]) -> None:
         self.files = files

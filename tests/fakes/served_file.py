@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from edge_agent.ports import Target
+from edge_agent.delivery.ports import Target
 from fleet_contract import blocks
 from tests.fakes.server_process import Running, serving
 
