@@ -13,6 +13,8 @@ class Ballast:
 
     def lay(self) -> bool:
         """Take the room, if the disk has it; whether it did. One of another size is laid anew."""
+        if not self._path.exists() and not self.has_room():
+            return False
         try:
             handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, atomic.PRIVATE_FILE)
             try:
@@ -30,8 +32,8 @@ class Ballast:
         self._path.unlink(missing_ok=True)
         self.is_laid = False
 
-    def has_room_beside(self) -> bool:
-        """Whether the disk has as much left again: it is not full any more."""
+    def has_room(self) -> bool:
+        """Whether the disk has that much left, beside what lies there, and as much again."""
         try:
             disk = os.statvfs(self._path.parent)
         except OSError:

@@ -14,6 +14,8 @@ from fleet_contract.messages import Batch, Lane, LaneLedger
 
 SCHEMA_VERSION = 2
 _PAGE_CACHE_KIB = 512
+_CHECKPOINT_PAGES = 256
+"""The log is copied into the database when it is a mebibyte long: pages that many commits touched are then written once. It keeps its room."""
 _LANE_SHIFT = 48
 """A unit's key is its lane's number above 48 bits of its first sequence number: the table is clustered by lane, then sequence."""
 _ROW_BYTES = 96
@@ -71,6 +73,7 @@ def connect(path: Path) -> sqlite3.Connection:
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=FULL")
         db.execute(f"PRAGMA cache_size=-{_PAGE_CACHE_KIB}")
+        db.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}")
     except BaseException:
         db.close()
         raise
@@ -161,6 +164,11 @@ def read(db: sqlite3.Connection, epoch: str, unit: int) -> Batch:
         raise Damaged(f"unit {sequence_of(unit)} of lane {LANES[lane_of(unit)].value} does not fit its checksum")
     count, stride, length, _, codec, clock, boot, data = row
     return Batch(epoch, LANES[lane_of(unit)], sequence_of(unit), count, codec, length, data, boot, clock, stride)
+
+
+def file_bytes(db: sqlite3.Connection) -> int:
+    """Of the database, free pages included."""
+    return db.execute("PRAGMA page_count").fetchone()[0] * db.execute("PRAGMA page_size").fetchone()[0]
 
 
 def oldest(db: sqlite3.Connection, lane: int) -> int | None:

@@ -34,4 +34,4 @@ class OutboxSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     shares: Shares = Shares()
     commit_within_s: Annotated[float, msgspec.Meta(ge=0, le=3_600)] = 0.0
     staged_bytes: Annotated[int, msgspec.Meta(ge=64 * KIB, le=1 << 30)] = 4 * MIB
-    ballast_bytes: Annotated[int, msgspec.Meta(ge=0, le=1 << 30)] = 2 * MIB
+    ballast_bytes: Annotated[int, msgspec.Meta(ge=0, le=1 << 30)] = 4 * MIB

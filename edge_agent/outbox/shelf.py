@@ -25,8 +25,8 @@ from fleet_contract.messages import Batch, DiskUse, Event, Lane
 RESET = "outbox.reset"
 _MERGED_EVERY = 64
 """Units of a lane that are written before the small ones among them are made one, where nobody sends them."""
-_LEFT_OF_FULL = 7 / 8
-"""Of what waits when the disk is full: the rest gives way to what comes."""
+_LEFT_OF_FULL = 3 / 4
+"""Of the file when the disk is full: the rest is free for what comes."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,8 @@ class Shelf:
         account, traced, units = writing.write(self._db, account, [*news, *work.entries], [*writing.pack(news, Packer()), *parcels])
         for (lane, reason), count in work.drops.items():
             account = account.with_lane(lane, account.lanes[lane].refused(reason, count))
-        account = eviction.make_room(self._db, account, self._max_bytes, self._settings.shares)
+        reasons = eviction.FULL_DISK if self._max_bytes < self._settings.max_bytes else eviction.Reasons()
+        account = eviction.make_room(self._db, account, self._max_bytes, self._settings.shares, reasons)
         account = self._merge_tails(account, units)
         account, found = self._hand_out(account, work)
         if self._handed.landed or replace(account, written_bytes=0) != replace(self._durable, written_bytes=0):
@@ -198,9 +199,9 @@ class Shelf:
     def _relieve(self) -> bool:
         """Whether room was made on a full disk: without the ballast what waits can be cleaned, and the file need not grow for a while."""
         self._ballast.release()
-        ceiling = int(self.account.queued_bytes * _LEFT_OF_FULL)
         try:
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            ceiling = max(int(database.file_bytes(self._db) * _LEFT_OF_FULL), self._settings.ballast_bytes // 2)
+            ceiling = min(ceiling, max(1, self._max_bytes - self._max_bytes // 8))
             self._db.execute("BEGIN IMMEDIATE")
             account = eviction.make_room(self._db, self.account, ceiling, self._settings.shares, eviction.FULL_DISK)
             database.delete(self._db, list(self._handed.landed))
@@ -209,7 +210,9 @@ class Shelf:
         except (sqlite3.Error, ContractError):
             self._roll_back()
             return False
-        self._max_bytes = min(self._max_bytes, max(ceiling, 1))
+        with suppress(sqlite3.Error):
+            self._db.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
+        self._max_bytes = ceiling
         self._settle(account, [])
         return True
 
@@ -217,7 +220,7 @@ class Shelf:
         """Laid again as soon as it can be; what waits may grow again once there is as much room beside it."""
         if self._ballast.is_laid and self._max_bytes == self._settings.max_bytes:
             return
-        if (self._ballast.is_laid or self._ballast.lay()) and self._ballast.has_room_beside():
+        if (self._ballast.is_laid or self._ballast.lay()) and self._ballast.has_room():
             self._max_bytes = self._settings.max_bytes
 
 

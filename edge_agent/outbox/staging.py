@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from edge_agent.outbox.entries import Entry, Ticket
 from edge_agent.outbox.handing import Wanted
+from fleet_contract import limits
 
+_COMMIT_BYTES = limits.MIB
 _REMINDED_S = 1.0
 """What is not urgent goes with another commit, if one comes in that time."""
 
@@ -90,7 +92,8 @@ class Staging:
             self._is_reminded = False
             jobs = list(self._jobs)
             self._jobs.clear()
-            return Work(list(self._entries), Counter(self._drops), jobs, self._is_closed)
+            entries = self._oldest()
+            return Work(entries, Counter(self._drops), jobs, self._is_closed and len(entries) == len(self._entries))
 
     def commit(self, work: Work) -> None:
         """Its entries, the oldest, and its drops need to be kept no longer."""
@@ -122,6 +125,16 @@ class Staging:
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
+
+    def _oldest(self) -> list[Entry]:
+        """As many as one commit takes."""
+        size, found = 0, []
+        for entry in self._entries:
+            if found and size + entry.size > _COMMIT_BYTES:
+                break
+            found.append(entry)
+            size += entry.size
+        return found
 
     def _has_work(self) -> bool:
         return bool(self._entries or self._drops or self._jobs or self._is_closed)

@@ -96,7 +96,7 @@ class TestStatus:
         found = json.loads(capsys.readouterr().out)
         assert (found["device"], found["active"]["version"], found["previous"]["version"]) == (DEVICE, "2.0.0", "1.0.0")
         assert (found["running"], found["phase"], found["epoch"]) == (False, "idle", "epoch-1")
-        assert found["ledger"]["telemetry"] == {"produced": 0, "acknowledged": 0, "queued": 0, "dropped": {}}
+        assert found["ledger"]["telemetry"] == {"produced": 0, "acknowledged": 0, "queued": 0, "dropped": {}, "oldest": 0}
 
     def test_for_a_person(self, state: StateFolder, capsys: pytest.CaptureFixture[str]) -> None:
         assert cli.main(["status", "--state", str(state.root)]) == 0
