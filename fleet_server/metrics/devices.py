@@ -36,7 +36,7 @@ def families(connection: Connection, now: datetime) -> Iterator[Metric]:
 def _alerts(connection: Connection) -> Metric:
     """Every kind, also those of which none is open: an alarm on nothing would not close."""
     counted = select(Alert.kind, func.count()).where(Alert.closed_at.is_(None)).group_by(Alert.kind)
-    found = dict(connection.execute(counted).tuples())
+    found = dict(connection.execute(counted).all())
     samples = (((kind.value,), found.get(kind.value, 0)) for kind in Kind)
     return gauges("edgefleet_alerts_open", "What is wrong with devices just now, by kind", ("kind",), samples)
 

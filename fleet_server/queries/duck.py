@@ -12,6 +12,7 @@ from fleet_server.queries.bounds import Bounds
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
+_AGAIN_S = 0.1
 _NO_ROWS = """SELECT NULL::TIMESTAMPTZ AS recorded_at, NULL::VARCHAR AS device, NULL::VARCHAR AS epoch, NULL::BIGINT AS seq, NULL::VARCHAR AS task,
 NULL::VARCHAR AS bundle, NULL::VARCHAR AS input_id, NULL::VARCHAR AS label, NULL::DOUBLE AS value, NULL::BIGINT AS latency_us,
 NULL::BOOLEAN AS abstained, NULL::VARCHAR AS detail, NULL::TIMESTAMPTZ AS received_at, NULL::BIGINT AS mono_us, NULL::VARCHAR AS boot,
@@ -35,18 +36,20 @@ def opened(files: Sequence[Path], bounds: Bounds, spill: Path, prepare: Callable
     settings = {"threads": bounds.threads, "memory_limit": f"{bounds.max_memory_bytes // 1024}KiB", "temp_directory": str(spill)}
     settings |= {"max_temp_directory_size": f"{bounds.max_spill_bytes // 1024}KiB", "autoload_known_extensions": False}
     connection = duckdb.connect(":memory:", config={**settings, "autoinstall_known_extensions": False, "allow_community_extensions": False})
-    timer = threading.Timer(bounds.max_s, connection.interrupt)
-    timer.daemon = True
+    done = threading.Event()
+    watch = threading.Thread(target=_watch, args=(connection, bounds.max_s, done), name="query-deadline", daemon=True)
     try:
         with translated(bounds):
             connection.execute("SET TimeZone = 'UTC'")
             if prepare:
                 prepare(connection)
             _lock(connection, files)
-            timer.start()
+            watch.start()
             yield connection
     finally:
-        timer.cancel()
+        done.set()
+        if watch.is_alive():
+            watch.join()
         connection.close()
 
 
@@ -67,6 +70,14 @@ def translated(bounds: Bounds) -> Iterator[None]:
         raise FileGone(f"a file of the lake cannot be read: {error}") from error
     except duckdb.Error as error:
         raise BadRequest(str(error), field="query") from error
+
+
+def _watch(connection: "DuckDBPyConnection", max_s: float, done: threading.Event) -> None:
+    """An interrupt between two steps of a query is forgotten: so it comes again."""
+    wait_s = max_s
+    while not done.wait(wait_s):
+        connection.interrupt()
+        wait_s = _AGAIN_S
 
 
 def _lock(connection: "DuckDBPyConnection", files: Sequence[Path]) -> None:

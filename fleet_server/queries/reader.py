@@ -23,7 +23,6 @@ from fleet_server.queries.statement import Statement
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_PATIENCE_S = 10.0
 _BATCH_ROWS = 10_000
 _TRIES = 3
 
@@ -37,10 +36,11 @@ class Page:
 
 
 class Reader:
-    """`folder` is the lake's; at most `slots` questions are answered from it at a time. Thread-safe; holds nothing open between questions."""
+    """`folder` is the lake's; at most `slots` questions are answered from it at a time, and others wait `patience_s`. Thread-safe; holds nothing
+    open between questions."""
 
-    def __init__(self, engine: Engine, folder: Path, bounds: Bounds, slots: int = 2) -> None:
-        self._engine, self._folder, self._bounds = engine, folder, bounds
+    def __init__(self, engine: Engine, folder: Path, bounds: Bounds, *, slots: int = 2, patience_s: float = 10.0) -> None:
+        self._engine, self._folder, self._bounds, self._patience_s = engine, folder, bounds, patience_s
         self._slots = threading.BoundedSemaphore(slots)
 
     def page(self, question: Question, after: Cursor | None, limit: int) -> Page:
@@ -85,7 +85,7 @@ class Reader:
 
     @contextmanager
     def _opened(self, listed: Sequence[Listed]) -> Iterator:
-        if not self._slots.acquire(timeout=_PATIENCE_S):
+        if not self._slots.acquire(timeout=self._patience_s):
             raise Unavailable("too many queries are being answered: try again", field="query")
         try:
             with tempfile.TemporaryDirectory(prefix="edgefleet-query-") as spill:
