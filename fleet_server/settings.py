@@ -27,6 +27,8 @@ _RANGES = {
     "retention_days": (1, 36_500),
     "retention_bytes": (limits.MIB, 10**15),
     "minutes_days": (1, 36_500),
+    "query_max_s": (0.1, 3_600),
+    "query_max_bytes": (64 * limits.MIB, 10**12),
 }
 _LOOPBACK = ("localhost", "127.0.0.1")
 _VARIABLES = {
@@ -47,6 +49,8 @@ _VARIABLES = {
     "EDGEFLEET_RETENTION_DAYS": "retention_days",
     "EDGEFLEET_RETENTION_BYTES": "retention_bytes",
     "EDGEFLEET_MINUTES_DAYS": "minutes_days",
+    "EDGEFLEET_QUERY_MAX_S": "query_max_s",
+    "EDGEFLEET_QUERY_MAX_BYTES": "query_max_bytes",
     "OTEL_EXPORTER_OTLP_ENDPOINT": "otlp_endpoint",
 }
 
@@ -61,7 +65,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `ingest_workers` processes take in records here (0: they run elsewhere, see `fleet-server ingest`); when the inbox that they fill holds more than
     `inbox_max_bytes`, or something older than `inbox_max_age_s`, they acknowledge more slowly, and at twice that nothing more.
     Inferences are kept for `retention_days` and up to `retention_bytes` of files, the oldest days going first, and what each minute came to for
-    `minutes_days` (None: for ever).
+    `minutes_days` (None: for ever). A question to the API about them may take `query_max_s`, and `query_max_bytes` of memory.
     `otlp_endpoint` is the base URL of the collector that gets followed records as spans (None: nobody)."""
 
     fleet: str = "demo"
@@ -84,6 +88,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     retention_days: int | None = None
     retention_bytes: int | None = None
     minutes_days: int | None = None
+    query_max_s: float = 30.0
+    query_max_bytes: int = 512 * limits.MIB
     otlp_endpoint: Annotated[str, msgspec.Meta(pattern=r"^https?://[^\s/]+[^\s]*$")] | None = None
 
     @property
