@@ -92,13 +92,12 @@ def up(
         typer.Option(help="mqtt or http: how new orders prefer their bundle to be fetched; a device's own setting goes before it."),
     ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
-    log_format: LogFormat = "text",
+    log_format: LogFormat = None,
 ) -> None:
     """Run the server: broker, MQTT, control loop and HTTPS, until SIGTERM or Ctrl-C."""
     from fleet_server.app import serve  # the other commands start without loading the web framework
     from fleet_server.running import RunState
 
-    logs.configure(sys.stderr, "debug" if verbose else "info", log_format, QUIET_LOGGERS)
     options = {
         "broker": broker,
         "https_port": https_port,
@@ -108,8 +107,10 @@ def up(
         "database_url": database_url,
         "address": address,
         "delivery_transport": delivery_transport,
+        "log_format": log_format,
     }
     chosen = settings.override(settings.load(home), os.environ, options)
+    logs.configure(sys.stderr, "debug" if verbose else "info", chosen.log_format, QUIET_LOGGERS)
 
     def announce(state: RunState) -> None:
         typer.echo(f"ready: {state.https_url} (API, docs at /docs), {state.broker_url} ({state.broker_kind} broker)")

@@ -9,6 +9,7 @@ import msgspec
 
 from fleet_contract import limits, mqtt, names
 from fleet_contract.errors import ContractError
+from fleet_contract.logs import Form
 from fleet_server.errors import BadRequest, NotFound
 from fleet_server.storage import write_atomic
 
@@ -66,6 +67,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `inbox_max_bytes`, or something older than `inbox_max_age_s`, they acknowledge more slowly, and at twice that nothing more.
     Inferences are kept for `retention_days` and up to `retention_bytes` of files, the oldest days going first, and what each minute came to for
     `minutes_days` (None: for ever). A question to the API about them may take `query_max_s`, and `query_max_bytes` of memory.
+    `log_format`, text or json, is that of the log on stderr.
     `otlp_endpoint` is the base URL of the collector that gets followed records as spans (None: nobody)."""
 
     fleet: str = "demo"
@@ -88,6 +90,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     retention_days: int | None = None
     retention_bytes: int | None = None
     minutes_days: int | None = None
+    log_format: Form = "text"
     query_max_s: float = 30.0
     query_max_bytes: int = 512 * limits.MIB
     otlp_endpoint: Annotated[str, msgspec.Meta(pattern=r"^https?://[^\s/]+[^\s]*$")] | None = None
