@@ -17,10 +17,10 @@ from fleet_server import storage
 from fleet_server.domain.twins import Memory
 from fleet_server.errors import Conflict
 from fleet_server.inbox.port import Inbox, Segment
-from fleet_server.lake import catalogue, turn
+from fleet_server.lake import catalogue, forgetting, turn
 from fleet_server.lake.keeping import Keeper
 from fleet_server.lake.turn import Lake, Taken
-from fleet_server.services import figures
+from fleet_server.services import deletion, figures
 from fleet_server.services.figures import CompactorFigures
 
 log = logging.getLogger(__name__)
@@ -46,15 +46,16 @@ class Compactor:
         """Take in what waits, a turn's worth; whether there was as much as fits. Raises OSError, SQLAlchemyError or Conflict: then it is to be
         repeated."""
         began, monotonic = self._now(), time.monotonic()
-        with storage.locked(self._lake.root / "turn.lock"):
-            after = catalogue.watermark(self._lake.engine)
-            segments, emptied = self._read(after)
-            if not segments:
-                self._write_down(after, began, monotonic)
-                return False
-            caught_up_at = began if emptied else None
-            taken = turn.take(self._lake, segments, after, began, twins=self._twins, caught_up_at=caught_up_at)
+        after = catalogue.watermark(self._lake.engine)
+        segments, emptied = self._read(after)
+        if not segments:
+            self._write_down(after, began, monotonic)
+            return False
+        caught_up_at = began if emptied else None
+        taken = turn.take(self._lake, segments, after, began, twins=self._twins, caught_up_at=caught_up_at)
         self._inbox.forget(segments[-1].id)
+        if emptied:
+            self._forget_deleted()
         self._count(taken, segments, time.monotonic() - monotonic)
         self._write_figures(monotonic)
         return not emptied
@@ -89,8 +90,16 @@ class Compactor:
             size += sum(len(arrival.payload) for segment in more for arrival in segment.arrivals)
         return found, False
 
+    def _forget_deleted(self) -> None:
+        """Nothing of a deleted device is on its way any more: what waited in the inbox was refused, with the device unknown."""
+        for device in deletion.pending(self._lake.engine):
+            rows = forgetting.forget_device(self._lake, device)
+            deletion.finish(self._lake.engine, self._lake.home, device, self._now(), lake_rows=rows)
+            log.info("%s is deleted: %d inferences of it are out of the lake", device, rows)
+
     def _write_down(self, watermark: int, caught_up_at: datetime, monotonic: float) -> None:
         if monotonic - self._written >= _WRITTEN_DOWN_S:
+            self._forget_deleted()
             catalogue.caught_up(self._lake.engine, watermark, caught_up_at)
             self.figures.lag_s = 0.0
             self._write_figures(monotonic)

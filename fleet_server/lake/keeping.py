@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import select
 
-from fleet_server import storage
 from fleet_server.domain import retention
 from fleet_server.domain.retention import Kept
 from fleet_server.lake import catalogue, merging
@@ -43,20 +42,18 @@ class Keeper:
         """Every few seconds, a little of all there is to do. Raises OSError or SQLAlchemyError."""
         if self._monotonic() < self._next:
             return
-        with storage.locked(self._lake.root / "turn.lock"):
-            figures.merges += merging.merge_once(self._lake, self._now())
-            figures.expired += self._expire()
-            self._remove()
+        figures.merges += merging.merge_once(self._lake, self._now())
+        figures.expired += self._expire()
+        self._remove()
         self._next = self._monotonic() + _INTERVAL_S
 
     def sweep(self) -> None:
         """Remove what interrupted turns left. Raises OSError or SQLAlchemyError."""
-        with storage.locked(self._lake.root / "turn.lock"):
-            with reading(self._lake.engine) as connection:
-                known = connection.execute(select(LakeFile.path)).scalars().all()
-            for path in catalogue.strays(self._lake.root, known):
-                log.info("removing %s, which an interrupted turn left", path.name)
-                path.unlink(missing_ok=True)
+        with reading(self._lake.engine) as connection:
+            known = connection.execute(select(LakeFile.path)).scalars().all()
+        for path in catalogue.strays(self._lake.root, known):
+            log.info("removing %s, which an interrupted turn left", path.name)
+            path.unlink(missing_ok=True)
 
     def _expire(self) -> int:
         now = self._now()

@@ -46,7 +46,7 @@ def assemble(job: Job, stack: ExitStack) -> Compactor:
         raise Conflict("the database is of another version: run `fleet-server migrate` first", field="database_url")
     inbox = sql.open_beside(engine, job.home)
     stack.callback(inbox.engine.dispose)
-    lake = Lake(root, job.home / "samples", engine)
+    lake = Lake(job.home, engine)
     return Compactor(lake, inbox, Keeper(lake, job.retention, _now), _now)
 
 

@@ -29,11 +29,18 @@ _CHUNK_BYTES = 64 * limits.MIB
 
 @dataclass(frozen=True)
 class Lake:
-    """`root` is the lake's folder, `samples` where the bytes of samples lie."""
+    """Of the server whose home this is: files in the home, their catalogue and all else in the database."""
 
-    root: Path
-    samples: Path
+    home: Path
     engine: Engine
+
+    @property
+    def root(self) -> Path:
+        return self.home / "lake"
+
+    @property
+    def samples(self) -> Path:
+        return self.home / "samples"
 
 
 @dataclass(frozen=True)

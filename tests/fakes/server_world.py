@@ -319,7 +319,7 @@ class World:
         """What an ingest worker and the compactor do with these batches of the device."""
         now = self.clock.forward(seconds=1)
         arrivals = [Arrival(device, columns.microseconds(now), messages.encode(batch)) for batch in some]
-        lake = Lake(self.fleet.lake, self.fleet.samples, self.engine)
+        lake = Lake(self.fleet.home, self.engine)
         after = catalogue.watermark(self.engine)
         return turn.take(lake, [Segment(after + 1, arrivals)], after, now, twins=self.twins)
 

@@ -173,7 +173,7 @@ def test_a_batch_that_cannot_be_read_is_counted_and_spoils_no_other(enrolled: Wo
 def test_what_belongs_to_no_stream_is_counted_and_stops_nobody_else(enrolled: World) -> None:
     sent = [("ghost", a_batch(0, 1)), ("cam-1", a_batch(0, 1, epoch="../e")), ("cam-2", a_batch(0, 2))]
     arrivals = [Arrival(device, 0, messages.encode(batch)) for device, batch in sent] + [Arrival("cam-1", 0, b"noise")]
-    lake = Lake(enrolled.fleet.lake, enrolled.fleet.samples, enrolled.engine)
+    lake = Lake(enrolled.fleet.home, enrolled.engine)
     taken = turn.take(lake, [Segment(1, arrivals)], 0, START, twins=enrolled.twins)
     assert taken.refused == Counter({"unknown-device": 1, "bad-epoch": 1, "malformed-message": 1})
     assert numbers(enrolled) == [0, 1]
