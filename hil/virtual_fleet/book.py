@@ -19,6 +19,8 @@ class Unit:
     made_s: float
     sent_s: float = 0.0
     sends: int = 0
+    resent_s: float = 0.0
+    """The last time that it was sent."""
 
 
 class LaneBook:
@@ -30,6 +32,9 @@ class LaneBook:
         self._waiting: deque[Unit] = deque()
         self._again: dict[int, Unit] = {}
         self._flying: dict[int, Unit] = {}
+        """In the order of sending."""
+        self._landed_s = float("-inf")
+        """When the newest was sent that has been acknowledged."""
 
     @property
     def queued(self) -> int:
@@ -63,6 +68,7 @@ class LaneBook:
         unit.sends += 1
         if unit.sends == 1:
             unit.sent_s = now_s
+        unit.resent_s = now_s
         self._flying[unit.first] = unit
         return unit
 
@@ -76,6 +82,7 @@ class LaneBook:
                     del held[unit.first]
                 landed += covered
         self.acknowledged += sum(unit.count for unit in landed)
+        self._landed_s = max((unit.resent_s for unit in landed), default=self._landed_s)
         return landed
 
     def rewind(self) -> int:
@@ -84,6 +91,17 @@ class LaneBook:
         self._again = dict(sorted((self._again | self._flying).items()))
         self._flying = {}
         return again
+
+    def overtaken_s(self) -> float:
+        """When the oldest on its way was sent, if anything sent later has been acknowledged; else never."""
+        oldest = next(iter(self._flying.values()), None)
+        return oldest.resent_s if oldest is not None and oldest.resent_s < self._landed_s else float("inf")
+
+    def rewind_overtaken(self, sent_before_s: float) -> None:
+        """What was overtaken, and sent before, is to be sent again."""
+        late = [unit for unit in self._flying.values() if unit.resent_s < min(self._landed_s, sent_before_s)]
+        for unit in late:
+            self._again[unit.first] = self._flying.pop(unit.first)
 
     def report(self) -> LaneLedger:
         held = (*self._flying, *self._again, *(unit.first for unit in list(self._waiting)[:1]))

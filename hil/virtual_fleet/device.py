@@ -93,7 +93,9 @@ class VirtualDevice:
         """When `turn` has something to do next."""
         made = min(self._record_s, self._sketch_s, self._event_s) if self.producing else _NEVER_S
         flying = any(book.flying for book in self.books.values())
-        return min(made, self._status_s, self._progress_s + self._patience_s if flying else _NEVER_S, self.duty.due_s)
+        silent = self._progress_s + self._patience_s if flying else _NEVER_S
+        late = min(book.overtaken_s() for book in self.books.values()) + self._late_s
+        return min(made, self._status_s, silent, late, self.duty.due_s)
 
     def under(self, conditions: Conditions) -> None:
         self._conditions = conditions
@@ -108,6 +110,9 @@ class VirtualDevice:
             if now.monotonic_s >= self.duty.due_s:
                 self.duty.ask(now.monotonic_s)
             return
+        for book in self.books.values():
+            if now.monotonic_s >= book.overtaken_s() + self._late_s:
+                book.rewind_overtaken(now.monotonic_s - self._late_s)
         if now.monotonic_s >= self._progress_s + self._patience_s and self._rewind():
             self._silences += 1
             self._window = max(1.0, self._window / 2)
@@ -180,6 +185,11 @@ class VirtualDevice:
 
     def _rewind(self) -> int:
         return sum(book.rewind() for book in self.books.values())
+
+    @property
+    def _late_s(self) -> float:
+        """For what was overtaken: it is more likely lost than slow."""
+        return self._link.patience_s / 4
 
     @property
     def _patience_s(self) -> float:

@@ -67,6 +67,18 @@ def test_an_acknowledgement_of_an_earlier_connection_counts() -> None:
     assert (book.queued, book.waits) == (0, False)
 
 
+def test_what_was_overtaken_is_sent_again_alone() -> None:
+    book = filled(1, 1, 1)
+    for now_s in (1.0, 2.0, 3.0):
+        book.take(now_s)
+    assert book.overtaken_s() == float("inf")
+    book.acknowledge([(1, 1)])
+    assert book.overtaken_s() == 1.0
+    book.rewind_overtaken(5.0)
+    assert taken(book) == [0]
+    assert book.flying == 2
+
+
 def test_half_a_unit_is_not_acknowledged() -> None:
     book = filled(4)
     taken(book)
