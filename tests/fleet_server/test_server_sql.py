@@ -1,6 +1,7 @@
 """SQL of people: everything of the views can be asked, and nothing else of this machine read or changed."""
 
 import json
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +19,7 @@ from fleet_server.queries.console import Console
 from fleet_server.queries.views import NAMES
 from fleet_server.settings import Settings, save
 from fleet_server.tables import database
+from tests.fakes.server_api import Api
 from tests.fakes.server_world import World
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
@@ -172,3 +174,23 @@ class TestCommand:
     def test_two_forms_are_one_too_many(self, run: Callable) -> None:
         refused = run("--csv", "--json", "SELECT 1").exception
         assert isinstance(refused, BadRequest) and refused.field == "json"
+
+
+class TestManual:
+    """The examples of docs/telemetry.md."""
+
+    MANUAL = (Path(__file__).parents[2] / "docs" / "telemetry.md").read_text()
+
+    @pytest.mark.parametrize("sql", re.findall(r"```sql\n(.*?)```", MANUAL, re.DOTALL))
+    def test_sql(self, told: World, sql: str) -> None:
+        rows(told, sql)
+
+    def test_requests(self, api: Api) -> None:
+        api.publish("1")
+        asked = re.findall(r"^GET (/v1/telemetry\S*)$", self.MANUAL, re.MULTILINE)
+        assert {path: api.get(path).status_code for path in asked} == dict.fromkeys(asked, 200)
+        assert len(asked) > 5
+
+    def test_every_view_is_described(self) -> None:
+        described = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`[^|]*) \|", self.MANUAL, re.MULTILINE))))
+        assert set(NAMES) <= described
