@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fleet_server.errors import BadRequest, ServerError, TooLarge
+from fleet_server.errors import BadRequest, TooLarge, Unavailable
 from fleet_server.queries.bounds import Bounds
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ class TooSlow(BadRequest):
     code = "too-slow"
 
 
-class FileGone(ServerError):
+class FileGone(Unavailable):
     """A file was taken away between listing and reading: list again."""
 
 
