@@ -12,7 +12,7 @@ from fleet_contract.columns import EPOCH, ResultColumns
 from fleet_contract.messages import Batch, Record, SketchWindow, decode_record, encode_record
 
 _US = timedelta(microseconds=1)
-_NEAR_US = 60_000_000
+_NEAR_S = 60
 """What is dated further from now was dated by its source (a row with a time of its own), not by this machine's clock."""
 _SAME_US = 1_000_000
 """The two clocks are never looked at in the same instant, and a disciplined one is slewed."""
@@ -20,9 +20,12 @@ _SAME_US = 1_000_000
 
 def mono_us(records: Sequence[Record], reading: Reading) -> list[int]:
     """Each record's time on the monotonic clock. What its source has dated gets that of the reading."""
-    offset_us, now_us = reading.offset_us, reading.mono_us
-    found = [(_dated(record) - EPOCH) // _US - offset_us for record in records]
-    return [at_us if 0 <= now_us - at_us < _NEAR_US and at_us >= 0 else now_us for at_us in found]
+    at, now_us, found = reading.at, reading.mono_us, []
+    for record in records:
+        age = at - (record.end if type(record) is SketchWindow else record.at)
+        is_near = age.days == 0 and age.seconds < _NEAR_S
+        found.append(max(0, now_us - age.seconds * 1_000_000 - age.microseconds) if is_near else now_us)
+    return found
 
 
 def redate(batch: Batch, made_offset_us: int, offset_us: int) -> Batch:

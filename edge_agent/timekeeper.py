@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable
-from datetime import timedelta
+from dataclasses import replace
 from typing import Protocol
 
 from edge_agent.ports import Clock, Reading
@@ -10,7 +10,7 @@ from fleet_contract import limits
 from fleet_contract.messages import ClockState
 
 _LOOK_S = 1.0
-_JUMP = timedelta(seconds=limits.MAX_CLOCK_SKEW_S)
+_JUMP_US = limits.MAX_CLOCK_SKEW_S * 1_000_000
 
 
 class FlooredClock(Clock, Protocol):
@@ -33,11 +33,12 @@ class Timekeeper:
         with self._lock:
             found = Reading(self._clock.now(), self._uptime_us(), self._boot, self._state)
             now_s = self._clock.monotonic_s()
-            jumped = self._trusted_us is not None and abs(found.offset_us - self._trusted_us) > _JUMP // timedelta(microseconds=1)
-            if jumped or now_s - self._looked_s >= _LOOK_S:
-                self._looked_s = now_s
-                self._judge(found.offset_us, jumped)
-            return Reading(found.at, found.mono_us, found.boot, self._state)
+            jumped = self._trusted_us is not None and abs(found.offset_us - self._trusted_us) > _JUMP_US
+            if not jumped and now_s - self._looked_s < _LOOK_S:
+                return found
+            self._looked_s = now_s
+            self._judge(found.offset_us, jumped)
+            return replace(found, state=self._state)
 
     def state(self) -> ClockState:
         return self.reading().state
