@@ -13,8 +13,7 @@ MAX_RUNS = 10_000
 """A device that leaves more holes than this gets its lowest ones closed: what fills them later counts as stored before."""
 
 
-@dataclass(frozen=True)
-class Run:
+class Run(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """`first`, `first + stride`, ..., `last`."""
 
     first: int
@@ -39,7 +38,7 @@ class Coverage:
     @classmethod
     def load(cls, kept: bytes) -> "Coverage":
         """What `dump` gave, or b"" for none."""
-        return cls(tuple(Run(*run) for run in _runs.decode(kept))) if kept else cls()
+        return cls(_runs.decode(kept)) if kept else cls()
 
     def dump(self) -> bytes:
         """msgpack of [first, last] or [first, last, stride], ascending."""
@@ -167,5 +166,5 @@ def _bounded(runs: tuple[Run, ...]) -> tuple[Run, ...]:
     return runs if surplus <= 0 else (Run(runs[0].first, runs[surplus].last), *runs[surplus + 1 :])
 
 
-_runs = msgspec.msgpack.Decoder(list[tuple[int, ...]])
+_runs = msgspec.msgpack.Decoder(tuple[Run, ...])
 _encoder = msgspec.msgpack.Encoder()
