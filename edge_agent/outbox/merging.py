@@ -11,6 +11,8 @@ from fleet_contract.messages import Batch
 
 SAME_CLOCK_US = 500_000
 """What was dated by two clocks further apart is never in one unit."""
+_SMALL_BYTES = sealing.MAX_DATA_BYTES // 4
+"""A larger unit is worth its message, and is not written twice."""
 _ENOUGH = limits.MAX_BATCH_RECORDS // 2
 """A unit of so many is let be until it is sent."""
 
@@ -53,6 +55,7 @@ def _may_join(group: Sequence[About], unit: About) -> bool:
     last, first = group[-1], group[0]
     return (
         not (last.sent or unit.sent)
+        and max(last.size, unit.size) <= _SMALL_BYTES
         and unit.first == last.last + last.stride
         and (unit.stride, unit.boot, unit.clock) == (first.stride, first.boot, first.clock)
         and abs(unit.offset_us - first.offset_us) < SAME_CLOCK_US

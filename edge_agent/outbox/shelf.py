@@ -20,13 +20,17 @@ from edge_agent.outbox.staging import Work
 from edge_agent.outbox.writing import Parcel
 from edge_agent.ports import Reading
 from fleet_contract.errors import ContractError
+from fleet_contract.limits import KIB
 from fleet_contract.messages import Batch, DiskUse, Event, Lane
 
 RESET = "outbox.reset"
 _MERGED_EVERY = 64
 """Units of a lane that are written before the small ones among them are made one, where nobody sends them."""
-_LEFT_OF_FULL = 3 / 4
-"""Of the file when the disk is full: the rest is free for what comes."""
+_PARTS = 3
+"""One of so many of the ballast is for what comes when the disk is full."""
+_CLEANED = 8
+"""One of so many of what may wait goes, when the ballast's room is used up too."""
+_NEAR_BYTES = 64 * KIB
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,12 @@ class Shelf:
                 self._handed.out.pop(database.key(LANES.index(lane), first), None)
 
     def is_all_out(self, lanes: Collection[Lane]) -> bool:
-        return self._handed.is_all_out(self.account, lanes)
+        return not self._news and self._handed.is_all_out(self.account, lanes)
+
+    def is_short(self, staged_bytes: int) -> bool:
+        """Whether the disk is full, and what is staged would cost what waits."""
+        is_full = self._max_bytes < self._settings.max_bytes
+        return is_full and self.account.queued_bytes + staged_bytes + _NEAR_BYTES > self._max_bytes
 
     def disk(self) -> DiskUse:
         account = self.account
@@ -197,22 +206,28 @@ class Shelf:
         return Retry(f"outbox {self._path}: {error}", code="disk")
 
     def _relieve(self) -> bool:
-        """Whether room was made on a full disk: without the ballast what waits can be cleaned, and the file need not grow for a while."""
-        self._ballast.release()
+        """Whether room was made on a full disk: that of the ballast, of which what waits gets a part and the log and the cleaning the rest; or, where
+        that is used up, of what waits."""
+        if self._ballast.is_laid:
+            self._ballast.release()
+            self._max_bytes = min(self._max_bytes, self.account.queued_bytes + self._settings.ballast_bytes // _PARTS)
+        elif not self._clean(self._max_bytes - self._max_bytes // _CLEANED):
+            return False
+        with suppress(sqlite3.Error):
+            self._db.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
+        return True
+
+    def _clean(self, max_bytes: int) -> bool:
         try:
-            ceiling = max(int(database.file_bytes(self._db) * _LEFT_OF_FULL), self._settings.ballast_bytes // 2)
-            ceiling = min(ceiling, max(1, self._max_bytes - self._max_bytes // 8))
             self._db.execute("BEGIN IMMEDIATE")
-            account = eviction.make_room(self._db, self.account, ceiling, self._settings.shares, eviction.FULL_DISK)
+            account = eviction.make_room(self._db, self.account, max_bytes, self._settings.shares, eviction.FULL_DISK)
             database.delete(self._db, list(self._handed.landed))
             database.write_account(self._db, account)
             self._db.execute("COMMIT")
         except (sqlite3.Error, ContractError):
             self._roll_back()
             return False
-        with suppress(sqlite3.Error):
-            self._db.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
-        self._max_bytes = ceiling
+        self._max_bytes = max_bytes
         self._settle(account, [])
         return True
 

@@ -61,6 +61,10 @@ class Staging:
                 self._changed.notify()
             return True
 
+    @property
+    def held_bytes(self) -> int:
+        return self._bytes
+
     def drop(self, drops: Mapping[tuple[int, str], int]) -> None:
         with self._changed:
             self._drops.update(drops)

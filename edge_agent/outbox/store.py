@@ -50,6 +50,7 @@ class Outbox:
         self._shelf = Shelf(path, new_epoch=new_epoch, read=read, settings=settings)
         self._staging = Staging(settings.staged_bytes, settings.commit_within_s)
         self._writer = Writer(self._shelf, self._staging, self._committed)
+        self._staging.remind()
         self._writer.start()
 
     @property
@@ -70,6 +71,10 @@ class Outbox:
     def submit(
         self, records: Sequence[Record], *, cursor: str | None = None, marks: dict[str, str] | None = None, follow: Follow | None = None
     ) -> bool:
+        """On a full disk False too, rather than that something gives way for what can be read again."""
+        if cursor is not None and self._shelf.is_short(self._staging.held_bytes):
+            self._staging.remind()
+            return False
         return self._staging.put(self._entry(records, cursor, marks, None, follow))
 
     def drop(self, records: Sequence[Record], reason: str) -> None:

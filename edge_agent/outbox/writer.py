@@ -63,5 +63,6 @@ class Writer:
             ticket.settle(error)
         if not work.is_last:
             self._staging.pause(_RETRY_S)
+            self._staging.remind()
         elif work.entries:
             log.error("%d submissions are lost: %s", len(work.entries), error)

@@ -167,18 +167,41 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_disk_that_others_have_filled_is_cleaned_with_the_ballast_and_all_goes_on(small_disk: Path) -> None:
-    with closing(open_outbox(small_disk / "outbox.db", max_bytes=64 * MIB, ballast_bytes=2 * MIB)) as outbox:
+@pytest.fixture
+def crowded(small_disk: Path) -> Iterator[tuple[Outbox, Path]]:
+    """Some samples wait, and others have filled the disk with a file."""
+    with closing(open_outbox(small_disk / "outbox.db", max_bytes=64 * MIB, ballast_bytes=2 * MIB, staged_bytes=64 * KIB)) as outbox:
         fill(outbox, samples(30_000), 40, 1)
-        rest = small_disk / "others"
-        rest.write_bytes(bytes(_free_bytes(small_disk)))
-        fill(outbox, samples(30_000), 150, 1)
-        ledger = outbox.ledger()[Lane.SAMPLES]
-        assert ledger.produced == ledger.queued + sum(ledger.dropped.values()) == 190
-        assert set(ledger.dropped) <= {"disk-full", "quota"} and ledger.dropped["disk-full"]
-        rest.unlink()
-        outbox.append([sample(10)])
-        assert (small_disk / "outbox.ballast").stat().st_size == 2 * MIB
+        others = small_disk / "others"
+        others.write_bytes(bytes(_free_bytes(small_disk)))
+        yield outbox, others
+
+
+def test_a_disk_that_others_have_filled_is_cleaned_with_the_ballast_and_all_goes_on(crowded: tuple[Outbox, Path]) -> None:
+    outbox, others = crowded
+    fill(outbox, samples(30_000), 10, 1)
+    assert outbox.ledger()[Lane.SAMPLES].dropped == {}, "the ballast's room is used first"
+    fill(outbox, samples(30_000), 140, 1)
+    ledger = outbox.ledger()[Lane.SAMPLES]
+    assert ledger.produced == ledger.queued + sum(ledger.dropped.values()) == 190
+    assert set(ledger.dropped) == {"disk-full"}
+    assert ledger.queued > 40
+    others.unlink()
+    outbox.append([sample(10)])
+    assert others.with_name("outbox.ballast").stat().st_size == 2 * MIB
+
+
+def test_what_can_be_read_again_waits_while_the_disk_is_full(crowded: tuple[Outbox, Path]) -> None:
+    outbox, others = crowded
+    taken = 0
+    while outbox.submit([sample(30_000)], cursor=str(taken)) and taken < 200:
+        taken += 1
+        outbox.append([])
+    assert outbox.ledger()[Lane.SAMPLES].dropped == {}
+    assert (taken < 200, outbox.cursor()) == (True, str(taken - 1))
+    others.unlink()
+    outbox.append([])
+    assert outbox.submit([sample(30_000)], cursor="later")
 
 
 def _free_bytes(folder: Path) -> int:
