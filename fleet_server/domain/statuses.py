@@ -1,5 +1,6 @@
 """Can this status be stored? And what of it is news? Pure."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,7 +40,7 @@ def instance(status: Status) -> str:
 
 
 def observed(status: Status) -> dict[str, Any]:
-    """By column of the devices, what a device that is there says of itself."""
+    """By column of the devices, what a device that is there says of itself; `refused` as JSON."""
     return {
         "epoch": status.epoch,
         "agent_version": status.agent_version,
@@ -49,16 +50,16 @@ def observed(status: Status) -> dict[str, Any]:
         "shadow": status.shadow or None,
         "order_counter": status.order_counter,
         "inputs": status.inputs,
-        "refused": dict(status.refused),
+        "refused": json.dumps(status.refused),
         "error": status.error,
     }
 
 
 def reported(said: LaneLedger) -> dict[str, Any]:
-    """By column of the streams, what a device says of one lane."""
+    """By column of the streams, what a device says of one lane; `dropped` as JSON."""
     oldest = None if said.oldest is msgspec.UNSET else said.oldest
     counts = {"produced": said.produced, "acknowledged": said.acknowledged, "queued": said.queued}
-    return {**counts, "dropped": dict(said.dropped), "oldest": oldest}
+    return {**counts, "dropped": json.dumps(said.dropped), "oldest": oldest}
 
 
 def is_news(values: Mapping[str, Any], row: object) -> bool:

@@ -2,16 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, bindparam, select, update
+from sqlalchemy import Connection, Engine, Row, select, update
 
 from fleet_contract.manifest import Policy
 from fleet_server.domain import rollout, shadow
 from fleet_server.domain.rollout import Decision, DeviceState, RolloutState
 from fleet_server.errors import Conflict
 from fleet_server.services import audit, bundles, devices, rollout_facts, rollouts, shadows
-from fleet_server.tables.bulk import rows_of
+from fleet_server.tables.bulk import change, instants, rows_of
 from fleet_server.tables.database import reading, writing
 from fleet_server.tables.device import Device
 from fleet_server.tables.rollout import Rollout, RolloutDevice
@@ -92,39 +91,36 @@ def _apply(connection: Connection, row: Row, decision: Decision, by: str, now: d
 
 def _move(connection: Connection, made: int, devices: Mapping[str, DeviceState], now: datetime) -> None:
     for state in set(devices.values()):
-        when = {"active_at": now} if state is DeviceState.ACTIVE else {}
-        moved = [{"the_device": device, "state": state.value, **when} for device, its in devices.items() if its is state]
-        connection.execute(_mine(made), moved)
+        moved = [device for device, its in devices.items() if its is state]
+        values = {"rollout": [made] * len(moved), "device": moved, "state": [state.value] * len(moved)}
+        if state is DeviceState.ACTIVE:
+            values["active_at"] = instants(connection, [now] * len(moved))
+        change(connection, RolloutDevice, values, keys=["rollout", "device"])
 
 
 def _order(connection: Connection, row: Row, devices: Sequence[str], now: datetime) -> None:
     before = rollout_facts.answered(connection, row.bundle, devices)
     wanted = {each.id: each.desired_bundle for each in rows_of(connection, select(Device.id, Device.desired_bundle), Device.id, devices)}
-    ordered = [
-        {
-            "the_device": device,
-            "previous": wanted[device] if wanted[device] != row.bundle else None,
-            "ordered_at": now,
-            "inputs_before": before.get(device, 0),
-        }
-        for device in devices
-    ]
-    connection.execute(_mine(row.id), ordered)
-    desired = [{"the_device": device, "desired_bundle": row.bundle, "desired_rollout": row.id} for device in devices]
-    connection.execute(update(Device.__table__).where(Device.__table__.c.id == bindparam("the_device")), desired)
+    ordered = {
+        "rollout": [row.id] * len(devices),
+        "device": devices,
+        "previous": [wanted[device] if wanted[device] != row.bundle else None for device in devices],
+        "ordered_at": instants(connection, [now] * len(devices)),
+        "inputs_before": [before.get(device, 0) for device in devices],
+    }
+    change(connection, RolloutDevice, ordered, keys=["rollout", "device"])
+    desired = {"id": devices, "desired_bundle": [row.bundle] * len(devices), "desired_rollout": [row.id] * len(devices)}
+    change(connection, Device, desired, keys=["id"])
 
 
 def _send_back(connection: Connection, row: Row, devices: Sequence[str]) -> None:
-    previous = select(RolloutDevice.device, RolloutDevice.previous).where(RolloutDevice.rollout == row.id)
-    back = [
-        {"the_device": each.device, "desired_bundle": each.previous, "desired_rollout": None}
-        for each in rows_of(connection, previous, RolloutDevice.device, devices)
-    ]
-    table = Device.__table__
-    connection.execute(update(table).where(table.c.id == bindparam("the_device"), table.c.desired_rollout == row.id), back)
-
-
-def _mine(made: int) -> Any:
-    """Of one device after the other."""
-    table = RolloutDevice.__table__
-    return update(table).where(table.c.rollout == made, table.c.device == bindparam("the_device"))
+    """Those that were given no other order since."""
+    wanted = select(RolloutDevice.device, RolloutDevice.previous).join(Device, Device.id == RolloutDevice.device)
+    mine = wanted.where(RolloutDevice.rollout == row.id, Device.desired_rollout == row.id).with_for_update(of=Device)
+    back = rows_of(connection, mine, RolloutDevice.device, devices)
+    previous = {
+        "id": [each.device for each in back],
+        "desired_bundle": [each.previous for each in back],
+        "desired_rollout": [None] * len(back),
+    }
+    change(connection, Device, previous, keys=["id"])

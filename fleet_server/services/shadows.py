@@ -5,12 +5,13 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, select, update
+from sqlalchemy import Connection, Row, select, update
 
 from fleet_server.domain.records import is_count
 from fleet_server.domain.rollout import DeviceState
 from fleet_server.domain.shadow import ShadowFacts
 from fleet_server.services import devices
+from fleet_server.tables.bulk import change, instants
 from fleet_server.tables.device import Device
 from fleet_server.tables.event import Event
 from fleet_server.tables.rollout import RolloutDevice
@@ -43,11 +44,9 @@ def facts(connection: Connection, rollout: Row, each_device: list[Row]) -> list[
 
 
 def order(connection: Connection, rollout: Row, devices: Sequence[str], now: datetime) -> None:
-    mine, theirs = RolloutDevice.__table__, Device.__table__
-    asked = update(mine).where(mine.c.rollout == rollout.id, mine.c.device == bindparam("the_device"))
-    connection.execute(asked, [{"the_device": device, "ordered_at": now} for device in devices])
-    beside = [{"the_device": device, "shadow_rollout": rollout.id} for device in devices]
-    connection.execute(update(theirs).where(theirs.c.id == bindparam("the_device")), beside)
+    asked = {"rollout": [rollout.id] * len(devices), "device": devices, "ordered_at": instants(connection, [now] * len(devices))}
+    change(connection, RolloutDevice, asked, keys=["rollout", "device"])
+    change(connection, Device, {"id": devices, "shadow_rollout": [rollout.id] * len(devices)}, keys=["id"])
 
 
 def end(connection: Connection, rollout: Row) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, bindparam, select, update
+from sqlalchemy import Connection, Engine, Row, String, cast, select, update
 
 from fleet_contract.limits import MAX_CLOCK_SKEW_S
 from fleet_contract.messages import Status
@@ -15,9 +15,18 @@ from fleet_server.domain.statuses import check, instance, is_news, observed
 from fleet_server.errors import BadRequest, Conflict, NotFound, ServerError
 from fleet_server.services import alerts, quarantine, streams
 from fleet_server.services.alerts import Trouble
+from fleet_server.tables.bulk import change, instants, rows_of
 from fleet_server.tables.database import writing
 from fleet_server.tables.device import Device
 
+_KNOWN = (
+    *(
+        getattr(Device, name)
+        for name in ("id", "instance", "quarantined_at", "said_at", "clock_offset_s", "epoch", "agent_version", "phase")
+    ),
+    *(getattr(Device, name) for name in ("bundle", "bundle_version", "shadow", "order_counter", "inputs", "error")),
+    cast(Device.refused, String).label("refused"),
+)
 _Taken = list[tuple[Row, list["Said"]]]
 
 
@@ -52,17 +61,13 @@ def observe_all(engine: Engine, said: Sequence[Said]) -> dict[str, ServerError]:
         else:
             heard.setdefault(each.device, []).append(each)
     with writing(engine) as connection:
-        rows = {row.id: row for row in connection.execute(_held(heard))}
+        held = select(*_KNOWN).order_by(Device.id).with_for_update()
+        rows = {row.id: row for row in rows_of(connection, held, Device.id, heard)}
         for device in heard:
             if why := _why_not(device, rows.get(device)):
                 refused[device] = why
         _take(connection, [(row, heard[device]) for device, row in rows.items() if row.quarantined_at is None])
     return refused
-
-
-def _held(heard: Mapping[str, list[Said]]) -> Any:
-    """Their rows, held until the transaction ends."""
-    return select(Device).where(Device.id.in_(heard)).order_by(Device.id).with_for_update()
 
 
 def _why_not(device: str, row: Row | None) -> ServerError | None:
@@ -87,11 +92,15 @@ def _take(connection: Connection, taken: _Taken) -> None:
 def _write(connection: Connection, newest: Sequence[tuple[Row, Said]]) -> None:
     """A heartbeat that says nothing new touches no more than when it came."""
     values = [(row, observed(said.status), _times(row, said)) for row, said in newest]
-    news = [{"key": row.id, **own, **times} for row, own, times in values if is_news(own, row)]
-    beats = [{"key": row.id, **times} for row, own, times in values if not is_news(own, row)]
-    for changes in (news, beats):
-        if changes:
-            connection.execute(update(Device.__table__).where(Device.__table__.c.id == bindparam("key")), changes)
+    _change(connection, [{"id": row.id, **own, **times} for row, own, times in values if is_news(own, row)])
+    _change(connection, [{"id": row.id, **times} for row, own, times in values if not is_news(own, row)])
+
+
+def _change(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    if rows:
+        columns = {name: [row[name] for row in rows] for name in rows[0]}
+        columns |= {name: instants(connection, columns[name]) for name in ("last_seen", "said_at")}
+        change(connection, Device, columns, keys=["id"])
 
 
 def _times(row: Row, said: Said) -> dict[str, Any]:

@@ -5,22 +5,25 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, bindparam, select, update
+from sqlalchemy import Connection, Engine, Row, String, cast, select
 
 from fleet_contract.messages import Lane, LaneLedger
 from fleet_server.domain import ledger
 from fleet_server.domain.statuses import is_news, reported
+from fleet_server.tables.bulk import instants, rows_of, upsert
 from fleet_server.tables.database import insert_new, reading
 from fleet_server.tables.stream import Stream
 
-_EMPTY = {"high": 0, "stored": 0, "malformed": 0, "bytes": 0, "produced": 0, "acknowledged": 0, "queued": 0, "dropped": {}, "coverage": b""}
-_REPORTED = tuple(
-    getattr(Stream, name)
-    for name in (
-        *("device", "epoch", "lane", "high", "seen_high", "reported_at"),
-        *("produced", "acknowledged", "queued", "dropped", "oldest"),
-    )
+_KEYS = ("device", "epoch", "lane")
+_SAID = ("produced", "acknowledged", "queued", "dropped", "oldest")
+_JUDGED = ("reported_at", "due", "seen_high", "beyond")
+_NOTHING_STORED = {"high": 0, "stored": 0, "malformed": 0, "bytes": 0, "coverage": b""}
+_REPORTED = (
+    *(getattr(Stream, name) for name in (*_KEYS, "high", "seen_high", "produced", "acknowledged", "queued", "oldest")),
+    cast(Stream.dropped, String).label("dropped"),
+    Stream.reported_at.is_not(None).label("is_reported"),
 )
+"""`dropped` as the text that it is kept as: it is only compared."""
 
 
 @dataclass(frozen=True)
@@ -48,37 +51,45 @@ def lock(connection: Connection, device: str, epoch: str, lane: Lane) -> Row:
     wanted = select(Stream).where(Stream.device == device, Stream.epoch == epoch, Stream.lane == lane.value).with_for_update()
     row = connection.execute(wanted).one_or_none()
     if row is None:
-        connection.execute(insert_new(connection, Stream), {"device": device, "epoch": epoch, "lane": lane.value, **_EMPTY})
+        connection.execute(
+            insert_new(connection, Stream),
+            {
+                "device": device,
+                "epoch": epoch,
+                "lane": lane.value,
+                "produced": 0,
+                "acknowledged": 0,
+                "queued": 0,
+                "dropped": {},
+                **_NOTHING_STORED,
+            },
+        )
         row = connection.execute(wanted).one()
     return row
 
 
 def report(connection: Connection, said: Sequence[tuple[str, str, Mapping[Lane, LaneLedger], datetime]]) -> None:
     """Write down what devices say of their own lanes: (device, epoch, by lane, when it came). What says nothing new is not written."""
-    keys = ("device", "epoch", "lane")
     wanted = {(device, epoch, lane.value): (reported(mine), at) for device, epoch, lanes, at in said for lane, mine in lanes.items()}
     if not wanted:
         return
-    held = (
-        select(*_REPORTED).where(Stream.device.in_({device for device, _, _ in wanted})).order_by(Stream.device, Stream.epoch, Stream.lane)
-    )
-    rows = {(row.device, row.epoch, row.lane): row for row in connection.execute(held.with_for_update())}
-    new = [key for key in sorted(wanted) if key not in rows]
-    if new:
-        connection.execute(insert_new(connection, Stream), [{**dict(zip(keys, key, strict=True)), **_EMPTY} for key in new])
-    changes = [_change(key, rows.get(key), values, at) for key, (values, at) in sorted(wanted.items())]
-    if changes := [change for change in changes if change]:
-        table = Stream.__table__
-        mine = (table.c[name] == bindparam(f"the_{name}") for name in keys)
-        connection.execute(update(table).where(*mine), changes)
+    held = select(*_REPORTED).order_by(Stream.device, Stream.epoch, Stream.lane).with_for_update()
+    rows = {(row.device, row.epoch, row.lane): row for row in rows_of(connection, held, Stream.device, {device for device, _, _ in wanted})}
+    changes = [_change(key, rows.get(key), *wanted[key]) for key in sorted(wanted)]
+    if news := [change for change in changes if change]:
+        columns = {name: [each[name] for each in news] for name in news[0]}
+        columns["reported_at"] = instants(connection, columns["reported_at"])
+        update = {name: f"excluded.{name}" for name in (*_SAID, *_JUDGED)}
+        upsert(connection, Stream, columns, keys=_KEYS, update=update)
 
 
-def _change(key: tuple[str, str, str], row: Row | None, values: dict[str, Any], at: datetime) -> dict[str, Any] | None:
-    if row is not None and row.reported_at is not None and not is_news(values, row):
+def _change(key: tuple[str, str, str], row: Row | None, said: dict[str, Any], at: datetime) -> dict[str, Any] | None:
+    """The stream's row as it shall be; what is stored of it is only told for a new one."""
+    if row is not None and row.is_reported and not is_news(said, row):
         return None
     high, seen_high = (0, 0) if row is None else (row.high, row.seen_high)
-    judged = {"reported_at": at, "due": True, "seen_high": high, "beyond": max(0, seen_high - values["produced"])}
-    return {"the_device": key[0], "the_epoch": key[1], "the_lane": key[2], **values, **judged}
+    judged = {"reported_at": at, "due": True, "seen_high": high, "beyond": max(0, seen_high - said["produced"])}
+    return {**dict(zip(_KEYS, key, strict=True)), **said, **judged, **_NOTHING_STORED}
 
 
 def lines(engine: Engine, devices: Sequence[str] | None = None) -> list[LedgerLine]:

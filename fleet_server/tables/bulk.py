@@ -1,7 +1,8 @@
 """Thousands of rows in one statement, on both databases: as arrays for PostgreSQL, as one prepared statement for SQLite."""
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import ARRAY, Connection, Row, Select, String, any_, cast, func, select
@@ -34,9 +35,34 @@ def upsert(
         marks = ", ".join("?" for _ in values)
         connection.exec_driver_sql(f"{into} VALUES ({marks}) {conflict}", list(zip(*values.values(), strict=True)))
         return
-    types = [table.__table__.c[name].type.compile(dialect=connection.dialect) for name in values]
-    arrays = ", ".join(f"%s::{kind}[]" for kind in types)
+    arrays = _arrays(connection, table, values)
     connection.exec_driver_sql(f"{into} SELECT * FROM unnest({arrays}) {conflict}", tuple(list(column) for column in values.values()))
+
+
+def change(connection: Connection, table: Any, values: Mapping[str, Sequence], *, keys: Sequence[str]) -> None:
+    """Update the rows that have these `keys`, each with its own values, given as for `upsert`; `instants` makes times of them."""
+    if not values[keys[0]]:
+        return
+    quote = connection.dialect.identifier_preparer.quote
+    name, others = quote(table.__tablename__), [column for column in values if column not in keys]
+    if connection.dialect.name == _SQLITE:
+        assignments = ", ".join(f"{quote(column)} = ?" for column in others)
+        same = " AND ".join(f"{quote(key)} = ?" for key in keys)
+        rows = list(zip(*(values[column] for column in (*others, *keys)), strict=True))
+        connection.exec_driver_sql(f"UPDATE {name} SET {assignments} WHERE {same}", rows)
+        return
+    assignments = ", ".join(f"{quote(column)} = new.{quote(column)}" for column in others)
+    same = " AND ".join(f"{name}.{quote(key)} = new.{quote(key)}" for key in keys)
+    columns, arrays = ", ".join(map(quote, values)), _arrays(connection, table, values)
+    statement = f"UPDATE {name} SET {assignments} FROM unnest({arrays}) AS new ({columns}) WHERE {same}"
+    connection.exec_driver_sql(statement, tuple(list(column) for column in values.values()))
+
+
+def instants(connection: Connection, times: Sequence[datetime | None]) -> list[Any]:
+    """Times as `upsert` and `change` take them."""
+    if connection.dialect.name != _SQLITE:
+        return [*times]
+    return [None if at is None else at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f") for at in times]
 
 
 def plus(table: Any, *names: str) -> dict[str, str]:
@@ -53,3 +79,9 @@ def highest(table: Any, name: str) -> dict[str, str]:
 def lowest(table: Any, name: str) -> dict[str, str]:
     kept = f"{table.__tablename__}.{name}"
     return {name: f"CASE WHEN excluded.{name} < {kept} THEN excluded.{name} ELSE {kept} END"}
+
+
+def _arrays(connection: Connection, table: Any, names: Iterable[str]) -> str:
+    """A parameter of the column's type for each."""
+    types = [table.__table__.c[name].type.compile(dialect=connection.dialect) for name in names]
+    return ", ".join(f"%s::{kind}[]" for kind in types)
