@@ -33,9 +33,9 @@ class Ballast:
         self.is_laid = False
 
     def has_room(self) -> bool:
-        """Whether the disk has that much left, beside what lies there, and as much again."""
+        """Whether the disk has as much left, beside what lies there."""
         try:
             disk = os.statvfs(self._path.parent)
         except OSError:
             return False
-        return disk.f_bavail * disk.f_frsize >= 2 * self._bytes
+        return disk.f_bavail * disk.f_frsize >= self._bytes
