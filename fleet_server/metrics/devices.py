@@ -15,12 +15,12 @@ from fleet_server.tables.finding import Finding
 from fleet_server.tables.job import Job
 from fleet_server.tables.rollout import Rollout
 
-_STANDING = (Device.online, Device.last_seen, Device.quarantined_at, Device.throttled_until)
+_STANDING = (Device.online, Device.last_seen, Device.heartbeat_s, Device.quarantined_at, Device.throttled_until)
 
 
 def families(connection: Connection, now: datetime) -> Iterator[Metric]:
     rows = list(connection.execute(select(*_STANDING)))
-    online = sum(presence.is_online(row.online, row.last_seen, now) for row in rows)
+    online = sum(presence.is_online(row.online, row.last_seen, now, row.heartbeat_s) for row in rows)
     apart = sum(row.quarantined_at is not None for row in rows)
     throttled = sum(row.throttled_until is not None and row.throttled_until > now for row in rows)
     yield gauge("edgefleet_devices", "Devices enrolled", len(rows))

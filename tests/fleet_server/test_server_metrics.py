@@ -12,8 +12,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from fleet_contract.messages import Event, Lane, LaneLedger, Result
 from fleet_server.inbox.port import Backlog
+from fleet_server.metrics import ledger
 from fleet_server.queries.question import micros
-from fleet_server.services import figures
+from fleet_server.services import figures, streams
 from fleet_server.services.figures import CompactorFigures, IngestFigures
 from tests.fakes.server_api import Api
 from tests.fakes.server_world import World
@@ -124,3 +125,19 @@ def test_prometheus_understands_dashboard_and_rules(tmp_path: Path) -> None:
     for file in (GRAFANA / "rules.yml", panels):
         done = subprocess.run([promtool, "check", "rules", str(file)], capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_database_adds_up_as_the_ledger_does(world: World) -> None:
+    world.enrol("cam-1")
+    world.send("cam-1", *(Result(world.clock(), "a" * 64, str(number), "yes", 0.5, 10) for number in range(3)))
+    said = {
+        Lane.EVENTS: LaneLedger(produced=5, acknowledged=4, queued=1),
+        Lane.SKETCHES: LaneLedger(produced=0, acknowledged=7, queued=0),
+        Lane.TELEMETRY: LaneLedger(produced=3, acknowledged=3, queued=2, dropped={"quota": 1}),
+        Lane.SAMPLES: LaneLedger(produced=9, acknowledged=0, queued=2, dropped={"quota": 4}),
+    }
+    world.say("cam-1", ledger=said)
+    with world.engine.connect() as connection:
+        told = {family.name: family for family in ledger.families(connection)}
+    (lost,) = told["edgefleet_ledger_lost_records"].samples
+    assert lost.value == sum(line.lost for line in streams.lines(world.engine)) == 14
