@@ -23,6 +23,8 @@ _RANGES = {
     "pass_patience_s": (0.5, 60),
     "pass_max_bytes_per_s": (64_000, 10**12),
     "ingest_workers": (0, limits.MAX_INGEST_WORKERS_COUNT),
+    "flood_messages_per_s": (1, 10**6),
+    "flood_bytes_per_s": (1_000, 10**12),
     "inbox_max_bytes": (limits.MIB, 10**13),
     "inbox_max_age_s": (1, 7 * 24 * 3600),
     "retention_days": (1, 36_500),
@@ -45,6 +47,8 @@ _VARIABLES = {
     "EDGEFLEET_PASS_PATIENCE_S": "pass_patience_s",
     "EDGEFLEET_PASS_MAX_BYTES_PER_S": "pass_max_bytes_per_s",
     "EDGEFLEET_INGEST_WORKERS": "ingest_workers",
+    "EDGEFLEET_FLOOD_MESSAGES_PER_S": "flood_messages_per_s",
+    "EDGEFLEET_FLOOD_BYTES_PER_S": "flood_bytes_per_s",
     "EDGEFLEET_INBOX_MAX_BYTES": "inbox_max_bytes",
     "EDGEFLEET_INBOX_MAX_AGE_S": "inbox_max_age_s",
     "EDGEFLEET_RETENTION_DAYS": "retention_days",
@@ -65,6 +69,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     until it goes on without, and how fast all of them together may send (None: as fast as the broker takes it).
     `ingest_workers` processes take in records here (0: they run elsewhere, see `fleet-server ingest`); when the inbox that they fill holds more than
     `inbox_max_bytes`, or something older than `inbox_max_age_s`, they acknowledge more slowly, and at twice that nothing more.
+    A device that sends more than `flood_messages_per_s` or `flood_bytes_per_s` for half a minute is kept out for a while.
     Inferences are kept for `retention_days` and up to `retention_bytes` of files, the oldest days going first, and what each minute came to for
     `minutes_days` (None: for ever). A question to the API about them may take `query_max_s`, and `query_max_bytes` of memory.
     `log_format`, text or json, is that of the log on stderr.
@@ -85,6 +90,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pass_patience_s: float = 3.0
     pass_max_bytes_per_s: float | None = None
     ingest_workers: int = 1
+    flood_messages_per_s: float = 200.0
+    flood_bytes_per_s: float = 8e6
     inbox_max_bytes: int = 512 * limits.MIB
     inbox_max_age_s: float = 120.0
     retention_days: int | None = None
