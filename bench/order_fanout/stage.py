@@ -21,7 +21,6 @@ from fleet_contract.broker import Tls
 from fleet_contract.inputs import VectorInput
 from fleet_contract.manifest import Lineage, Manifest, Variant
 from fleet_contract.outputs import Classification
-from fleet_server.app import LiveBroker
 from fleet_server.control_loop import ControlLoop
 from fleet_server.fleet import Fleet
 from fleet_server.jobs.local import LocalRunner
@@ -30,6 +29,7 @@ from fleet_server.mqtt.link import FleetLink
 from fleet_server.mqtt.listener import Listener
 from fleet_server.mqtt.statuses import StatusIntake
 from fleet_server.mqtt.supervisor import BrokerChild
+from fleet_server.ports import BrokerState
 from fleet_server.running import free_port
 from fleet_server.services import statuses
 from fleet_server.services.control import Control
@@ -50,6 +50,16 @@ _CONNECTION_S = 15.0
 
 def now() -> datetime:
     return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Broker:
+    """Implements ports.Broker."""
+
+    url: str
+
+    def state(self) -> BrokerState:
+        return BrokerState("mosquitto", self.url, True, "5", None)
 
 
 @dataclass(frozen=True)
@@ -95,11 +105,11 @@ def running(folder: Path, database_url: str | None, count: int) -> Iterator[Stag
         port = free_port("127.0.0.1", 0, 0, "mqtt_port")
         files = (str(folder / "ca" / name) for name in ("ca.pem", "server.pem", "server.key"))
         listener = Listener("127.0.0.1", port, *files, str(folder / "broker"))
-        broker = BrokerChild("mosquitto", listener, _identity(folder), search_path=os.environ.get("PATH", os.defpath))
-        stack.callback(broker.close)
-        broker.start()
+        child = BrokerChild("mosquitto", listener, _identity(folder), search_path=os.environ.get("PATH", os.defpath))
+        stack.callback(child.close)
+        child.start()
         link, loop = FleetLink(Counts()), ControlLoop()
-        fleet = _fleet(folder, engine, ca, link, LiveBroker("mosquitto", f"mqtts://localhost:{port}", link, broker), loop)
+        fleet = _fleet(folder, engine, ca, link, Broker(f"mqtts://localhost:{port}"), loop)
         intake = StatusIntake(lambda said: statuses.observe_all(engine, said), link.counts, now)
         stack.callback(intake.close)
         intake.start()
@@ -130,7 +140,7 @@ def _identity(folder: Path, name: str = SERVER_IDENTITY) -> Tls:
     return Tls(ca / "ca.pem", ca / f"{name}.pem", ca / f"{name}.key")
 
 
-def _fleet(folder: Path, engine: Engine, ca: DeviceCa, link: FleetLink, broker: LiveBroker, loop: ControlLoop) -> Fleet:
+def _fleet(folder: Path, engine: Engine, ca: DeviceCa, link: FleetLink, broker: Broker, loop: ControlLoop) -> Fleet:
     keys = OnlineKeys(folder / "keys")
     keys.create("bench")
     return Fleet(
