@@ -65,5 +65,5 @@ def get(engine: Engine, device: str, now: datetime) -> DeviceView:
 
 def _view(row: Row, lines: list[LedgerLine], now: datetime) -> DeviceView:
     own = {name: getattr(row, name) for name in DeviceView.__dataclass_fields__ if name not in ("online", "ledger")}
-    online = presence.is_online(row.online, row.last_seen, now)
+    online = presence.is_online(row.online, row.last_seen, now, row.heartbeat_s)
     return DeviceView(online=online, ledger={line.lane: line for line in lines if line.epoch == row.epoch}, **own)

@@ -40,7 +40,7 @@ def facts(connection: Connection, rollout: Row, now: datetime) -> list[DeviceFac
             canary=row.device in rollout.canaries,
             runs_it=row.bundle == rollout.bundle and row.phase != PROBATION,
             has_previous=row.previous is not None,
-            absent=presence.is_absent(row.online, row.last_seen, now),
+            absent=presence.is_absent(row.online, row.last_seen, now, row.heartbeat_s),
             failure=failures.get(row.device),
             drifted=row.device in asked and row.device in drifted,
             suspicious=row.device in suspicious,
@@ -59,7 +59,8 @@ def answered(connection: Connection, bundle: str, devices: Collection[str]) -> d
 
 def _taking_part(rollout: Row) -> Select:
     mine = (RolloutDevice.device, RolloutDevice.state, RolloutDevice.previous, RolloutDevice.ordered_at, RolloutDevice.inputs_before)
-    wanted = select(*mine, Device.bundle, Device.phase, Device.online, Device.last_seen).join(Device, Device.id == RolloutDevice.device)
+    theirs = (Device.bundle, Device.phase, Device.online, Device.last_seen, Device.heartbeat_s)
+    wanted = select(*mine, *theirs).join(Device, Device.id == RolloutDevice.device)
     wanted = wanted.where(RolloutDevice.rollout == rollout.id, Device.task == rollout.task).order_by(RolloutDevice.device)
     return wanted.where(RolloutDevice.state.in_(UNSETTLED)) if rollout.state == RolloutState.DONE else wanted
 

@@ -175,7 +175,7 @@ def _canaries(connection: Connection, plan: Plan, chosen: list[Row], now: dateti
     named = [device for device in plan.canaries or () if device in ids]
     if named:
         return sorted(named)
-    online = [row.id for row in chosen if presence.is_online(row.online, row.last_seen, now)]
+    online = [row.id for row in chosen if presence.is_online(row.online, row.last_seen, now, row.heartbeat_s)]
     policy = bundles.policy_of(connection, plan.bundle).rollout
     return rollout.choose_canaries(online, sorted(ids - {*online}), policy)
 

@@ -43,3 +43,4 @@ class Device(SQLModel, table=True):
     clock_offset_s: float | None = None
     throttled_until: datetime | None = Field(default=None, sa_type=Instant)
     throttles: int = 0
+    heartbeat_s: int = 0

@@ -76,6 +76,11 @@ def test_presence(said: bool, age: timedelta | None, online: bool, absent: bool)
     assert (presence.is_online(said, seen, NOW), presence.is_absent(said, seen, NOW)) == (online, absent)
 
 
+@pytest.mark.parametrize(("age_s", "online"), [(121, True), (1_200, True), (1_201, False)])
+def test_a_device_may_be_silent_for_two_heartbeats(age_s: int, online: bool) -> None:
+    assert presence.is_online(True, NOW - timedelta(seconds=age_s), NOW, 600) is online
+
+
 @pytest.mark.parametrize(
     ("role", "needed", "allowed"),
     [

@@ -23,7 +23,8 @@ def upgrade() -> None:
     op.add_column("devices", sa.Column("said_at", INSTANT, nullable=True))
     op.add_column("devices", sa.Column("clock_offset_s", sa.Float(), nullable=True))
     op.add_column("devices", sa.Column("throttled_until", INSTANT, nullable=True))
-    op.add_column("devices", sa.Column("throttles", sa.Integer(), nullable=False, server_default="0"))
+    for name in ("throttles", "heartbeat_s"):
+        op.add_column("devices", sa.Column(name, sa.Integer(), nullable=False, server_default="0"))
     _alerts()
     _deletions()
 
@@ -31,7 +32,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     for table in ("revoked_certificates", "deletions", "alerts"):
         op.drop_table(table)
-    for name in ("said_at", "clock_offset_s", "throttled_until", "throttles"):
+    for name in ("said_at", "clock_offset_s", "throttled_until", "throttles", "heartbeat_s"):
         op.drop_column("devices", name)
     op.drop_index("ix_streams_due", "streams")
     for name in ("oldest", "seen_high", "beyond", "settled", "conflicts", "conflict", "due"):
