@@ -76,16 +76,16 @@ def enter(
     rows: dict[int, tuple[list[bytes], list[int]]] = {}
     dropped: dict[tuple[int, str], int] = {}
     for record in records:
-        number = LANES.index(LANE_OF[type(record)])
         try:
             if isinstance(record, Result):
                 sizes.append(_size(record))
                 results.append(record)
             else:
-                kept, times = rows.setdefault(number, ([], []))
+                kept, times = rows.setdefault(LANES.index(LANE_OF[type(record)]), ([], []))
                 kept.append(encode_record(record))
                 times += dating.mono_us([record], reading)
         except TooLarge:
+            number = LANES.index(LANE_OF[type(record)])
             dropped[number, TOO_LARGE] = dropped.get((number, TOO_LARGE), 0) + 1
     rows = {number: row for number, row in rows.items() if row[0]}
     return Entry(reading, results, dating.mono_us(results, reading), sizes, rows, dropped, notes, follow, ticket)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -99,6 +100,17 @@ def test_a_full_disk_loses_no_input_and_doubles_none() -> None:
     run_through(FakeSource(numbered(60)), FakeHost(models.bundle()), store)
     assert store.refused == 5
     assert ids(store) == [str(number) for number in range(1, 61)]
+
+
+def test_what_its_source_forgets_never_waits_for_the_disk_and_is_counted() -> None:
+    store = FakeStore(failures=[10**9])
+    live = [replace(one, cursor=None) for one in numbered(20)]
+    pipeline = Pipeline(FakeSource(live), FakeHost(models.bundle()), store, FakeClock(), PACE)
+    with running(pipeline):
+        store.wait_until(lambda: sum(isinstance(record, Result) for record, _ in store.dropped) == 20)
+    dropped = [(record.input_id, reason) for record, reason in store.dropped if isinstance(record, Result)]
+    assert dropped == [(str(number), "disk-slow") for number in range(1, 21)]
+    assert (store.records, pipeline.observe().inputs) == ([], 20)
 
 
 def test_stopping_while_the_disk_is_full_commits_nothing_more() -> None:

@@ -74,6 +74,7 @@ class FakeStore:
     def drop(self, records: Sequence[Record], reason: str) -> None:
         with self._changed:
             self.dropped += [(record, reason) for record in records]
+            self._changed.notify_all()
 
     def cursor(self) -> str | None:
         return self.position
