@@ -14,14 +14,14 @@ from pathlib import Path
 from fleet_contract import names
 from fleet_contract.errors import ContractError
 from fleet_contract.mqtt import Tls
-from fleet_contract.topics import Up
 from fleet_server import https, running
 from fleet_server.api.app import create_app
-from fleet_server.children import Child
+from fleet_server.children import DATABASE_VARIABLE, Child
 from fleet_server.control_loop import ControlLoop, Every
 from fleet_server.errors import BadRequest, Conflict
 from fleet_server.fleet import Fleet
 from fleet_server.founding import database_url
+from fleet_server.inbox import sql
 from fleet_server.jobs.local import LocalRunner
 from fleet_server.mqtt.admission import CRL_FILE, Admission
 from fleet_server.mqtt.counts import Counts
@@ -32,12 +32,13 @@ from fleet_server.mqtt.passes import PassRules
 from fleet_server.mqtt.statuses import StatusIntake
 from fleet_server.mqtt.supervisor import BrokerChild, choose
 from fleet_server.ports import BrokerState
+from fleet_server.queries.bounds import Bounds
 from fleet_server.running import Ports, RunState
 from fleet_server.services import orders, quarantine, statuses, trust
 from fleet_server.services.control import Control
 from fleet_server.settings import BROKERS, Settings
 from fleet_server.tables import database
-from fleet_server.trust.device_ca import SERVER_IDENTITY, DeviceCa
+from fleet_server.trust.device_ca import SERVER_IDENTITY, WORKER_IDENTITIES, DeviceCa
 from fleet_server.trust.keys import OnlineKeys
 from fleet_server.trust.orders import Ed25519OrderSigner
 from fleet_server.trust.permits import Permits
@@ -155,6 +156,8 @@ def _assemble(
     repository = TufRepository(home / "tuf", home / "keys", utc_now).opened()
     runner = LocalRunner(python=settings.job_python or sys.executable)
     stack.callback(runner.close)
+    inbox = sql.open_beside(engine, home)
+    stack.callback(inbox.engine.dispose)
     loop = ControlLoop()
     fleet = Fleet(
         name=settings.fleet,
@@ -175,6 +178,8 @@ def _assemble(
         permits=Permits(places.https_url, os.urandom(_PERMIT_SECRET_BYTES), utc_now),
         may_receive=admission.may,
         transport=settings.delivery_transport,
+        backlog=inbox.backlog,
+        query_bounds=Bounds(settings.query_max_s, settings.query_max_bytes),
     )
     stack.callback(loop.close)
     loop.start(_ticker(fleet, link, lambda: admission.renew(broker.exclude)))
@@ -206,8 +211,8 @@ def _connect(fleet: Fleet, places: _Places, link: FleetLink, broker: LiveBroker,
         part.start()
     stack.callback(link.close)
     url = f"mqtts://{_local(places.settings)}:{places.ports.mqtt}" if broker.child else broker.url
-    link.hand_to(lambda _: None, intake.offer, files.offer)
-    link.start(url, places.identity, fleet.wake, (Up.STATUS, Up.WANT))
+    link.hand_to(intake.offer, files.offer)
+    link.start(url, places.identity, fleet.wake)
     if not link.wait_connected(_FIRST_CONNECTION_S):
         log.warning("no connection to the broker %s yet; trying on", url)
 
@@ -216,15 +221,11 @@ def _start_compactor(places: _Places, stack: ExitStack) -> None:
     settings = places.settings
     chosen = {
         "--home": places.home,
-        "--database-url": database_url(places.home, settings),
         "--retention-days": settings.retention_days,
         "--retention-bytes": settings.retention_bytes,
         "--minutes-days": settings.minutes_days,
     }
-    given = [str(word) for pair in chosen.items() if pair[1] is not None for word in pair]
-    child = Child("compactor", [sys.executable, "-m", "fleet_server.lake", *given])
-    stack.callback(child.close)
-    child.start()
+    _start_child("compactor", "fleet_server.lake", chosen, places, stack)
 
 
 def _start_workers(places: _Places, authority: DeviceCa, broker: LiveBroker, stack: ExitStack) -> None:
@@ -232,6 +233,7 @@ def _start_workers(places: _Places, authority: DeviceCa, broker: LiveBroker, sta
     settings = places.settings
     url = f"mqtts://{_local(settings)}:{places.ports.mqtt}" if broker.child else broker.url
     count = min(settings.ingest_workers, 1) if broker.kind == "embedded" else settings.ingest_workers
+    running.clear_connected(places.home)
     for number in range(1, count + 1):
         name = authority.renew_worker(number)
         chosen = {
@@ -239,13 +241,23 @@ def _start_workers(places: _Places, authority: DeviceCa, broker: LiveBroker, sta
             "--number": number,
             "--workers": count,
             "--broker": url,
-            "--database-url": database_url(places.home, settings),
             "--backlog-bytes": settings.inbox_max_bytes,
             "--backlog-s": settings.inbox_max_age_s,
+            "--flood-messages-per-s": settings.flood_messages_per_s,
+            "--flood-bytes-per-s": settings.flood_bytes_per_s,
         }
-        child = Child(name, [sys.executable, "-m", "fleet_server.ingest", *(str(word) for pair in chosen.items() for word in pair)])
-        stack.callback(child.close)
-        child.start()
+        _start_child(name, "fleet_server.ingest", chosen, places, stack)
+    if broker.link.connected and not running.wait_connected(places.home, WORKER_IDENTITIES[:count], _FIRST_CONNECTION_S):
+        log.warning("not all of %d ingest workers are connected to the broker yet", count)
+
+
+def _start_child(name: str, module: str, options: Mapping[str, object], places: _Places, stack: ExitStack) -> None:
+    """The database's password is none of the arguments, which everybody on the machine may read."""
+    wanted = {**options, "--log-format": places.settings.log_format}
+    given = [str(word) for option, value in wanted.items() if value is not None for word in (option, value)]
+    child = Child(name, [sys.executable, "-m", module, *given], {DATABASE_VARIABLE: database_url(places.home, places.settings)})
+    stack.callback(child.close)
+    child.start()
 
 
 def _export_traces(fleet: Fleet, endpoint: str | None, stack: ExitStack) -> None:

@@ -6,12 +6,15 @@ import random
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from fleet_contract.backoff import Backoff
 from fleet_server.mqtt import lifeline
 
 log = logging.getLogger(__name__)
+
+DATABASE_VARIABLE = "EDGEFLEET_DATABASE_URL"
+"""Where a child finds its database."""
 
 _STOP_TIMEOUT_S = 15.0
 _STEADY_S = 30.0
@@ -22,8 +25,16 @@ _POLL_S = 0.1
 class Child:
     """One process at a time, restarted with back-off until `close`; it writes its log where the server does."""
 
-    def __init__(self, name: str, program: Sequence[str], backoff: Backoff = Backoff(first_s=0.2, longest_s=10.0)) -> None:
+    def __init__(
+        self,
+        name: str,
+        program: Sequence[str],
+        environment: Mapping[str, str] | None = None,
+        backoff: Backoff = Backoff(first_s=0.2, longest_s=10.0),
+    ) -> None:
+        """`environment` is beside the server's own."""
         self.name, self._program, self._backoff = name, tuple(program), backoff
+        self._environment = {**os.environ, **(environment or {})}
         self._process: subprocess.Popen | None = None
         self._closing = threading.Event()
         # The child is told of the death of the thread that started it, so one thread lives as long as the child may.
@@ -57,7 +68,8 @@ class Child:
 
     def _run_once(self) -> None:
         try:
-            process = self._process = subprocess.Popen(lifeline.command(os.getpid(), *self._program), stdin=subprocess.DEVNULL)
+            command = lifeline.command(os.getpid(), *self._program)
+            process = self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=self._environment)
         except OSError as error:
             log.error("cannot start %s: %s", self.name, error)
             return

@@ -3,7 +3,9 @@
 import fcntl
 import os
 import socket
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from fleet_server.storage import make_folder, write_atomic
 
 _BACKLOG = 1_024
 """A short listen queue loses connections when a whole fleet comes back at once."""
+_LOOK_S = 0.02
 
 
 class RunState(msgspec.Struct, frozen=True):
@@ -67,6 +70,27 @@ def read_state(home: Path) -> RunState | None:
 
 def clear_state(home: Path) -> None:
     (home / "run" / "state.json").unlink(missing_ok=True)
+
+
+def mark_connected(home: Path, name: str) -> None:
+    """The worker of this name listens to the broker."""
+    write_atomic(make_folder(home / "run", 0o700) / f"{name}.connected", b"")
+
+
+def wait_connected(home: Path, names: Sequence[str], timeout_s: float) -> bool:
+    """Until all of these workers have listened once since `clear_connected`; False when they have not in time."""
+    deadline_s = time.monotonic() + timeout_s
+    pause = threading.Event()
+    while not all((home / "run" / f"{name}.connected").exists() for name in names):
+        if time.monotonic() > deadline_s:
+            return False
+        pause.wait(_LOOK_S)
+    return True
+
+
+def clear_connected(home: Path) -> None:
+    for path in (home / "run").glob("*.connected"):
+        path.unlink(missing_ok=True)
 
 
 def last_ports(home: Path) -> Ports:

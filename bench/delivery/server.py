@@ -28,7 +28,7 @@ def main() -> None:
     link = FleetLink(Counts())
     service = FileService(Folder(Path(told.served)), link, link.counts)
     service.start()
-    link.hand_to(lambda arrival: arrival.puback(), lambda *_: None, service.offer)
+    link.hand_to(lambda *_: None, service.offer)
     link.start(told.broker_url, told.server.tls, lambda: None)
     if not link.wait_connected(_CONNECT_S):
         sys.exit("no connection to the broker")

@@ -4,9 +4,11 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -15,11 +17,16 @@ from bench.delivery.server import Folder
 from bench.delivery.stage import Stage, build
 from edge_agent import identity
 from edge_agent.identity import Device
-from fleet_contract.messages import Ack
+from fleet_contract.broker import Tls, parse_url
+from fleet_server.inbox.segment import Arrival
+from fleet_server.ingest import line
+from fleet_server.ingest.committer import Committer
+from fleet_server.ingest.intake import Intake
+from fleet_server.ingest.worker import Worker
 from fleet_server.mqtt.counts import Counts
 from fleet_server.mqtt.files import FileService
-from fleet_server.mqtt.ingest import Arrival
 from fleet_server.mqtt.link import FleetLink
+from fleet_server.trust import device_ca
 from tests.fakes.agent_repository import DEVICE, PROFILE, MemoryRepository
 
 _PATIENCE_S = 60.0
@@ -37,9 +44,10 @@ class Fleet:
         service = FileService(Folder(self._served), self._link, self._link.counts)
         service.start()
         closing.callback(service.close)
-        self._link.hand_to(self._acknowledge, lambda *_: None, service.offer)
+        self._link.hand_to(lambda *_: None, service.offer)
         self._link.start(self._stage.plan.broker_url, self._stage.plan.server.tls, lambda: None)
         closing.callback(self._link.close)
+        _take_records(folder, self._stage.plan.broker_url, closing)
         self.state = folder / "state"
         _enrol(self.state, self._stage, self._repository.root_v1)
 
@@ -54,10 +62,28 @@ class Fleet:
             raise RuntimeError("no connection to the broker")
         self._link.publish_orders({DEVICE: self._repository.order(archive, counter)})
 
-    def _acknowledge(self, arrival: Arrival) -> None:
-        batch = arrival.message
-        self._link.send_ack(arrival.device, Ack(batch.epoch, batch.lane, [(batch.first, batch.last)]))
-        arrival.puback()
+
+class _Nowhere:
+    """An inbox that keeps nothing: the device alone is measured."""
+
+    def append(self, arrivals: Sequence[Arrival], at_us: int) -> int:
+        return len(arrivals)
+
+
+def _take_records(folder: Path, url: str, closing: ExitStack) -> None:
+    """A worker that acknowledges whatever comes."""
+    name = device_ca.DeviceCa(folder / "ca", "bench", lambda: datetime.now(UTC)).renew_worker(1)
+    host, port = parse_url(url)
+    context = Tls(folder / "ca" / "ca.pem", folder / "ca" / f"{name}.pem", folder / "ca" / f"{name}.key").context()
+    worker = Worker(
+        lambda level: line.dial(host, port, context, name, level, credit=200, timeout_s=_PATIENCE_S),
+        Intake(lambda device: True, lambda device, size: False, lambda reason, why: None),
+        lambda wake: Committer(_Nowhere(), lambda: 0.0, wake),
+    )
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    closing.callback(thread.join)
+    closing.callback(worker.stop)
 
 
 @contextmanager

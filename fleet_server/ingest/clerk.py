@@ -20,7 +20,7 @@ from fleet_server.services.figures import IngestFigures
 
 log = logging.getLogger(__name__)
 
-_EVERY_S = 1.0
+_EVERY_S, _LEAST_S = 1.0, 0.05
 _NOTHING = Backlog(0, 0, 0, None)
 
 
@@ -35,14 +35,15 @@ class Clerk:
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def start(self, counted: IngestFigures) -> None:
-        """Returns when it is known who takes part. Raises SQLAlchemyError."""
+    def start(self, counted: IngestFigures, on_renewed: Callable[[], None]) -> None:
+        """Returns when it is known who takes part; `on_renewed` is called when somebody was asked for who was not. Raises SQLAlchemyError."""
         self._look()
-        self._thread = threading.Thread(target=self._run, args=(counted,), name="clerk", daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(counted, on_renewed), name="clerk", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         self._closing.set()
+        self.roster.strange.set()
         if self._thread:
             self._thread.join()
 
@@ -55,10 +56,15 @@ class Clerk:
     def wait_s(self) -> float | None:
         return pace.wait_s(self._backlog, self._bounds, time.time_ns() // 1_000)
 
-    def _run(self, counted: IngestFigures) -> None:
-        while not self._closing.wait(_EVERY_S):
+    def _run(self, counted: IngestFigures, on_renewed: Callable[[], None]) -> None:
+        while not self._closing.wait(_LEAST_S):
+            strange = self.roster.strange.wait(_EVERY_S - _LEAST_S)
+            if self._closing.is_set():
+                return
             try:
                 self._look()
+                if strange:
+                    on_renewed()
                 self._throttle()
                 figures.publish(self._engine, self._name, counted, self._now())
             except SQLAlchemyError as error:  # the messages wait in any case

@@ -27,6 +27,7 @@ def ingest(
     log_format: LogFormat = "text",
 ) -> None:
     """Run one more ingest worker, until SIGTERM or Ctrl-C: it takes records from the broker into the inbox."""
+    from fleet_server.domain.flood import Rules
     from fleet_server.ingest.pace import Bounds
     from fleet_server.ingest.running import Job, serve
 
@@ -36,7 +37,17 @@ def ingest(
     url = elsewhere.broker_url(home, chosen)
     elsewhere.certify(home, chosen.fleet, number, _now)
     bounds = Bounds(chosen.inbox_max_bytes, chosen.inbox_max_age_s)
-    serve(Job(home, number, url, founding.database_url(home, chosen), workers, bounds))
+    serve(
+        Job(
+            home,
+            number,
+            url,
+            founding.database_url(home, chosen),
+            workers,
+            bounds,
+            Rules(chosen.flood_messages_per_s, chosen.flood_bytes_per_s),
+        )
+    )
 
 
 def ingest_files(

@@ -1,6 +1,5 @@
 """What an ingest worker on another machine needs: a folder that stands for the server's home there."""
 
-import shutil
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path

@@ -13,6 +13,8 @@ from fleet_server.inbox.segment import Arrival
 from fleet_server.ingest.acks import Stored, stored
 
 _MAX_TOPICS = 65_536
+_MAX_ASIDE = 512
+"""Messages of devices that are not known yet."""
 
 
 @dataclass
@@ -28,17 +30,24 @@ class Group:
 
 
 class Intake:
-    """`may` says whether a device takes part; `floods` counts what it sent. `let_go(reason, why)` is called for each message that is not stored."""
+    """`may` says whether a device takes part, None: not known yet; `floods` counts what it sent. `let_go(reason, why)` is called for each message
+    that is not stored."""
 
     def __init__(
         self,
-        may: Callable[[str], bool],
+        may: Callable[[str], bool | None],
         floods: Callable[[str, int], bool],
         let_go: Callable[[str, object], None],
         now_us: Callable[[], int] = lambda: time.time_ns() // 1_000,
     ) -> None:
         self._may, self._floods, self._let_go, self._now_us = may, floods, let_go, now_us
         self._devices: dict[str, str] = {}
+        self._aside: list[Publish] = []
+
+    def aside(self) -> list[Publish]:
+        """What was put aside until its device may be known; it is the caller's to sort again."""
+        found, self._aside = self._aside, []
+        return found
 
     def sort(self, arrived: Iterable[Publish], read_s: float) -> tuple[Group, list[int]]:
         """What is to be stored, and the packet ids of what is let go. `read_s` is when it came, of a clock that never goes back."""
@@ -51,9 +60,16 @@ class Intake:
                 self._let_go(_reason(error), f"{error} (on {message.topic[:200]})")
                 gone.append(message.packet_id)
                 continue
-            if type(batch) is not Batch or self._keep_out(device, len(message.payload)):
-                if type(batch) is not Batch:
-                    self._let_go("wrong-kind", f"{device} sent a {type(batch).__name__} among its records")
+            if type(batch) is not Batch:
+                self._let_go("wrong-kind", f"{device} sent a {type(batch).__name__} among its records")
+                gone.append(message.packet_id)
+                continue
+            admitted = self._may(device)
+            if admitted is None and len(self._aside) < _MAX_ASIDE:
+                self._aside.append(message)
+                continue
+            if not admitted or self._floods(device, len(message.payload)):
+                self._let_go("flood" if admitted else "not-admitted", device)
                 gone.append(message.packet_id)
                 continue
             group.numbers.append(message.packet_id)
@@ -62,15 +78,6 @@ class Intake:
             group.bytes += len(message.payload)
             group.rows += batch.count
         return group, gone
-
-    def _keep_out(self, device: str, size: int) -> bool:
-        if not self._may(device):
-            self._let_go("not-admitted", device)
-            return True
-        if self._floods(device, size):
-            self._let_go("flood", device)
-            return True
-        return False
 
     def _device(self, topic: str) -> str:
         device, kind = topics.parse_up(topic)

@@ -1,5 +1,6 @@
 """Who takes part, as the database says: a copy that is never asked for on the way of a message."""
 
+import threading
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -14,30 +15,35 @@ _WHOLE_S = 30.0
 
 
 class Roster:
-    """`may` is asked by one thread, `renew` called by another, about each second."""
+    """`may` is asked by one thread, `renew` called by another: about each second, and when `strange` is set."""
 
     def __init__(self, engine: Engine, clock: Callable[[], float] = time.monotonic) -> None:
-        """Nobody takes part before the first `renew`."""
+        """Nobody is known before the first `renew`."""
         self._engine, self._clock = engine, clock
         self._known: frozenset[str] = frozenset()
         self._excluded: frozenset[str] = frozenset()
+        self._asked: set[str] = set()
+        self._nobody: frozenset[str] = frozenset()
         self._read_at: float | None = None
-        self._strange = False
+        self.strange = threading.Event()
 
-    def may(self, device: str) -> bool:
-        if device in self._excluded:
+    def may(self, device: str) -> bool | None:
+        """None: ask again after the next `renew`, it may have been enrolled just now."""
+        if device in self._excluded or device in self._nobody:
             return False
         if device in self._known:
             return True
-        self._strange = True
-        return False
+        self._asked.add(device)
+        self.strange.set()
+        return None
 
     def renew(self, now: datetime) -> None:
         """Whom to keep out; and all devices, when there may be a new one. Raises SQLAlchemyError."""
         self._excluded = quarantine.excluded(self._engine, now).devices
-        now_s = self._clock()
-        if self._read_at is None or self._strange or now_s - self._read_at > _WHOLE_S:
-            self._strange = False
+        self.strange.clear()
+        asked, self._asked = self._asked, set()
+        if asked or self._read_at is None or self._clock() - self._read_at > _WHOLE_S:
+            self._read_at = self._clock()
             with reading(self._engine) as connection:
                 self._known = frozenset(connection.execute(select(Device.id)).scalars())
-            self._read_at = now_s
+        self._nobody = frozenset(asked - self._known)

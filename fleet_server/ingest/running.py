@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fleet_contract.broker import Tls, parse_url
 from fleet_contract.mqtt_packets import Level
+from fleet_server import running
 from fleet_server.domain.flood import Meter, Rules
 from fleet_server.errors import Conflict
 from fleet_server.inbox import sql
@@ -40,6 +41,7 @@ class Job:
     database_url: str
     workers: int = 1
     bounds: Bounds = field(default_factory=Bounds)
+    flood: Rules = field(default_factory=Rules)
 
     @property
     def name(self) -> str:
@@ -71,7 +73,7 @@ def assemble(job: Job, stack: ExitStack) -> Worker:
         raise Conflict("the database is of another version: run `fleet-server migrate` first", field="database_url")
     inbox = sql.open_beside(engine, job.home)
     stack.callback(inbox.engine.dispose)
-    clerk = Clerk(job.name, engine, inbox, job.bounds, Meter(Rules().share(job.workers)), lambda: datetime.now(UTC))
+    clerk = Clerk(job.name, engine, inbox, job.bounds, Meter(job.flood.share(job.workers)), lambda: datetime.now(UTC))
 
     def dial(level: Level) -> Line:
         return line.dial(host, port, job.identity.context(), job.name, level, credit=_CREDIT, timeout_s=_DIAL_TIMEOUT_S)
@@ -90,7 +92,9 @@ def assemble(job: Job, stack: ExitStack) -> Worker:
         worker.figures.slowed_s += seconds
 
     intake = Intake(clerk.roster.may, clerk.floods, let_go)
-    worker = Worker(dial, intake, lambda wake: Committer(inbox, clerk.wait_s, wake, slowed))
-    clerk.start(worker.figures)
+    worker = Worker(
+        dial, intake, lambda wake: Committer(inbox, clerk.wait_s, wake, slowed), lambda: running.mark_connected(job.home, job.name)
+    )
+    clerk.start(worker.figures, worker.look_again)
     stack.callback(clerk.close)
     return worker

@@ -38,9 +38,15 @@ class Worker:
     """`run` and `stop` are of different threads. `figures` are written by `run` alone."""
 
     def __init__(
-        self, dial: Dial, intake: Intake, committer: Callable[[Callable[[], None]], Committer], backoff: Backoff = Backoff()
+        self,
+        dial: Dial,
+        intake: Intake,
+        committer: Callable[[Callable[[], None]], Committer],
+        on_connected: Callable[[], None] = lambda: None,
+        backoff: Backoff = Backoff(),
     ) -> None:
-        """`committer` is made with what wakes the loop."""
+        """`committer` is made with what wakes the loop. `on_connected` is called in it whenever what is published from now on comes here."""
+        self._on_connected = on_connected
         self._dial, self._intake, self._backoff = dial, intake, backoff
         self._bell = os.eventfd(0, os.EFD_NONBLOCK)
         self._committer = committer(self._wake)
@@ -48,6 +54,7 @@ class Worker:
         self._topics: dict[str, str] = {}
         self.figures = IngestFigures()
         self.connected = threading.Event()
+        self._renewed = threading.Event()
 
     def run(self) -> None:
         """Until `stop`: connect, and when that ends, again."""
@@ -68,6 +75,11 @@ class Worker:
         self._closing.set()
         self._wake()
 
+    def look_again(self) -> None:
+        """It may be known now who was not, from any thread."""
+        self._renewed.set()
+        self._wake()
+
     def _wake(self) -> None:
         os.eventfd_write(self._bell, 1)
 
@@ -83,12 +95,16 @@ class Worker:
             line.close()
 
     def _serve(self, line: Line) -> None:
+        self._intake.aside()  # of an earlier connection, without a number here
         line.write(mqtt_packets.subscribe(1, [_filter(line)], level=line.level))
         turn = _Turns(line, self._bell)
         while not self._closing.is_set():
             full = self._committer.waiting_bytes > _MAX_UNCOMMITTED_BYTES or line.unsent_bytes > _MAX_UNSENT_BYTES
             if turn.wait(reading=not full):
                 self._take(line, line.read())
+            if self._renewed.is_set():
+                self._renewed.clear()
+                self._sort(line, self._intake.aside())
             line.write(self._answers(line))
         line.write(mqtt_packets.disconnect(line.level))
 
@@ -102,10 +118,14 @@ class Worker:
                     raise Closed("the broker refused the subscription: its ACL does not know this worker")
                 log.info("connected, MQTT %s", "5" if line.level is Level.V5 else "3.1.1")
                 self.connected.set()
+                self._on_connected()
+        self.figures.messages += len(arrived)
+        self._sort(line, arrived)
+
+    def _sort(self, line: Line, arrived: list[Publish]) -> None:
         if arrived:
             group, gone = self._intake.sort(arrived, time.monotonic())
             line.write(mqtt_packets.pubacks(gone))
-            self.figures.messages += len(arrived)
             if group.numbers:
                 self._committer.put(line, group)
 

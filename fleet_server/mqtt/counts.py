@@ -11,11 +11,9 @@ log = logging.getLogger(__name__)
 
 class Count(StrEnum):
     MESSAGES = "messages"
-    BATCHES = "batches"
     STATUSES = "statuses"
     WANTS = "wants"
     PROGRESS = "progress"
-    ACKNOWLEDGED = "batches_acknowledged"
     BLOCKS = "blocks_sent"
     SHARED_BLOCKS = "blocks_shared"
     PASSES_LEFT = "passes_left"
@@ -26,7 +24,6 @@ class Count(StrEnum):
     UNKNOWN_VERSION = "unknown_version"
     WRONG_KIND = "wrong_kind"
     QUEUE_FULL = "queue_full"
-    NOT_STORED = "not_stored"
     UNACCEPTABLE_STATUS = "unacceptable_status"
 
 

@@ -2,22 +2,23 @@
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 from fleet_contract import messages, topics
 from fleet_contract.errors import BadTopic, ContractError, UnknownVersion
-from fleet_contract.messages import Ack, Batch, Follow, Packet, Progress, Refusal, Status, Url, Want, WantUrl
+from fleet_contract.messages import Batch, Follow, Packet, Progress, Refusal, Status, Url, Want, WantUrl
 from fleet_contract.mqtt import Acknowledge, Handover, Offline, Session, Tls
 from fleet_contract.topics import Down, Up
 from fleet_server.errors import Unavailable
 from fleet_server.mqtt.counts import Count, Counts
-from fleet_server.mqtt.ingest import Arrival
 from fleet_server.mqtt.orders import OrderPublisher
 from fleet_server.trust.device_ca import SERVER_IDENTITY
 
 log = logging.getLogger(__name__)
 
-_KIND_OF: dict[type, Up] = {Status: Up.STATUS, Batch: Up.RECORDS, Want: Up.WANT, WantUrl: Up.WANT, Progress: Up.WANT}
+_KIND_OF: dict[type, Up] = {Status: Up.STATUS, Want: Up.WANT, WantUrl: Up.WANT, Progress: Up.WANT}
+_LISTENS = (Up.STATUS, Up.WANT)
+"""Records go to the ingest workers (fleet_server.ingest)."""
 
 OnStatus = Callable[[str, Status], None]
 OnRequest = Callable[[str, Want | WantUrl | Progress], None]
@@ -32,19 +33,18 @@ class FleetLink:
         """Set when the broker may lack orders: call `publish_all`."""
         self._session: Session | None = None
         self._orders = OrderPublisher(self._publish_order, lambda: self.connected, self.stale.set)
-        self._on_arrival: Callable[[Arrival], None] = lambda _: None
         self._on_status: OnStatus = lambda *_: None
         self._on_request: OnRequest = lambda *_: None
         self._wake: Callable[[], None] = lambda: None
 
-    def hand_to(self, on_arrival: Callable[[Arrival], None], on_status: OnStatus, on_request: OnRequest) -> None:
+    def hand_to(self, on_status: OnStatus, on_request: OnRequest) -> None:
         """Who gets what devices send. The callbacks run in the MQTT thread and must not block."""
-        self._on_arrival, self._on_status, self._on_request = on_arrival, on_status, on_request
+        self._on_status, self._on_request = on_status, on_request
 
-    def start(self, url: str, tls: Tls, wake: Callable[[], None], kinds: Iterable[Up] = tuple(Up)) -> None:
-        """Connect, and stay connected, listening to these. `wake` is called when there are orders to publish again."""
+    def start(self, url: str, tls: Tls, wake: Callable[[], None]) -> None:
+        """Connect, and stay connected. `wake` is called when there are orders to publish again."""
         self._wake = wake
-        wanted = [topics.all_up(kind) for kind in kinds]
+        wanted = [topics.all_up(kind) for kind in _LISTENS]
         self._session = Session(url, SERVER_IDENTITY, tls, subscriptions=wanted, on_message=self.route, on_connected=self._connected)
         self._session.start()
         self._orders.start()
@@ -79,13 +79,6 @@ class FleetLink:
         """Retain every device's order that was not yet sent on this connection."""
         self.stale.clear()
         self._orders.put_missing(envelopes)
-
-    def send_ack(self, device: str, ack: Ack) -> None:
-        """An Ack that is lost is sent again when the device repeats its batch."""
-        try:
-            self._publish(topics.down(device, Down.ACK), messages.encode(ack))
-        except Offline:
-            log.debug("an Ack for %s was not sent: offline", device)
 
     def send_follow(self, device_id: str, follow: Follow) -> None:
         """Raises Unavailable while offline."""
@@ -122,32 +115,24 @@ class FleetLink:
             device, kind = topics.parse_up(topic)
             message = messages.decode_from_device(payload)
         except BadTopic as error:
-            self._drop(Count.FOREIGN_TOPIC, error, puback)
+            self.counts.trouble(Count.FOREIGN_TOPIC, error)
         except UnknownVersion as error:
-            self._drop(Count.UNKNOWN_VERSION, f"{error} (on {topic})", puback)
+            self.counts.trouble(Count.UNKNOWN_VERSION, f"{error} (on {topic})")
         except ContractError as error:
-            self._drop(Count.MALFORMED, f"{error} (on {topic})", puback)
+            self.counts.trouble(Count.MALFORMED, f"{error} (on {topic})")
         else:
-            self._hand_over(device, kind, message, len(payload), puback)
+            self._hand_over(device, kind, message)
+        puback()
 
-    def _hand_over(self, device: str, kind: Up, message: messages.FromDevice, size: int, puback: Acknowledge) -> None:
-        if _KIND_OF[type(message)] != kind:
-            self._drop(Count.WRONG_KIND, f"{device} sent a {type(message).__name__} as {kind.value}", puback)
+    def _hand_over(self, device: str, kind: Up, message: messages.FromDevice) -> None:
+        if isinstance(message, Batch) or _KIND_OF[type(message)] != kind:
+            self.counts.trouble(Count.WRONG_KIND, f"{device} sent a {type(message).__name__} as {kind.value}")
         elif isinstance(message, Status):
             self.counts.add(Count.STATUSES)
             self._on_status(device, message)
-            puback()
-        elif kind is Up.WANT:
+        else:
             self.counts.add(Count.PROGRESS if isinstance(message, Progress) else Count.WANTS)
             self._on_request(device, message)
-            puback()
-        else:
-            self.counts.add(Count.BATCHES)
-            self._on_arrival(Arrival(device, message, size, puback))
-
-    def _drop(self, count: Count, reason: object, puback: Acknowledge) -> None:
-        self.counts.trouble(count, reason)
-        puback()
 
     def _publish_order(self, device: str, envelope: bytes) -> Handover:
         return self._publish(topics.down(device, Down.ORDER), envelope, retain=True)

@@ -16,7 +16,7 @@ FOREVER = (sys.executable, "-c", "import signal; signal.pause()")
 
 @pytest.fixture
 def child() -> Child:
-    return Child("sleeper", FOREVER, Backoff(0.0, 0.0))
+    return Child("sleeper", FOREVER, backoff=Backoff(0.0, 0.0))
 
 
 def test_one_that_ends_is_started_again(child: Child) -> None:
@@ -38,7 +38,7 @@ def test_the_last_is_gone_after_close(child: Child) -> None:
 
 
 def test_one_that_cannot_be_started_is_tried_again_until_close() -> None:
-    child = Child("nothing", ("/nowhere/at/all",), Backoff(0.0, 0.0))
+    child = Child("nothing", ("/nowhere/at/all",), backoff=Backoff(0.0, 0.0))
     child.start()
     child.close()
     assert child.pid is None

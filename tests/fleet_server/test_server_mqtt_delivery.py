@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from fleet_contract import blocks, limits
-from fleet_contract.messages import Ack, Lane
 from fleet_server.errors import NotFound
 from fleet_server.mqtt.counts import Count, Counts
 from fleet_server.mqtt.files import FileService
@@ -73,7 +72,7 @@ def serve(place: Place, tmp_path: Path) -> Iterator[Callable[..., Fleet]]:
             service = FileService(OneFile(tmp_path), link, link.counts, rules=rules)
             stack.callback(service.close)
             service.start()
-            link.hand_to(lambda arrival: arrival.puback(), lambda *_: None, service.offer)
+            link.hand_to(lambda *_: None, service.offer)
             link.start(place.url, place.server, lambda: None)
             assert link.wait_connected(PATIENCE_S)
             return Fleet(place, link, service, stack)
@@ -97,14 +96,13 @@ def test_every_device_gets_the_file_and_the_server_sends_it_once(serve) -> None:
     assert fleet.link.bytes_in_out[1] < 1.1 * len(CONTENT)
 
 
-def test_acknowledgements_and_orders_overtake_a_pass(serve) -> None:
+def test_orders_overtake_a_pass(serve) -> None:
     fleet = serve()
     busy, other = fleet.member("busy"), fleet.member("other")
     busy.want()
     busy.until(lambda member: member.packets > 0)
-    fleet.link.send_ack("other", Ack(epoch="e", lane=Lane.EVENTS, ranges=[(0, 9)]))
     fleet.link.publish_orders({"other": b"order"})
-    other.until(lambda member: member.acks and member.orders)
+    other.until(lambda member: member.orders)
     assert len(busy.have) < COUNT
     busy.until(whole)
 

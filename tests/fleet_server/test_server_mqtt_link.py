@@ -6,11 +6,10 @@ import msgspec
 import pytest
 
 from fleet_contract import batches, limits, messages, topics
-from fleet_contract.messages import Ack, Event, Lane, Progress, Refusal, Status, Want, WantUrl
+from fleet_contract.messages import Event, Lane, Progress, Refusal, Status, Want, WantUrl
 from fleet_contract.mqtt import Offline
 from fleet_contract.topics import Up
 from fleet_server.mqtt.counts import Count, Counts
-from fleet_server.mqtt.ingest import Arrival
 from fleet_server.mqtt.link import FleetLink
 
 STATUS = Status(at=datetime(2027, 1, 1, tzinfo=UTC), online=True, epoch="e1")
@@ -23,12 +22,10 @@ class Routed:
 
     def __init__(self) -> None:
         self.link = FleetLink(Counts())
-        self.arrivals: list[Arrival] = []
         self.wants: list[tuple[str, Want | WantUrl | Progress]] = []
         self.pubacks = 0
         self.statuses: list[tuple[str, Status]] = []
         self.link.hand_to(
-            self.arrivals.append,
             lambda device, status: self.statuses.append((device, status)),
             lambda device, want: self.wants.append((device, want)),
         )
@@ -38,13 +35,6 @@ class Routed:
 
     def _puback(self) -> None:
         self.pubacks += 1
-
-
-def test_records_go_to_the_ingest_unacknowledged() -> None:
-    routed = Routed()
-    routed.receive(topics.up("cam-1", Up.RECORDS), messages.encode(BATCH))
-    assert [(arrival.device, arrival.message) for arrival in routed.arrivals] == [("cam-1", BATCH)]
-    assert routed.pubacks == 0
 
 
 def test_statuses_are_retained_and_acknowledged_at_once() -> None:
@@ -83,7 +73,7 @@ def test_unusable_message_is_counted_and_let_go(topic: str, payload: bytes, coun
     routed.receive(topic, payload)
     routed.receive(topics.up("cam-1", Up.STATUS), messages.encode(STATUS))
     assert routed.link.counts.snapshot()[count] == 1
-    assert (routed.pubacks, len(routed.statuses), routed.arrivals, routed.wants) == (2, 1, [], [])
+    assert (routed.pubacks, len(routed.statuses), routed.wants) == (2, 1, [])
 
 
 def test_a_topic_that_was_emptied_says_nothing() -> None:
@@ -96,6 +86,5 @@ def test_offline_link_keeps_orders_for_later_and_says_so_for_answers() -> None:
     link = FleetLink(Counts())
     link.publish_orders({"cam-1": b"order"})
     assert link.stale.is_set()
-    link.send_ack("cam-1", Ack(epoch="e1", lane=Lane.EVENTS, ranges=[(0, 0)]))
     with pytest.raises(Offline):
         link.send_answer("cam-1", Refusal(request="r1", code="not-found", reason="no file"))
