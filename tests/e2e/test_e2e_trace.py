@@ -1,4 +1,5 @@
-"""One record is followed through a whole server: asked for over HTTP, told by the device, kept, and handed to a collector."""
+"""One record is followed through a whole server: asked for over HTTP, told by the device, kept, and handed to a collector. And a device is deleted,
+with what it recorded."""
 
 import os
 import secrets
@@ -29,11 +30,18 @@ SKEW = timedelta(seconds=60)
 """Between two clocks of one machine that read it at different times there is less."""
 
 
-@pytest.fixture
-def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
+@pytest.fixture(scope="module")
+def collector() -> Iterator[Receiver]:
     with receiving() as receiver:
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.endpoint)
         yield receiver
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, collector: Receiver) -> Iterator[Running]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint)
+        with serving(tmp_path_factory.mktemp("fleet"), "mosquitto") as running:
+            yield running
 
 
 class Device:
@@ -72,8 +80,8 @@ def ended(server: Running, trace: str) -> dict:
     return server.http.get(f"/v1/traces/{trace}").json()
 
 
-def test_one_record_is_followed_from_the_device_into_the_lake(tmp_path: Path, collector: Receiver) -> None:
-    with serving(tmp_path, "mosquitto") as server, ExitStack() as closing:
+def test_one_record_is_followed_from_the_device_into_the_lake(tmp_path: Path, server: Running, collector: Receiver) -> None:
+    with ExitStack() as closing:
         device = Device(server, tmp_path, closing)
         server.until(lambda: server.http.get(f"/v1/devices/{DEVICE}").json()["online"])
         before = datetime.now(UTC)
@@ -89,6 +97,24 @@ def test_one_record_is_followed_from_the_device_into_the_lake(tmp_path: Path, co
         assert spans[0]["parent"] == own.parent, "a caller's own span stands above"
         server.until(lambda: {span.trace for span in collector.spans} == {asked, own.id})
     assert {span.name for span in collector.spans if span.trace == own.id} == {*STEPS}
+
+
+def test_a_deleted_device_leaves_nothing_in_the_lake(tmp_path: Path, server: Running) -> None:
+    files = server.home / "lake" / "results"
+    with ExitStack() as closing:
+        device = Device(server, tmp_path, closing)
+        device.infer("soon gone")
+        server.until(lambda: "soon gone" in [row["input_id"] for row in results(server)])
+        server.http.delete(f"/v1/devices/{DEVICE}").raise_for_status()
+        server.until(lambda: bool(server.http.get("/v1/deletions").json()["items"][0]["done_at"]))
+    assert results(server) == []
+    assert list(files.rglob("*.parquet")) == []
+    done = [entry["action"] for entry in server.http.get("/v1/audit?limit=1000").json()["items"] if entry["subject"] == DEVICE]
+    assert done[-2:] == ["device.delete", "device.forget"]
+
+
+def results(server: Running) -> list[dict]:
+    return server.http.get("/v1/telemetry").raise_for_status().json()["items"]
 
 
 def _check(spans: list[dict], names: list[str], since: datetime) -> None:
