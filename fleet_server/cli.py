@@ -18,6 +18,7 @@ from fleet_server import founding, settings
 from fleet_server.errors import BadRequest, Conflict, NotFound, ServerError
 from fleet_server.founding import Listening
 from fleet_server.ingest import cli as ingest_cli
+from fleet_server.lake import cli as lake_cli
 from fleet_server.options import QUIET_LOGGERS, AsJson, Home, LogFormat
 from fleet_server.queries import cli as queries
 from fleet_server.services import tokens
@@ -37,6 +38,7 @@ app.command(
     epilog="Example: fleet-server ingest-files --home ./server --number 2 --broker mqtts://mqtt.example:8883"
     " --database-url postgresql+psycopg://fleet:...@db.example/fleet --out ./worker-2",
 )(ingest_cli.ingest_files)
+app.command("compact", epilog="Examples: fleet-server compact --home ./server --once; ... --once --json")(lake_cli.compact)
 app.command("sql", epilog=queries.EPILOG)(queries.sql)
 
 

@@ -29,6 +29,7 @@ NAME = "compactor"
 _MAX_READ_BYTES = 24 * limits.MIB
 """Of messages in a turn, as they came."""
 _INTERVAL_S = 0.25
+_MAX_INTERVAL_S = 2.0
 _WRITTEN_DOWN_S = 1.0
 """How often the figures and the time of being caught up are written while nothing comes."""
 
@@ -41,6 +42,7 @@ class Compactor:
         self._twins = Memory()
         self.figures = CompactorFigures()
         self._written = -_WRITTEN_DOWN_S
+        self._pause_s = _INTERVAL_S
 
     def turn(self) -> bool:
         """Take in what waits, a turn's worth; whether there was as much as fits. Raises OSError, SQLAlchemyError or Conflict: then it is to be
@@ -49,6 +51,7 @@ class Compactor:
         after = catalogue.watermark(self._lake.engine)
         segments, emptied = self._read(after)
         if not segments:
+            self._pause_s = _INTERVAL_S
             self._write_down(after, began, monotonic)
             return False
         caught_up_at = began if emptied else None
@@ -56,7 +59,9 @@ class Compactor:
         self._inbox.forget(segments[-1].id)
         if emptied:
             self._forget_deleted()
-        self._count(taken, segments, time.monotonic() - monotonic)
+        seconds = time.monotonic() - monotonic
+        self._pause_s = min(max(seconds, _INTERVAL_S), _MAX_INTERVAL_S)  # fewer and larger turns, the more there is to do
+        self._count(taken, segments, seconds)
         self._write_figures(monotonic)
         return not emptied
 
@@ -76,7 +81,7 @@ class Compactor:
                 log.error("a turn failed: %s", _brief(error))
                 failures, more, sweep = failures + 1, False, True
             if not more:
-                stop.wait(_INTERVAL_S if not failures else backoff.wait_s(failures - 1, lambda: 1.0))
+                stop.wait(backoff.wait_s(failures - 1, lambda: 1.0) if failures else self._pause_s)
 
     def _read(self, after: int) -> tuple[list[Segment], bool]:
         """What waits, up to a turn's worth; and whether that was all."""

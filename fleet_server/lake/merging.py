@@ -16,6 +16,9 @@ _MOST_FILES = 256
 _LARGE_BYTES = 32 * limits.MIB
 """A file of this size is left alone."""
 _MERGED_BYTES = 64 * limits.MIB
+_SMALLEST_BYTES = 64 * limits.KIB
+_TIER_BITS = 3
+"""Files of a tier differ by less than a factor of eight."""
 
 
 def merge_once(lake: Lake, now: datetime) -> int:
@@ -36,10 +39,19 @@ def merge_once(lake: Lake, now: datetime) -> int:
 
 
 def _choose(files: list[Row], today: str) -> list[Row]:
-    small = [row for row in files if row.bytes < _LARGE_BYTES]
-    groups = [list(rows) for _, rows in groupby(small, key=lambda row: (row.day, row.task))]
+    """Of today those of about one size: else what was merged a moment ago would be written again with every few newcomers."""
+
+    def group(row: Row) -> tuple[str, str, int]:
+        return row.day, row.task, _tier(row.bytes) if row.day >= today else 0
+
+    small = sorted((row for row in files if row.bytes < _LARGE_BYTES), key=lambda row: (*group(row), row.first, row.id))
+    groups = [list(rows) for _, rows in groupby(small, key=group)]
     ripe = [rows for rows in groups if len(rows) >= (_FEWEST_FILES if rows[0].day >= today else 2)]
     return _fitting(max(ripe, key=len)) if ripe else []
+
+
+def _tier(size: int) -> int:
+    return max(0, size // _SMALLEST_BYTES).bit_length() // _TIER_BITS
 
 
 def _fitting(rows: list[Row]) -> list[Row]:
