@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from fleet_server.errors import BadRequest, TooLarge, Unavailable
 from fleet_server.queries.bounds import Bounds
+from fleet_server.queries.patience import too_slow
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -17,10 +18,6 @@ _NO_ROWS = """SELECT NULL::TIMESTAMPTZ AS recorded_at, NULL::VARCHAR AS device, 
 NULL::VARCHAR AS bundle, NULL::VARCHAR AS input_id, NULL::VARCHAR AS label, NULL::DOUBLE AS value, NULL::BIGINT AS latency_us,
 NULL::BOOLEAN AS abstained, NULL::VARCHAR AS detail, NULL::TIMESTAMPTZ AS received_at, NULL::BIGINT AS mono_us, NULL::VARCHAR AS boot,
 NULL::VARCHAR AS clock, NULL::VARCHAR AS day WHERE false"""
-
-
-class TooSlow(BadRequest):
-    code = "too-slow"
 
 
 class FileGone(Unavailable):
@@ -61,7 +58,7 @@ def translated(bounds: Bounds) -> Iterator[None]:
     try:
         yield
     except duckdb.InterruptException as error:
-        raise TooSlow(f"the query took longer than {bounds.max_s:g} s: ask for less", field="query", limit=bounds.max_s) from error
+        raise too_slow(bounds.max_s) from error
     except duckdb.OutOfMemoryException as error:
         raise TooLarge(
             f"the query needs more than {bounds.max_memory_bytes} bytes: ask for less", field="query", limit=bounds.max_memory_bytes

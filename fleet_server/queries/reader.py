@@ -4,7 +4,8 @@ import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _BATCH_ROWS = 10_000
+_EXPORT_TIMES = 10
+"""An export may take so many times as long as a page."""
 _TRIES = 3
 
 
@@ -47,7 +50,7 @@ class Reader:
         """Rows by time, device, epoch and number; groups by their keys. What is stored while somebody pages is met where it belongs.
         Raises BadRequest (its code too-slow, where that is so), TooLarge, Unavailable."""
         if question.source() is Source.MINUTES:
-            items = minutes.groups(self._engine, question, after, limit + 1)
+            items = [*chain.from_iterable(minutes.groups(self._engine, question, after, limit + 1, self._bounds.max_s))]
         else:
             items = self._retried(lambda: self._rows(question, after, limit + 1))
         more = len(items) > limit
@@ -56,13 +59,11 @@ class Reader:
     def batches(self, question: Question) -> Iterator["pa.RecordBatch"]:
         """Everything, as Arrow record batches, of which the first is empty and shows the schema. Raises as `page` does, and TooLarge before the
         first batch for more than limits.MAX_EXPORT_ROWS rows."""
-        import pyarrow as pa
-
+        bounds = replace(self._bounds, max_s=_EXPORT_TIMES * self._bounds.max_s)
         if question.source() is Source.MINUTES:
-            table = pa.Table.from_pylist(minutes.groups(self._engine, question, None, None), _group_schema(question))
-            yield from formats.begun(table.to_reader(_BATCH_ROWS))
+            yield from _minute_batches(minutes.groups(self._engine, question, None, None, bounds.max_s), question)
             return
-        with self._opened(files.needed(self._engine, question)) as connection:
+        with self._opened(files.needed(self._engine, question), bounds) as connection:
             if not question.group_by:
                 _refuse_too_many(connection, question)
             wanted = statement.export(question)
@@ -80,17 +81,17 @@ class Reader:
         return [row | {"detail": None if row["detail"] is None else msgspec.json.decode(row["detail"])} for row in found]
 
     def _ask(self, listed: Sequence[Listed], wanted: Statement) -> list[dict[str, Any]]:
-        with self._opened(listed) as connection:
+        with self._opened(listed, self._bounds) as connection:
             return connection.sql(wanted.sql, params=wanted.parameters).to_arrow_table().to_pylist()
 
     @contextmanager
-    def _opened(self, listed: Sequence[Listed]) -> Iterator:
+    def _opened(self, listed: Sequence[Listed], bounds: Bounds) -> Iterator:
         if not self._slots.acquire(timeout=self._patience_s):
             raise Unavailable("too many queries are being answered: try again", field="query")
         try:
             with tempfile.TemporaryDirectory(prefix="edgefleet-query-") as spill:
                 paths = [self._folder / file.path for file in listed]
-                with duck.opened(paths, self._bounds, Path(spill)) as connection:
+                with duck.opened(paths, bounds, Path(spill)) as connection:
                     yield connection
         finally:
             self._slots.release()
@@ -116,6 +117,14 @@ def _cursor(question: Question, last: dict[str, Any]) -> Cursor:
     if not question.group_by:
         return Cursor((micros(last["at"]), last["device"], last["epoch"], last["seq"]))
     return Cursor(tuple(micros(last[key]) // 1_000_000 if key in STEP_S else last[key] for key in question.group_by))
+
+
+def _minute_batches(parts: Iterator[list[dict[str, Any]]], question: Question) -> Iterator["pa.RecordBatch"]:
+    import pyarrow as pa
+
+    schema = _group_schema(question)
+    for part in chain([[]], parts):
+        yield pa.RecordBatch.from_pylist(part, schema)
 
 
 def _group_schema(question: Question) -> "pa.Schema":

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 import pytest
+from sqlalchemy import text
 
 from fleet_contract import limits
 from fleet_contract.messages import Result
@@ -13,6 +14,7 @@ from fleet_server.errors import BadRequest, TooLarge, Unavailable
 from fleet_server.queries import files, question, statement
 from fleet_server.queries.bounds import Bounds
 from fleet_server.queries.files import Listed
+from fleet_server.queries.patience import bounded_reading
 from fleet_server.queries.question import Cursor, Key, Question, Source
 from fleet_server.queries.reader import Reader
 from tests.fakes.server_api import Api
@@ -216,6 +218,15 @@ class TestBounds:
             busy.page(Question(), None, 1)
         held.close()
         assert len(busy.page(Question(), None, 1).items) == 1
+
+    def test_the_minutes_are_given_up_too(self, world: World) -> None:
+        """A question so large that it cannot be answered in a few milliseconds."""
+        endless = text("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000000000) SELECT max(i) FROM n")
+        with pytest.raises(BadRequest) as refused, bounded_reading(world.engine, 0.05) as connection:
+            connection.execute(endless)
+        assert refused.value.code == "too-slow"
+        with bounded_reading(world.engine, 60.0) as connection:
+            assert connection.execute(text("SELECT 1")).scalar_one() == 1
 
     def test_an_export_has_a_bound_in_rows(self, sqlite_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         sqlite_world.enrol("cam-1")
