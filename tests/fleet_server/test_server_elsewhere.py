@@ -67,7 +67,7 @@ def record_once(server: Running, folder: Path) -> None:
         server.until(lambda: server.http.get(f"/v1/devices/{DEVICE}").json()["online"])
     finally:
         session.close()
-    assert [event["kind"] for event in server.http.get("/v1/events").json()["items"]] == ["agent.started"]
+    server.until(lambda: [event["kind"] for event in server.http.get("/v1/events").json()["items"]] == ["agent.started"])
 
 
 @needs_mosquitto
