@@ -28,10 +28,8 @@ from tests.fakes.device_keys import identity
 
 SEARCH_PATH = os.environ.get("PATH", os.defpath)
 PATIENCE_S = 15.0
-KINDS = [
-    pytest.param("mosquitto", marks=pytest.mark.skipif(mosquitto.find(SEARCH_PATH) is None, reason="mosquitto is not installed")),
-    "embedded",
-]
+MOSQUITTO = pytest.param("mosquitto", marks=pytest.mark.skipif(mosquitto.find(SEARCH_PATH) is None, reason="mosquitto is not installed"))
+KINDS = [MOSQUITTO, "embedded"]
 
 
 @dataclass
