@@ -1,6 +1,6 @@
 """Inferences by the minute: what is asked for often, and outlives the rows in the lake."""
 
-from sqlalchemy import BigInteger, Integer, UniqueConstraint
+from sqlalchemy import BigInteger, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
 from fleet_server.tables.columns import BigId
@@ -33,11 +33,11 @@ class Minute(SQLModel, table=True):
     value_max: float
     latency_us_sum: float
     latency_us_max: int = Field(sa_type=BigInteger)
-    latency_0: int = Field(sa_type=Integer)
-    latency_1: int = Field(sa_type=Integer)
-    latency_2: int = Field(sa_type=Integer)
-    latency_3: int = Field(sa_type=Integer)
-    latency_4: int = Field(sa_type=Integer)
-    latency_5: int = Field(sa_type=Integer)
-    latency_6: int = Field(sa_type=Integer)
-    latency_7: int = Field(sa_type=Integer)
+    latency_0: int = Field(sa_type=BigInteger)
+    latency_1: int = Field(sa_type=BigInteger)
+    latency_2: int = Field(sa_type=BigInteger)
+    latency_3: int = Field(sa_type=BigInteger)
+    latency_4: int = Field(sa_type=BigInteger)
+    latency_5: int = Field(sa_type=BigInteger)
+    latency_6: int = Field(sa_type=BigInteger)
+    latency_7: int = Field(sa_type=BigInteger)

@@ -90,7 +90,7 @@ def _minutes() -> None:
         *(sa.Column(name, sa.BigInteger(), nullable=False) for name in ("inputs", "abstained")),
         *(sa.Column(name, sa.Float(), nullable=False) for name in ("value_sum", "value_min", "value_max", "latency_us_sum")),
         sa.Column("latency_us_max", sa.BigInteger(), nullable=False),
-        *(sa.Column(name, sa.Integer(), nullable=False) for name in LATENCIES),
+        *(sa.Column(name, sa.BigInteger(), nullable=False) for name in LATENCIES),
         sa.ForeignKeyConstraint(["series"], ["series.id"]),
         sa.PrimaryKeyConstraint("minute", "series"),
         sqlite_with_rowid=False,
