@@ -4,7 +4,7 @@ import importlib
 import importlib.util
 import io
 
-from fleet_contract.packets import zstd
+from fleet_contract.compression import zstd
 
 _LEVEL = 19
 

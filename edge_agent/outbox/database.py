@@ -14,7 +14,9 @@ from fleet_contract.messages import Batch, Lane, LaneLedger
 
 SCHEMA_VERSION = 2
 _PAGE_CACHE_KIB = 512
-_CHECKPOINT_PAGES = 256
+_PAGE_BYTES = 2_048
+"""A commit of one record writes a quarter less to the disk than with pages twice as large, and one of a hundred no more."""
+_CHECKPOINT_PAGES = 512
 """The log is copied into the database when it is a mebibyte long: pages that many commits touched are then written once. It keeps its room."""
 _LANE_SHIFT = 48
 """A unit's key is its lane's number above 48 bits of its first sequence number: the table is clustered by lane, then sequence."""
@@ -70,6 +72,7 @@ def connect(path: Path) -> sqlite3.Connection:
     path.touch(mode=0o600)
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
+        db.execute(f"PRAGMA page_size={_PAGE_BYTES}")
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=FULL")
         db.execute(f"PRAGMA cache_size=-{_PAGE_CACHE_KIB}")

@@ -320,7 +320,7 @@ class Device:
                 assert self.stored.setdefault((batch.lane, number), record) == record
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(steps=STEPS)
 def test_the_ledger_balances_and_agrees_with_a_server_after_any_steps(tmp_path_factory: pytest.TempPathFactory, steps: list) -> None:
     device = Device(tmp_path_factory.mktemp("ledger") / "outbox.db")

@@ -64,7 +64,7 @@ DAMAGES = [
     pytest.param(lambda path: path.write_bytes(b"not a database" * 1_000), None, id="another file"),
     pytest.param(lambda path: os.truncate(path, path.stat().st_size // 2), None, id="a truncated file"),
     pytest.param(lambda path: scribble(path, 0, 100), None, id="the header"),
-    pytest.param(lambda path: scribble(path, 4_096), "4", id="a page of units"),
+    pytest.param(lambda path: scribble(path, 2_048), "4", id="a page of units"),
 ]
 
 
