@@ -2,6 +2,7 @@
 
 import heapq
 import select
+from collections import deque
 from collections.abc import Callable, Sequence
 
 from hil.virtual_fleet.connection import Broken
@@ -12,7 +13,6 @@ from hil.virtual_fleet.tally import PhaseTally, Second
 
 _MAX_OPENING = 64
 """Handshakes at once: a process that begins thousands ends none of them in time."""
-_POSTPONED_S = 0.05
 _MAX_EVENTS = 512
 _NEVER_S = float("inf")
 
@@ -39,6 +39,8 @@ class Reactor:
         self._watched: dict[int, int] = {}
         self._heap: list[tuple[float, int]] = []
         self._opening = 0
+        self._waiting: deque[int] = deque()
+        """Members who may begin to connect once others are done."""
         self._changes = [begin_s + at_s for at_s in script.changes()] + [begin_s + duration_s]
         self._next_second = 1
         phases = script.phases()
@@ -62,6 +64,7 @@ class Reactor:
                 self._change(now_s)
                 self._wait(now_s)
                 self._do_due()
+                self._admit()
                 self._tell()
         finally:
             self.close()
@@ -84,15 +87,24 @@ class Reactor:
             member = self._members[number]
             if due_s == member.wake_s:
                 member.wake_s = _NEVER_S
-                self._attempt(number, member, lambda now, tally, member=member: self._turn(member, now, tally))
+                self._attempt(number, member, lambda now, tally, number=number, member=member: self._turn(number, member, now, tally))
 
-    def _turn(self, member: Member, now: Now, tally: PhaseTally) -> None:
+    def _turn(self, number: int, member: Member, now: Now, tally: PhaseTally) -> None:
         if member.wants_to_connect(now.monotonic_s):
-            if self._opening >= _MAX_OPENING:
-                member.postpone(now.monotonic_s + _POSTPONED_S)
-            else:
+            if self._opening < _MAX_OPENING:
                 member.connect(now)
+            else:
+                member.postpone(_NEVER_S)
+                self._waiting.append(number)
         member.turn(now, tally)
+
+    def _admit(self) -> None:
+        """Those who waited, while there is room."""
+        while self._waiting and self._opening < _MAX_OPENING:
+            number = self._waiting.popleft()
+            member = self._members[number]
+            member.postpone(self._clock())
+            self._attempt(number, member, lambda now, tally, number=number, member=member: self._turn(number, member, now, tally))
 
     def _attempt(self, number: int, member: Member, act: Callable[[Now, PhaseTally], None]) -> None:
         """Something on a connection that may break by it; afterwards the member is watched as it wants to be."""
