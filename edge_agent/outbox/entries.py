@@ -16,6 +16,7 @@ from fleet_contract.errors import TooLarge
 from fleet_contract.messages import LANE_OF, Follow, Record, Result, encode_record
 
 TOO_LARGE = "too-large"
+MALFORMED = "malformed"
 _RESULT_BYTES = 112
 """Of a result beside its texts."""
 _SMALL_BYTES = 4 * limits.KIB
@@ -70,7 +71,7 @@ class Ticket:
 def enter(
     records: Sequence[Record], reading: Reading, notes: Mapping[str, str], *, follow: Follow | None = None, ticket: Ticket | None = None
 ) -> Entry:
-    """What is too large is told in `dropped`. Raises KeyError for what is no record."""
+    """What is too large, or cannot be encoded, is told in `dropped`. Raises KeyError for what is no record."""
     results: list[Result] = []
     sizes: list[int] = []
     rows: dict[int, tuple[list[bytes], list[int]]] = {}
@@ -84,9 +85,9 @@ def enter(
                 kept, times = rows.setdefault(LANES.index(LANE_OF[type(record)]), ([], []))
                 kept.append(encode_record(record))
                 times += dating.mono_us([record], reading)
-        except TooLarge:
-            number = LANES.index(LANE_OF[type(record)])
-            dropped[number, TOO_LARGE] = dropped.get((number, TOO_LARGE), 0) + 1
+        except (ValueError, OverflowError) as error:
+            why = LANES.index(LANE_OF[type(record)]), TOO_LARGE if isinstance(error, TooLarge) else MALFORMED
+            dropped[why] = dropped.get(why, 0) + 1
     rows = {number: row for number, row in rows.items() if row[0]}
     return Entry(reading, results, dating.mono_us(results, reading), sizes, rows, dropped, notes, follow, ticket)
 

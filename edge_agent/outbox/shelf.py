@@ -126,7 +126,7 @@ class Shelf:
         self._db.execute("BEGIN IMMEDIATE")
         database.delete(self._db, list(self._handed.landed))
         account = replace(self.account, written_bytes=self.account.written_bytes + written_bytes)
-        account, traced, units = writing.write(self._db, account, [*news, *work.entries], [*writing.pack(news, Packer()), *parcels])
+        account, traced, units = writing.write(self._db, account, [*news, *work.entries], [*writing.pack(news, Packer())[1], *parcels])
         for (lane, reason), count in work.drops.items():
             account = account.with_lane(lane, account.lanes[lane].refused(reason, count))
         reasons = eviction.FULL_DISK if self._max_bytes < self._settings.max_bytes else eviction.Reasons()

@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 from edge_agent.errors import Retry
@@ -48,7 +49,8 @@ class Writer:
                 return
 
     def _turn(self, work: Work, written_bytes: int) -> None:
-        done = self._shelf.commit(work, pack(work.entries, self._packer), written_bytes)
+        entries, parcels = pack(work.entries, self._packer)
+        done = self._shelf.commit(replace(work, entries=entries), parcels, written_bytes)
         self._staging.commit(work)
         for job, found in zip(work.jobs, done.found, strict=True):
             job.ticket.found = found

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from edge_agent.outbox import database
 from edge_agent.outbox.account import Account
-from edge_agent.outbox.entries import Entry, Traced
+from edge_agent.outbox.entries import MALFORMED, Entry, Traced
 from edge_agent.outbox.lanes import LANES
 from edge_agent.outbox.merging import SAME_CLOCK_US
 from edge_agent.outbox.sealing import Packer
@@ -27,8 +27,26 @@ class Parcel:
     traced: dict[int, Traced] = field(default_factory=dict)
 
 
-def pack(entries: Sequence[Entry], packer: Packer) -> list[Parcel]:
-    """No disk is needed for this, nor any lock."""
+def pack(entries: Sequence[Entry], packer: Packer) -> tuple[list[Entry], list[Parcel]]:
+    """The entries, and their units; where one cannot be packed (no UTF-8, a number out of range), its records are among its dropped ones instead.
+    No disk is needed for this, nor any lock."""
+    try:
+        return list(entries), _parcels(entries, packer)
+    except (ValueError, OverflowError):
+        sound = [_sound(entry, packer) for entry in entries]
+        return sound, _parcels(sound, packer)
+
+
+def _sound(entry: Entry, packer: Packer) -> Entry:
+    try:
+        _parcels([entry], packer)
+    except (ValueError, OverflowError):
+        lost = {(_TELEMETRY, MALFORMED): len(entry.results)} | {(lane, MALFORMED): len(rows) for lane, (rows, _) in entry.rows.items()}
+        return replace(entry, results=[], results_us=[], sizes=[], rows={}, dropped={**entry.dropped, **lost})
+    return entry
+
+
+def _parcels(entries: Sequence[Entry], packer: Packer) -> list[Parcel]:
     parcels = []
     for run in _runs(entries):
         reading = run[0].reading

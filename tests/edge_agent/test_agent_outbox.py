@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -33,6 +34,10 @@ def event(text: str = "x") -> Event:
 
 def result(name: str, at: datetime = AT) -> Result:
     return Result(at=at, bundle="b" * 64, input_id=name, label="1", value=0.5, latency_us=10)
+
+
+def odd_result(name: str, **fields) -> Result:
+    return msgspec.structs.replace(result(name), **fields)
 
 
 def sample(size: int) -> Sample:
@@ -88,6 +93,20 @@ class TestAppend:
         for lane in (Lane.SAMPLES, Lane.TELEMETRY):
             kept = outbox.ledger()[lane]
             assert (kept.produced, kept.queued, kept.dropped) == (2, 1, {TOO_LARGE: 1})
+
+    @pytest.mark.parametrize(
+        "bad",
+        [
+            pytest.param(odd_result("\udcff"), id="a name that is no UTF-8"),
+            pytest.param(odd_result("1", latency_us=-1), id="a number out of range"),
+        ],
+    )
+    def test_a_record_that_nothing_can_carry_is_counted_and_holds_nothing_up(self, outbox: Outbox, bad: Result) -> None:
+        outbox.append([bad], cursor="1")
+        outbox.append([Event(at=AT, kind="\udcff")])
+        outbox.append([result("2")], cursor="2")
+        assert (names(outbox.batches(9)), outbox.cursor()) == (["2"], "2")
+        assert [outbox.ledger()[lane].dropped for lane in (Lane.TELEMETRY, Lane.EVENTS)] == [{"malformed": 1}] * 2
 
     def test_what_is_no_record_leaves_nothing_behind(self, outbox: Outbox) -> None:
         with pytest.raises(KeyError):
