@@ -52,6 +52,7 @@ def observed(status: Status) -> dict[str, Any]:
         "inputs": status.inputs,
         "refused": json.dumps(status.refused),
         "error": status.error,
+        "heartbeat_s": 0 if status.heartbeat_s is msgspec.UNSET else status.heartbeat_s,
     }
 
 

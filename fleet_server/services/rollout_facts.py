@@ -65,8 +65,8 @@ def _taking_part(rollout: Row) -> Select:
     return wanted.where(RolloutDevice.state.in_(UNSETTLED)) if rollout.state == RolloutState.DONE else wanted
 
 
-def _since(rollout: Row, kinds: Iterable[str], begin: Any) -> Select:
-    """Events of these kinds that devices of the rollout told of after `begin`, a column of theirs."""
+def since(rollout: Row, kinds: Iterable[str], begin: Any) -> Select:
+    """Events of these kinds that devices of the rollout told of after `begin`, a column of RolloutDevice, in order."""
     mine = (RolloutDevice.device == Event.device) & (RolloutDevice.rollout == rollout.id)
     wanted = select(Event.device, Event.kind, Event.detail).join(RolloutDevice, mine)
     return wanted.where(Event.kind.in_(kinds), Event.received_at >= begin).order_by(Event.id)
@@ -75,7 +75,7 @@ def _since(rollout: Row, kinds: Iterable[str], begin: Any) -> Select:
 def _failures(connection: Connection, rollout: Row) -> dict[str, str]:
     """The first of each device."""
     found: dict[str, str] = {}
-    for event in connection.execute(_since(rollout, FAILURES, RolloutDevice.ordered_at)):
+    for event in connection.execute(since(rollout, FAILURES, RolloutDevice.ordered_at)):
         if event.detail.get("sha256") == rollout.bundle:
             told = f"{event.kind} {event.detail.get('code', '')}: {event.detail.get('message', '')}".rstrip(" :")
             found.setdefault(event.device, told)
@@ -99,7 +99,7 @@ def _suspicious(connection: Connection, bundle: str, devices: Collection[str]) -
 def _refused(connection: Connection, rollout: Row, devices: Collection[str]) -> dict[str, int]:
     """Inputs that each refused since it runs the bundle."""
     found: dict[str, int] = {}
-    for event in _rows(connection, _since(rollout, (REFUSED,), RolloutDevice.active_at), Event.device, devices):
+    for event in _rows(connection, since(rollout, (REFUSED,), RolloutDevice.active_at), Event.device, devices):
         found[event.device] = found.get(event.device, 0) + sum(value for value in event.detail.values() if isinstance(value, int))
     return found
 

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, select, update
 from fleet_server.domain.records import is_count
 from fleet_server.domain.rollout import DeviceState
 from fleet_server.domain.shadow import ShadowFacts
-from fleet_server.services import devices
+from fleet_server.services import rollout_facts
 from fleet_server.tables.bulk import change, instants
 from fleet_server.tables.device import Device
 from fleet_server.tables.event import Event
@@ -39,8 +39,14 @@ class Compared:
 
 
 def facts(connection: Connection, rollout: Row, each_device: list[Row]) -> list[ShadowFacts]:
-    known = {each.id: each for each in devices.rows_of_task(connection, rollout.task) if each.quarantined_at is None}
-    return [_fact(connection, rollout, each, known[each.device]) for each in each_device if each.device in known]
+    wanted = select(Device.id, Device.bundle, Device.desired_bundle, Device.phase)
+    known = {row.id: row for row in connection.execute(wanted.where(Device.task == rollout.task, Device.quarantined_at.is_(None)))}
+    told, failures = _told(connection, rollout), _failures(connection, rollout)
+    return [
+        _fact(each, known[each.device], failures.get(each.device), _compared(told.get(each.device, [])))
+        for each in each_device
+        if each.device in known
+    ]
 
 
 def order(connection: Connection, rollout: Row, devices: Sequence[str], now: datetime) -> None:
@@ -56,35 +62,46 @@ def end(connection: Connection, rollout: Row) -> None:
 
 def compared(connection: Connection, rollout: Row, each_device: list[Row]) -> dict[str, dict[str, Any]]:
     """By device, what was told of the rollout's bundle from its order to the rollout's end."""
-    found = {each.device: _compared(connection, rollout, each) for each in each_device if each.ordered_at is not None}
+    told = _told(connection, rollout)
+    found = {each.device: _compared(told.get(each.device, [])) for each in each_device if each.ordered_at is not None}
     return {device: asdict(figures) | {"agreement": figures.agreement} for device, figures in found.items()}
 
 
-def _fact(connection: Connection, rollout: Row, mine: Row, device: Row) -> ShadowFacts:
+def _fact(mine: Row, device: Row, failure: str | None, figures: Compared) -> ShadowFacts:
     runs = device.bundle is not None and device.bundle == device.desired_bundle
     asked = mine.ordered_at is not None
     return ShadowFacts(
         device=device.id,
         state=DeviceState(mine.state),
         ready=runs and device.phase == _IDLE,
-        failure=_failure(connection, rollout, mine, runs=runs) if asked else None,
-        compared=_compared(connection, rollout, mine).inputs if asked else 0,
+        failure=(failure or (None if runs else "that it runs its own bundle no more")) if asked else None,
+        compared=figures.inputs if asked else 0,
     )
 
 
-def _failure(connection: Connection, rollout: Row, mine: Row, *, runs: bool) -> str | None:
-    since = select(Event).where(Event.device == mine.device, Event.kind.in_(_FAILURES), Event.received_at >= mine.ordered_at)
-    for event in connection.execute(since.order_by(Event.id)):
+def _failures(connection: Connection, rollout: Row) -> dict[str, str]:
+    """The first of each device since its order."""
+    found: dict[str, str] = {}
+    for event in connection.execute(rollout_facts.since(rollout, _FAILURES, RolloutDevice.ordered_at)):
         if event.detail.get("sha256") == rollout.bundle or event.detail.get("code") == _UNREADABLE:
-            return f"{event.kind} {event.detail.get('code', '')}: {event.detail.get('message', '')}".rstrip(" :")
-    return None if runs else "that it runs its own bundle no more"
+            told = f"{event.kind} {event.detail.get('code', '')}: {event.detail.get('message', '')}".rstrip(" :")
+            found.setdefault(event.device, told)
+    return found
 
 
-def _compared(connection: Connection, rollout: Row, mine: Row) -> Compared:
-    told = select(Event.detail).where(Event.device == mine.device, Event.kind == COMPARED, Event.received_at >= mine.ordered_at)
+def _told(connection: Connection, rollout: Row) -> dict[str, list[dict[str, Any]]]:
+    """What each device told of the rollout's bundle."""
+    wanted = rollout_facts.since(rollout, (COMPARED,), RolloutDevice.ordered_at)
     if rollout.ended_at is not None:
-        told = told.where(Event.received_at <= rollout.ended_at)
-    details = [detail for detail in connection.execute(told).scalars() if detail.get("candidate") == rollout.bundle]
+        wanted = wanted.where(Event.received_at <= rollout.ended_at)
+    found: dict[str, list[dict[str, Any]]] = {}
+    for event in connection.execute(wanted):
+        if event.detail.get("candidate") == rollout.bundle:
+            found.setdefault(event.device, []).append(event.detail)
+    return found
+
+
+def _compared(details: list[dict[str, Any]]) -> Compared:
     inputs = sum(_count(detail, "inputs") for detail in details)
     return Compared(
         inputs=inputs,

@@ -24,7 +24,7 @@ _KNOWN = (
         getattr(Device, name)
         for name in ("id", "instance", "quarantined_at", "said_at", "clock_offset_s", "epoch", "agent_version", "phase")
     ),
-    *(getattr(Device, name) for name in ("bundle", "bundle_version", "shadow", "order_counter", "inputs", "error")),
+    *(getattr(Device, name) for name in ("bundle", "bundle_version", "shadow", "order_counter", "inputs", "error", "heartbeat_s")),
     cast(Device.refused, String).label("refused"),
 )
 _Taken = list[tuple[Row, list["Said"]]]
