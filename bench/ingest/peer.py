@@ -16,7 +16,7 @@ from fleet_contract.broker import Tls
 from fleet_contract.topics import Up
 
 _CREDIT = 4_096
-_PATIENCE_S = 15.0
+_PATIENCE_S = 60.0
 
 
 @contextmanager

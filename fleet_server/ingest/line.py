@@ -107,10 +107,10 @@ class Line:
             while number := self._tls.read(_READ_BYTES, self._space[at:]):
                 at += number
         except ssl.SSLWantReadError:
-            pass
-        else:
+            return bytes(self._space[:at])
+        if not at:
             raise Closed("the broker ended the TLS session")
-        return bytes(self._space[:at])
+        return bytes(self._space[:at])  # its last words; the end comes with the next read
 
 
 def dial(host: str, port: int, context: ssl.SSLContext, name: str, level: Level, *, credit: int, timeout_s: float) -> Line:

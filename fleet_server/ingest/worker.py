@@ -48,7 +48,8 @@ class Worker:
         """`committer` is made with what wakes the loop. `on_connected` is called in it whenever what is published from now on comes here."""
         self._on_connected = on_connected
         self._dial, self._intake, self._backoff = dial, intake, backoff
-        self._bell = os.eventfd(0, os.EFD_NONBLOCK)
+        self._bell: int | None = os.eventfd(0, os.EFD_NONBLOCK)
+        self._ringing = threading.Lock()
         self._committer = committer(self._wake)
         self._closing = threading.Event()
         self._topics: dict[str, str] = {}
@@ -69,7 +70,9 @@ class Worker:
             attempt = 0 if time.monotonic() - began_s > _STEADY_S else attempt + 1
             self._closing.wait(self._backoff.wait_s(attempt, random.random))
         self._committer.close()
-        os.close(self._bell)
+        with self._ringing:
+            os.close(self._bell)
+            self._bell = None
 
     def stop(self) -> None:
         self._closing.set()
@@ -81,7 +84,9 @@ class Worker:
         self._wake()
 
     def _wake(self) -> None:
-        os.eventfd_write(self._bell, 1)
+        with self._ringing:
+            if self._bell is not None:
+                os.eventfd_write(self._bell, 1)
 
     def _connect(self) -> None:
         try:

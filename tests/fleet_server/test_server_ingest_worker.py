@@ -3,9 +3,10 @@
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,10 +14,13 @@ import pytest
 from sqlalchemy import insert
 
 from fleet_contract import batches, messages, topics
+from fleet_contract.broker import Tls
 from fleet_contract.messages import Ack, Batch, Lane, Result, Status
-from fleet_contract.topics import Up
+from fleet_contract.topics import Down, Up
 from fleet_server.inbox import sql
+from fleet_server.inbox.segment import Arrival
 from fleet_server.ingest import running
+from fleet_server.ingest.pace import Bounds
 from fleet_server.ingest.running import Job
 from fleet_server.ingest.worker import Worker
 from fleet_server.tables import database
@@ -144,3 +148,54 @@ def test_the_broker_may_come_and_go(site: Site) -> None:
     with device_line(site, "pi-1") as client:
         client.publish(records_of("pi-1"), messages.encode(batch(0)))
         assert next_ack(client).ranges == [(0, 1)]
+
+
+def test_nothing_is_acknowledged_until_the_compactor_has_made_room(site: Site) -> None:
+    inbox = sql.open_file(site.place.folder / sql.FILE)
+    site.stack.callback(inbox.engine.dispose)
+    full = inbox.append([Arrival("pi-2", 0, b"what waits")], time.time_ns() // 1_000)
+    worker = site.start(replace(site.job, bounds=Bounds(backlog_bytes=5, backlog_s=3_600.0)))
+    with device_line(site, "pi-1") as client:
+        client.publish(records_of("pi-1"), messages.encode(batch(2)))
+        until(lambda: worker.figures.slowed_s > 0)
+        assert client.received.empty()
+        inbox.forget(full)
+        assert next_ack(client).ranges == [(2, 3)]
+
+
+def test_a_worker_may_read_records_and_write_acknowledgements_alone(place: Place) -> None:
+    ca = place.ca.folder
+    with (
+        connected(place, place.server, "fleet-server") as server,
+        connected(place, Tls(ca / "ca.pem", ca / "ingest_2.pem", ca / "ingest_2.key"), "ingest_2") as worker,
+        connected(place, place.device("pi-1"), "pi-1") as device,
+    ):
+        worker.client.subscribe([(topics.all_up(Up.STATUS), 1), (topics.down("pi-1", Down.ORDER), 1)])
+        worker.subscribe(topics.all_up(Up.RECORDS))
+        device.subscribe(topics.all_down("pi-1"))
+        device.publish(topics.up("pi-1", Up.STATUS), b"status")
+        server.publish(topics.down("pi-1", Down.ORDER), b"order")
+        device.publish(records_of("pi-1"), b"record")
+        assert worker.next()[1] == b"record"
+        assert device.next()[1] == b"order"
+        worker.client.publish(topics.down("pi-1", Down.ORDER), b"forged", qos=0)
+        worker.client.publish(topics.down("pi-1", Down.ACK), b"ack", qos=0)
+        assert device.next()[1] == b"ack"
+
+
+def test_workers_share_the_load_and_one_that_is_killed_is_made_up_for(site: Site) -> None:
+    if site.place.child.kind != "mosquitto":
+        pytest.skip("the embedded broker cannot share a subscription")
+    workers = [site.start(replace(site.job, number=number, workers=2)) for number in (1, 2)]
+    with device_line(site, "pi-1") as client:
+        for number in range(20):
+            client.publish(records_of("pi-1"), messages.encode(batch(2 * number)))
+        covered: set[int] = set()
+        while len(covered) < 40:
+            covered.update(number for first, last in next_ack(client).ranges for number in range(first, last + 1))
+        assert [worker.figures.messages for worker in workers] == [10, 10]
+        workers[0].stop()
+        until(lambda: not workers[0].connected.is_set())
+        client.publish(records_of("pi-1"), messages.encode(batch(40)))
+        assert next_ack(client).ranges == [(40, 41)]
+    assert {number for _, each in site.stored() for number in each.sequences} == set(range(42))
