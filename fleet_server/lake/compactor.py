@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 NAME = "compactor"
 _MAX_READ_BYTES = 24 * limits.MIB
 """Of messages in a turn, as they came."""
+_PATIENCE_TURNS = 3
+"""After so many failures it is looked for a message that no turn can take."""
 _INTERVAL_S = 0.25
 _MAX_INTERVAL_S = 2.0
 _WRITTEN_DOWN_S = 1.0
@@ -44,18 +46,19 @@ class Compactor:
         self._written = -_WRITTEN_DOWN_S
         self._pause_s = _INTERVAL_S
 
-    def turn(self) -> bool:
-        """Take in what waits, a turn's worth; whether there was as much as fits. Raises OSError, SQLAlchemyError or Conflict: then it is to be
-        repeated."""
+    def turn(self, *, careful: bool = False) -> bool:
+        """Take in what waits, a turn's worth; whether there may be more. A `careful` one takes one segment, without what cannot be stored.
+        Raises OSError, SQLAlchemyError or Conflict: then it is to be repeated."""
         began, monotonic = self._now(), time.monotonic()
         after = catalogue.watermark(self._lake.engine)
-        segments, emptied = self._read(after)
+        segments, emptied = (self._inbox.read(after, 1), False) if careful else self._read(after)
         if not segments:
             self._pause_s = _INTERVAL_S
             self._write_down(after, began, monotonic)
             return False
         caught_up_at = began if emptied else None
-        taken = turn.take(self._lake, segments, after, began, twins=self._twins, caught_up_at=caught_up_at)
+        suspects = turn.culprits(self._lake, segments[0], after, began) if careful else frozenset()
+        taken = turn.take(self._lake, segments, after, began, twins=self._twins, caught_up_at=caught_up_at, suspects=suspects)
         self._inbox.forget(segments[-1].id)
         if emptied:
             self._forget_deleted()
@@ -74,7 +77,7 @@ class Compactor:
                 if sweep:
                     self._keeper.sweep()
                 sweep = False
-                more = self.turn()
+                more = self.turn(careful=failures >= _PATIENCE_TURNS)
                 self._keeper.keep(self.figures)
                 failures = 0
             except Exception as error:  # noqa: BLE001 - whatever spoils one turn, the next sees the same inbox again

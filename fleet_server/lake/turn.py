@@ -1,6 +1,7 @@
 """One turn: segments of the inbox into files, then into the database in one transaction. Exactly once by the range of their ids: until the
 transaction has moved the watermark nothing of the turn counts, and afterwards nobody reads these segments again."""
 
+import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -8,10 +9,12 @@ from datetime import datetime
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from fleet_contract import limits
 from fleet_contract.messages import Lane
 from fleet_server.domain.twins import Memory
+from fleet_server.errors import Conflict
 from fleet_server.inbox.port import Segment
 from fleet_server.lake import catalogue, following, inferences, opening, parquet, rollups, rows, streams
 from fleet_server.lake.inferences import Spoilt
@@ -23,6 +26,10 @@ from fleet_server.lake.streams import Fresh, Streams
 from fleet_server.services import quarantine
 from fleet_server.tables.database import reading, writing
 
+log = logging.getLogger(__name__)
+
+UNSTORABLE = "unstorable"
+_UNFORESEEN = (SQLAlchemyError, ValueError, TypeError, LookupError, ArithmeticError)
 _CHUNK_BYTES = 64 * limits.MIB
 """Of batches once decompressed, held in memory at a time; each chunk makes files of its own."""
 
@@ -60,19 +67,30 @@ class _Prepared:
     """All that the transaction will write."""
 
     streams: Streams
-    made: list[Made]
-    added: list[Added]
-    kept: dict[Lane, list[Kept]]
-    spoilt: list[Spoilt]
     twins: dict[str, str]
     pieces: list[Piece]
+    made: list[Made] = field(default_factory=list)
+    added: list[Added] = field(default_factory=list)
+    kept: dict[Lane, list[Kept]] = field(default_factory=dict)
+    spoilt: list[Spoilt] = field(default_factory=list)
 
 
 def take(
-    lake: Lake, segments: Sequence[Segment], after: int, now: datetime, *, twins: Memory, caught_up_at: datetime | None = None
+    lake: Lake,
+    segments: Sequence[Segment],
+    after: int,
+    now: datetime,
+    *,
+    twins: Memory,
+    caught_up_at: datetime | None = None,
+    suspects: frozenset[bytes] = frozenset(),
+    rehearsal: bool = False,
 ) -> Taken:
     """Take in the segments that follow inbox id `after`. `caught_up_at` says that all that was committed before then is among them or was taken
-    earlier. Raises OSError, SQLAlchemyError or Conflict: then nothing was stored, but files that nobody lists may lie there."""
+    earlier. Batches whose data is among `suspects` count as malformed; a `rehearsal` ends before the transaction is committed.
+
+    Raises OSError, SQLAlchemyError or Conflict: then nothing was stored, but files that nobody lists may lie there.
+    """
     arrived, refused = opening.pieces(arrival for segment in segments for arrival in segment.arrivals)
     with reading(lake.engine) as connection:
         known = streams.load(connection, {piece.device for piece in arrived})
@@ -81,33 +99,53 @@ def take(
     fresh = [each for each in map(known.add, pieces) if each is not None]
     span = (after + 1, segments[-1].id) if segments else (after, after)
     accused = {piece.device: why for piece in pieces if (why := twins.see(piece.device, piece.batch))}
-    prepared = _prepare(lake, known, fresh, span, accused, pieces)
+    bad = [each for each in fresh if each.piece.batch.data in suspects] if suspects else []
+    prepared = _prepare(lake, known, [each for each in fresh if each not in bad], span, _Prepared(known, accused, pieces))
+    _spoil(prepared, [spoilt for each in bad for spoilt in inferences.spoil(each, UNSTORABLE)])
     with writing(lake.engine) as connection:
         catalogue.advance(connection, after, span[1], caught_up_at)
         _save(connection, prepared, now)
+        if rehearsal:
+            connection.rollback()
     new = Counter({lane: sum(each.count for each in mine) for lane, mine in streams.by_lane(fresh).items()})
     duplicates = sum(piece.batch.count for piece in pieces) - new.total()
     return Taken(new, duplicates, sum(each.count for each in prepared.spoilt), +refused, len(prepared.made))
 
 
-def _prepare(
-    lake: Lake, known: Streams, fresh: Sequence[Fresh], span: tuple[int, int], twins: dict[str, str], pieces: list[Piece]
-) -> _Prepared:
+def culprits(lake: Lake, segment: Segment, after: int, now: datetime) -> frozenset[bytes]:
+    """The data of those batches of a segment that cannot be stored even alone: what nobody foresaw, and would hold up everybody behind it. Nothing
+    is stored. Raises OSError or OperationalError, which are nobody's fault."""
+    found: set[bytes] = set()
+    for arrival in segment.arrivals:
+        try:
+            take(lake, [Segment(segment.id, [arrival])], after, now, twins=Memory(), rehearsal=True)
+        except (OperationalError, Conflict):
+            raise
+        except _UNFORESEEN as error:
+            log.error("a message of %s cannot be stored, and counts as malformed: %s", arrival.device, type(error).__name__)
+            found |= {piece.batch.data for piece in opening.pieces([arrival])[0]}
+    return frozenset(found)
+
+
+def _prepare(lake: Lake, known: Streams, fresh: Sequence[Fresh], span: tuple[int, int], prepared: _Prepared) -> _Prepared:
     lanes = streams.by_lane(fresh)
-    prepared = _Prepared(known, [], [], {}, [], twins, pieces)
     for part, chunk in enumerate(_chunks(lanes.pop(Lane.TELEMETRY, []))):
         gathered, spoilt = inferences.gather(chunk)
-        prepared.spoilt.extend(spoilt)
+        _spoil(prepared, spoilt)
         if gathered is not None and gathered.keep.any():
             prepared.made.extend(parquet.write(lake.root, gathered, known.tasks, span, part))
             prepared.added.append(rollups.of(gathered))
     for lane, mine in lanes.items():
         prepared.kept[lane], spoilt = rows.open_all(mine)
-        prepared.spoilt.extend(spoilt)
+        _spoil(prepared, spoilt)
         rows.write_samples(prepared.kept[lane], lake.samples)
-    for each in prepared.spoilt:
-        known.spoil(each.stream, each.count)
     return prepared
+
+
+def _spoil(prepared: _Prepared, spoilt: Sequence[Spoilt]) -> None:
+    prepared.spoilt.extend(spoilt)
+    for each in spoilt:
+        prepared.streams.spoil(each.stream, each.count)
 
 
 def _save(connection: Connection, prepared: _Prepared, now: datetime) -> None:

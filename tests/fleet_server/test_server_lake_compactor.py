@@ -7,10 +7,10 @@ from datetime import timedelta
 
 import pyarrow.parquet as pq
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, select
 
 from fleet_contract import batches, columns, messages
-from fleet_contract.messages import Batch, Lane, Result, Sample
+from fleet_contract.messages import Batch, Event, Lane, Result, Sample
 from fleet_server.errors import Conflict
 from fleet_server.inbox import sql
 from fleet_server.inbox.segment import Arrival
@@ -19,7 +19,7 @@ from fleet_server.lake import catalogue, compactor, keeping, merging, turn
 from fleet_server.lake.compactor import Compactor
 from fleet_server.lake.keeping import Keeper, Retention
 from fleet_server.lake.turn import Lake
-from fleet_server.services import deletion
+from fleet_server.services import deletion, measurements, streams
 from fleet_server.services.figures import CompactorFigures
 from fleet_server.tables.database import reading
 from fleet_server.tables.lake import LakeState
@@ -144,6 +144,25 @@ def test_a_turn_that_failed_is_repeated_and_leaves_no_file(server: Server, monke
     server.send(a_batch(0))
     server.compactor.run(stop, compactor.Backoff(0.0, 0.0))
     assert (server.ids(), server.lying()) == ([("cam-1", str(at)) for at in range(4)], server.files())
+
+
+def test_a_message_that_nobody_foresaw_holds_up_no_other(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    stop, take_in = threading.Event(), measurements.note
+
+    def trip(connection: Connection, device: str, events: list[Event]) -> None:
+        if any(event.kind == "poison" for event in events):
+            raise ValueError("nobody thought of this")
+        take_in(connection, device, events)
+
+    monkeypatch.setattr(measurements, "note", trip)
+    monkeypatch.setattr(server.keeper, "keep", lambda _: stop.set())
+    server.send(
+        a_batch(0), batches.make("e1", Lane.EVENTS, 0, [Event(START, "poison")]), batches.make("e1", Lane.EVENTS, 1, [Event(START, "x")])
+    )
+    server.compactor.run(stop, compactor.Backoff(0.0, 0.0))
+    assert server.ids() == [("cam-1", "0"), ("cam-1", "1")]
+    lines = {line.lane: (line.stored, line.malformed) for line in streams.lines(server.world.engine)}
+    assert lines == {"telemetry": (2, 0), "events": (2, 1)}
 
 
 def test_small_files_become_one_and_lie_there_a_while(server: Server) -> None:

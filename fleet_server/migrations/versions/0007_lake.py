@@ -49,6 +49,8 @@ def downgrade() -> None:
     op.drop_column("malformed_records", "count")
     for table in ("figures", "traces", "minutes", "series", "lake_state", "lake_files"):
         op.drop_table(table)
+    if op.get_bind().dialect.name == "postgresql":
+        op.drop_table("inbox")
 
 
 def _lake() -> None:
