@@ -2,7 +2,10 @@
 
 import io
 import json
+import shutil
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -17,6 +20,7 @@ from fleet_server.queries.files import Listed
 from fleet_server.queries.patience import bounded_reading
 from fleet_server.queries.question import Cursor, Key, Question, Source
 from fleet_server.queries.reader import Reader
+from fleet_server.tables import database
 from tests.fakes.server_api import Api
 from tests.fakes.server_world import World
 
@@ -30,9 +34,19 @@ def a_result(number: int, bundle: str = ONE, **changed: object) -> Result:
     return Result(NOON + timedelta(seconds=10 * number), bundle, value=float(number), latency_us=100 + number, **given)
 
 
-@pytest.fixture
-def told(sqlite_world: World) -> World:
-    return filled(sqlite_world)
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> Iterator[World]:
+    """Made once: to be read, not changed."""
+    home = tmp_path_factory.mktemp("told")
+    shutil.copyfile(sqlite_template, home / "fleet.db")
+    engine = database.connect(database.sqlite_url(home / "fleet.db"))
+    yield filled(World(home, engine))
+    engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def asking(told: World) -> Api:
+    return Api(told)
 
 
 @pytest.fixture
@@ -99,7 +113,8 @@ def test_pages_join_to_the_whole(told_twice: World, wanted: Question, limit: int
     assert len(found) > 2
 
 
-def test_what_comes_late_is_neither_met_twice_nor_moves_a_page(told: World) -> None:
+def test_what_comes_late_is_neither_met_twice_nor_moves_a_page(sqlite_world: World) -> None:
+    told = filled(sqlite_world)
     first = reader(told).page(Question(device="cam-1"), None, 5)
     told.send("cam-1", a_result(2, input_id="late"))
     second = reader(told).page(Question(device="cam-1"), question.cursor(first.next, Question()), 5)
@@ -141,12 +156,14 @@ def test_figures_of_a_group(told: World) -> None:
     }
 
 
-def test_an_inference_without_a_label_is_in_the_group_of_no_label(told: World) -> None:
+def test_an_inference_without_a_label_is_in_the_group_of_no_label(sqlite_world: World) -> None:
+    told = filled(sqlite_world)
     told.send("cam-2", a_result(9, label=None))
     assert [(group["label"], group["inputs"]) for group in asked(told, group_by=(Key.LABEL,))] == [("", 1), ("no", 7), ("yes", 7)]
 
 
-def test_a_file_that_is_off_the_list_is_not_read(told: World) -> None:
+def test_a_file_that_is_off_the_list_is_not_read(sqlite_world: World) -> None:
+    told = filled(sqlite_world)
     (told.fleet.lake / "results" / "day=2026-01-02" / "task=toy" / "999-999.parquet").write_bytes(b"half a file")
     assert len(asked(told)) == 14
 
@@ -238,14 +255,8 @@ class TestBounds:
 
 
 class TestApi:
-    @pytest.fixture
-    def asking(self, api: Api) -> Api:
-        api.world.enrol("cam-1")
-        api.world.send("cam-1", *(a_result(number) for number in range(4)))
-        return api
-
     def test_groups_have_the_keys_that_were_asked_for(self, asking: Api) -> None:
-        answer = asking.get("/v1/telemetry?group_by=hour,label&quantiles=0.5&device=cam-1").json()
+        answer = asking.get("/v1/telemetry?group_by=hour,label&quantiles=0.5&device=cam-2").json()
         assert [(group["hour"], group["label"], group["inputs"], group["value_quantiles"]) for group in answer["items"]] == [
             ("2026-01-02T12:00:00Z", "no", 2, [2.0]),
             ("2026-01-02T12:00:00Z", "yes", 2, [1.0]),
@@ -253,22 +264,23 @@ class TestApi:
         assert "device" not in answer["items"][0]
         assert answer["next"] is None
 
-    def test_a_version_is_one_of_a_task(self, asking: Api) -> None:
-        bundle = asking.publish("1")
-        asking.world.send("cam-1", a_result(5, bundle))
-        items = asking.get("/v1/telemetry?task=toy&version=1").json()["items"]
+    def test_a_version_is_one_of_a_task(self, api: Api) -> None:
+        bundle = api.publish("1")
+        api.world.enrol("cam-1")
+        api.world.send("cam-1", a_result(5, bundle), a_result(6))
+        items = api.get("/v1/telemetry?task=toy&version=1").json()["items"]
         assert [item["bundle"] for item in items] == [bundle]
-        assert asking.get("/v1/telemetry?version=1").json()["error"]["field"] == "version"
+        assert api.get("/v1/telemetry?version=1").json()["error"]["field"] == "version"
 
     @pytest.mark.parametrize(
         ("query", "headers"),
         [
-            pytest.param("?format=arrow", {}, id="by a parameter"),
+            pytest.param("&format=arrow", {}, id="by a parameter"),
             pytest.param("", {"Accept": "application/vnd.apache.arrow.stream"}, id="by a header"),
         ],
     )
     def test_arrow(self, asking: Api, query: str, headers: dict) -> None:
-        answer = asking.get(f"/v1/telemetry{query}", headers=headers)
+        answer = asking.get(f"/v1/telemetry?device=cam-2{query}", headers=headers)
         table = pa.ipc.open_stream(io.BytesIO(answer.content)).read_all()
         assert answer.headers["content-type"] == "application/vnd.apache.arrow.stream"
         assert table.column("input_id").to_pylist() == ["in-0", "in-1", "in-2", "in-3"]
@@ -278,11 +290,11 @@ class TestApi:
         ("query", "lines"),
         [
             pytest.param(
-                "group_by=label&quantiles=0.25",
+                "group_by=label&quantiles=0.25&device=cam-2",
                 ['"no",2,1,2,1,3,102,103,1.5,101.5', '"yes",2,1,1,0,2,101,102,0.5,100.5'],
                 id="groups of rows, a column a quantile",
             ),
-            pytest.param("group_by=device", ['"cam-1",4,2,1.5,0,3,101.5,103'], id="groups of minutes"),
+            pytest.param("group_by=device&device=cam-2", ['"cam-2",4,2,1.5,0,3,101.5,103'], id="groups of minutes"),
             pytest.param("device=ghost", [], id="nothing but a head"),
         ],
     )
