@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, bindparam, or_, select, update
+from sqlalchemy import Connection, Engine, Row, bindparam, select, update
 
 from fleet_server.domain.alerts import Kind
 from fleet_server.domain.coverage import Coverage
 from fleet_server.domain.ledger import Report, Verdict, judge
-from fleet_server.services import alerts, quarantine
+from fleet_server.services import alerts
 from fleet_server.services.alerts import Trouble
 from fleet_server.tables.alert import Alert
 from fleet_server.tables.database import reading, writing
@@ -36,13 +36,12 @@ def sweep(engine: Engine, now: datetime) -> Swept:
     """Judge the reports that wait for it, at most some thousands a call, and again those that did not balance: their alerts close by themselves."""
     with reading(engine) as connection:
         until = connection.execute(select(LakeState.caught_up_at)).scalar_one_or_none()
-        rows = list(connection.execute(_due(until))) + list(connection.execute(_troubled(until)))
+        rows = [] if until is None else [*connection.execute(_due(until)), *connection.execute(_troubled())]
     if not rows:
         return Swept()
     verdicts = {(row.device, row.epoch, row.lane): (row, _verdict(row)) for row in rows}
     with writing(engine) as connection:
         _note(connection, [*verdicts.values()])
-        _accuse(connection, [row for row in rows if row.conflict is not None], now)
         wrong = [trouble for row, verdict in verdicts.values() if (trouble := _trouble(row, verdict))]
         opened = alerts.raise_(connection, wrong, now)
         standing = {trouble.key for trouble in wrong}
@@ -51,18 +50,14 @@ def sweep(engine: Engine, now: datetime) -> Swept:
     return Swept(len(verdicts), opened, len(over))
 
 
-def _due(until: datetime | None) -> Any:
-    """Reports that came before `until`, and streams whose records cannot come from one device."""
-    ripe = Stream.conflict.is_not(None)
-    if until is not None:
-        ripe = or_(ripe, Stream.reported_at < until - MARGIN)
-    return select(Stream).where(Stream.due, ripe).order_by(Stream.id).limit(_MOST)
+def _due(until: datetime) -> Any:
+    return select(Stream).where(Stream.due, Stream.reported_at < until - MARGIN).order_by(Stream.id).limit(_MOST)
 
 
-def _troubled(until: datetime | None) -> Any:
+def _troubled() -> Any:
     mine = (Alert.device == Stream.device, Alert.epoch == Stream.epoch, Alert.lane == Stream.lane)
     ripe = (Stream.due.is_(False), Alert.closed_at.is_(None), Alert.kind.in_([kind.value for kind in _KINDS]))
-    return select(Stream).join(Alert, mine[0] & mine[1] & mine[2]).where(*ripe).order_by(Stream.id).limit(_MOST if until else 0)
+    return select(Stream).join(Alert, mine[0] & mine[1] & mine[2]).where(*ripe).order_by(Stream.id).limit(_MOST)
 
 
 def _verdict(row: Row) -> Verdict:
@@ -79,12 +74,6 @@ def _note(connection: Connection, judged: Sequence[tuple[Row, Verdict]]) -> None
     changes = [{"key": row.id, "seen_at": row.reported_at, "due": False, "settled": verdict.settled} for row, verdict in judged if row.due]
     if changes:
         connection.execute(mine, changes)
-
-
-def _accuse(connection: Connection, rows: Sequence[Row], now: datetime) -> None:
-    for row in rows:
-        quarantine.impose_twin(connection, row.device, row.conflict, now)
-        connection.execute(update(Stream).where(Stream.id == row.id, Stream.conflicts == row.conflicts).values(conflict=None))
 
 
 def _trouble(row: Row, verdict: Verdict) -> Trouble | None:

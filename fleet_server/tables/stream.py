@@ -13,8 +13,7 @@ class Stream(SQLModel, table=True):
     """`high` is one above the highest sequence number seen; `stored` counts each record once, malformed ones among them; `coverage` says which
     (domain.coverage). From `produced` to `reported_at` it is what the device said last; `seen_high` was `high` then, and `beyond` tells how far
     `high` had been above `produced` one report earlier. Below `settled` every
-    number is accounted for. `conflicts` counts batches that cannot come from one device, `conflict` says why the last did not. `due`: the report
-    waits to be judged."""
+    number is accounted for. `due`: the report waits to be judged."""
 
     __tablename__ = "streams"
     __table_args__ = (
@@ -40,8 +39,6 @@ class Stream(SQLModel, table=True):
     seen_high: int = Field(default=0, sa_type=BigInteger)
     beyond: int = Field(default=0, sa_type=BigInteger)
     settled: int = Field(default=0, sa_type=BigInteger)
-    conflicts: int = Field(default=0, sa_type=BigInteger)
-    conflict: str | None = None
     due: bool = False
 
 

@@ -33,11 +33,9 @@ class Books:
         mine = LaneLedger(produced, acknowledged, queued, dropped, produced - queued if oldest is None else oldest)
         self.world.say("cam-1", ledger={Lane.TELEMETRY: mine})
 
-    def store(self, *runs: tuple[int, int], conflict: str | None = None) -> None:
+    def store(self, *runs: tuple[int, int]) -> None:
         coverage = Coverage(tuple(Run(*run) for run in runs))
         values = {"coverage": coverage.dump(), "stored": coverage.below(1 << 40), "high": coverage.end}
-        if conflict is not None:
-            values |= {"conflict": conflict, "conflicts": Stream.conflicts + 1, "due": True}
         with writing(self.world.engine) as connection:
             streams.lock(connection, "cam-1", "e1", Lane.TELEMETRY)
             connection.execute(update(Stream).where(Stream.device == "cam-1").values(**values))
@@ -117,13 +115,13 @@ def test_counts_that_contradict_themselves_are_an_alert(books: Books) -> None:
 
 
 def test_twins_are_set_apart_until_a_person_releases_them(books: Books) -> None:
-    books.store((0, 9), conflict="telemetry 0 to 9 came twice, with other content")
-    books.catch_up()
-    seen = devices.get(books.world.engine, "cam-1", books.world.clock())
-    assert seen.quarantine_reason == Reason.TWIN_RECORDS
-    assert books.alerts() == [("twin-records", "cam-1", {"why": "telemetry 0 to 9 came twice, with other content"})]
-    quarantine.release(books.world.engine, "cam-1", by="test", now=books.world.clock())
-    assert books.catch_up() == ledger.Swept()
+    world, why = books.world, "telemetry 0 to 9 came twice, with other content"
+    for _ in range(2):
+        with writing(world.engine) as connection:
+            quarantine.impose_twin(connection, "cam-1", why, world.clock())
+    assert devices.get(world.engine, "cam-1", world.clock()).quarantine_reason == Reason.TWIN_RECORDS
+    assert books.alerts() == [("twin-records", "cam-1", {"why": why})]
+    quarantine.release(world.engine, "cam-1", by="test", now=world.clock())
     assert books.alerts() == []
 
 

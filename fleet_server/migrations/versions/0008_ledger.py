@@ -14,9 +14,8 @@ INSTANT = sa.DateTime(timezone=True)
 
 def upgrade() -> None:
     op.add_column("streams", sa.Column("oldest", sa.BigInteger(), nullable=True))
-    for name in ("seen_high", "beyond", "settled", "conflicts"):
+    for name in ("seen_high", "beyond", "settled"):
         op.add_column("streams", sa.Column(name, sa.BigInteger(), nullable=False, server_default="0"))
-    op.add_column("streams", sa.Column("conflict", sa.String(), nullable=True))
     op.add_column("streams", sa.Column("due", sa.Boolean(), nullable=False, server_default=sa.false()))
     due = sa.text("due")
     op.create_index("ix_streams_due", "streams", ["id"], unique=False, sqlite_where=due, postgresql_where=due)
@@ -35,7 +34,7 @@ def downgrade() -> None:
     for name in ("said_at", "clock_offset_s", "throttled_until", "throttles", "heartbeat_s"):
         op.drop_column("devices", name)
     op.drop_index("ix_streams_due", "streams")
-    for name in ("oldest", "seen_high", "beyond", "settled", "conflicts", "conflict", "due"):
+    for name in ("oldest", "seen_high", "beyond", "settled", "due"):
         op.drop_column("streams", name)
 
 
