@@ -24,10 +24,10 @@ from fleet_server.tables.finding import Finding
 from fleet_server.tables.measurement import Measurement
 from fleet_server.tables.minutes import Minute, Series
 from fleet_server.tables.order import IssuedOrder
-from fleet_server.tables.tally import Tally
 from fleet_server.tables.rollout import RolloutDevice
 from fleet_server.tables.sample import Label, Sample
 from fleet_server.tables.stream import MalformedRecord, Stream
+from fleet_server.tables.tally import Tally
 from fleet_server.tables.trace import Trace
 from fleet_server.tables.window import Window
 
