@@ -15,6 +15,8 @@ from fleet_server.mqtt import mosquitto
 
 _HEAD = ("messages/s", "stored/s", "ack p50", "ack p99", "sent again", "lag", "decoded", "lost", "twice", "processors")
 _MAX_LAG_S = 10.0
+_SHARE = 0.98
+"""What was sent in the last moment is acknowledged after the end."""
 _CEILING_PER_S = 40_000
 _SURE_PER_S = 10_000
 """Up to here it is doubled in any case."""
@@ -75,11 +77,11 @@ def _report(found: list[Trial]) -> Report:
         lost, twice = lost + missing, twice + surplus
         table.append(_row(each, missing, surplus))
     aims = [
-        Aim("messages/s stored of those sent, at the first load", first.stored_per_s / first.per_s, 0.98),
+        Aim("messages/s stored of those sent, at the first load", first.stored_per_s / first.per_s, _SHARE),
         Aim("seconds until nothing waits, after the first load", first.lag_s, _MAX_LAG_S, at_most=True),
         Aim("records lost or lanes that differ", lost, 0, at_most=True),
         Aim("records stored twice", twice, 0, at_most=True),
-        Aim("messages/s stored at most", max(each.stored_per_s for each in found), min(_SURE_PER_S, last.per_s)),
+        Aim("messages/s stored at most", max(each.stored_per_s for each in found), _SHARE * min(_SURE_PER_S, last.per_s)),
     ]
     return Report("fleet", table, aims)
 
