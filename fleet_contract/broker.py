@@ -45,12 +45,14 @@ class Tls:
 
 @dataclass(frozen=True)
 class Access:
-    """How a broker is used. `password` is of no use without a `user`."""
+    """How a broker is used. `password` is of no use without a `user`. `in_flight` messages of ours may wait for their PUBACK, `receive_maximum` of the
+    broker's."""
 
     user: str | None = None
     password: str | None = field(default=None, repr=False)
     max_packet_bytes: int = limits.MAX_MQTT_PACKET_BYTES
     receive_maximum: int = 200
+    in_flight: int = 20
     keepalive_s: int = 20
 
 

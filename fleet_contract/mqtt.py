@@ -215,6 +215,7 @@ class Session:
             client.username_pw_set(self._access.user, self._access.password)
         client.connect_timeout = _CONNECT_TIMEOUT_S
         client.max_queued_messages_set(_MAX_QUEUED_MESSAGES)
+        client.max_inflight_messages_set(self._access.in_flight)
         if self._will:
             client.will_set(self._will.topic, self._will.payload, qos=1, retain=True)
         client.on_connect = lambda c, _u, _f, reason, _p: (answered.set(), self._connected_as(c, reason))

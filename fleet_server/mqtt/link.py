@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Mapping
 
 from fleet_contract import messages, topics
+from fleet_contract.broker import Access
 from fleet_contract.errors import BadTopic, ContractError, UnknownVersion
 from fleet_contract.messages import Batch, Follow, Packet, Progress, Refusal, Status, Url, Want, WantUrl
 from fleet_contract.mqtt import Acknowledge, Handover, Offline, Session, Tls
@@ -15,6 +16,9 @@ from fleet_server.mqtt.orders import OrderPublisher
 from fleet_server.trust.device_ca import SERVER_IDENTITY
 
 log = logging.getLogger(__name__)
+
+_IN_FLIGHT = 400
+"""Orders, answers and packets for a whole fleet go through this one connection."""
 
 _KIND_OF: dict[type, Up] = {Status: Up.STATUS, Want: Up.WANT, WantUrl: Up.WANT, Progress: Up.WANT}
 _LISTENS = (Up.STATUS, Up.WANT)
@@ -45,7 +49,15 @@ class FleetLink:
         """Connect, and stay connected. `wake` is called when there are orders to publish again."""
         self._wake = wake
         wanted = [topics.all_up(kind) for kind in _LISTENS]
-        self._session = Session(url, SERVER_IDENTITY, tls, subscriptions=wanted, on_message=self.route, on_connected=self._connected)
+        self._session = Session(
+            url,
+            SERVER_IDENTITY,
+            tls,
+            subscriptions=wanted,
+            on_message=self.route,
+            on_connected=self._connected,
+            access=Access(in_flight=_IN_FLIGHT),
+        )
         self._session.start()
         self._orders.start()
 
