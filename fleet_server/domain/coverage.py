@@ -3,7 +3,7 @@
 A run is (first, last, stride): a device may thin a batch to every second, fourth, ... of its records, and the numbers between were dropped there.
 """
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -58,8 +58,7 @@ class Coverage:
         """Those of its numbers that are not stored."""
         if not self.overlaps(wanted):
             return list(wanted.numbers)
-        near = [run.numbers for run in self._within(wanted)]
-        return [number for number in wanted.numbers if not any(number in numbers for numbers in near)]
+        return [number for number in wanted.numbers if not self._holds(number)]
 
     def plus(self, new: Run) -> "Coverage":
         """With this run, whose numbers may be stored in part."""
@@ -111,21 +110,22 @@ class Coverage:
         """The place of the first run that ends at `number` or above."""
         return bisect_left(self.runs, number, key=lambda run: run.last)
 
-    def _within(self, span: Run) -> Iterator[Run]:
-        for run in self.runs[self._from(span.first) :]:
-            if run.first > span.last:
-                return
-            yield run
+    def _holds(self, number: int) -> bool:
+        at = self._from(number)
+        return at < len(self.runs) and number in self.runs[at].numbers
 
     def _merged(self, new: Run) -> "Coverage":
-        """The exact way, for what should never meet: number by number, within the span that is shared."""
-        near = list(self._within(new))
-        if all(run.stride == 1 for run in near) and new.stride == 1:
-            whole = (Run(min(new.first, near[0].first), max(new.last, near[-1].last)),)
+        """The exact way, for what should never meet: at the cost of the numbers that are new, however many a run of the same span holds."""
+        low, high = self._from(new.first), bisect_right(self.runs, new.last, key=lambda run: run.first)
+        near = self.runs[low:high]
+        if new.stride == 1 and all(run.stride == 1 for run in near):
+            whole = [Run(min(new.first, near[0].first), max(new.last, near[-1].last))]
         else:
-            whole = runs_of(sorted({number for run in (*near, new) for number in run.numbers}))
-        apart = [run for run in self.runs if run not in near]
-        return Coverage(_bounded(_swept(sorted([*apart, *whole], key=lambda run: run.first))))
+            added = self.missing(new)
+            whole = sorted([*runs_of(added), *(part for run in near for part in _cut(run, added))], key=lambda run: run.first)
+        before = max(0, low - 1)
+        touched = _swept([*self.runs[before:low], *whole, *self.runs[high : high + 1]])
+        return Coverage(_bounded((*self.runs[:before], *touched, *self.runs[high + 1 :])))
 
 
 def runs_of(numbers: Sequence[int]) -> tuple[Run, ...]:
@@ -137,6 +137,20 @@ def runs_of(numbers: Sequence[int]) -> tuple[Run, ...]:
         else:
             found.append(Run(number, number))
     return tuple(found)
+
+
+def _cut(run: Run, numbers: Sequence[int]) -> Iterator[Run]:
+    """Apart where one of these ascending numbers, none of which it has, lies between two of its own."""
+    for number in numbers[bisect_right(numbers, run.first) : bisect_left(numbers, run.last)]:
+        if number > run.first:
+            last = run.first + (number - run.first) // run.stride * run.stride
+            yield _plain(Run(run.first, last, run.stride))
+            run = Run(last + run.stride, run.last, run.stride)
+    yield _plain(run)
+
+
+def _plain(run: Run) -> Run:
+    return Run(run.first, run.last) if run.count == 1 else run
 
 
 def _from(run: Run, low: int) -> Run:
@@ -158,7 +172,7 @@ def _joined(before: tuple[Run, ...], new: Run) -> tuple[Run, ...]:
         return (Run(before[0].first, new.last, new.stride),)
     if before and new.count == 1 and before[0].last + before[0].stride == new.first:
         return (Run(before[0].first, new.last, before[0].stride),)
-    return (*before, Run(new.first, new.last) if new.count == 1 else new)
+    return (*before, _plain(new))
 
 
 def _bounded(runs: tuple[Run, ...]) -> tuple[Run, ...]:

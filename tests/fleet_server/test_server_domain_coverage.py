@@ -55,3 +55,14 @@ def test_a_stream_full_of_holes_stays_bounded() -> None:
     apart = Coverage(tuple(Run(2 * at, 2 * at) for at in range(coverage.MAX_RUNS)))
     more = apart.plus(Run(10 * coverage.MAX_RUNS, 10 * coverage.MAX_RUNS))
     assert (len(more.runs), more.runs[0]) == (coverage.MAX_RUNS, Run(0, 2))
+
+
+@pytest.mark.parametrize(
+    ("before", "new", "kept"),
+    [
+        pytest.param(Run(0, 2**50), Run(2**50 - 1, 2**50 + 2, 3), (Run(0, 2**50), Run(2**50 + 2, 2**50 + 2)), id="beyond its end"),
+        pytest.param(Run(0, 2**50, 2), Run(7, 8), (Run(0, 6, 2), Run(7, 7), Run(8, 2**50, 2)), id="between its numbers"),
+    ],
+)
+def test_a_few_numbers_cost_little_however_many_are_stored_around_them(before: Run, new: Run, kept: tuple[Run, ...]) -> None:
+    assert Coverage((before,)).plus(new).runs == kept
