@@ -8,7 +8,8 @@ import msgspec
 from edge_agent.ports import Reading
 from fleet_contract import batches, columns
 from fleet_contract.batches import Rows
-from fleet_contract.columns import EPOCH, ResultColumns
+from fleet_contract.columns import ResultColumns
+from fleet_contract.instants import microseconds
 from fleet_contract.messages import Batch, Record, SketchWindow, decode_record, encode_record
 
 _US = timedelta(microseconds=1)
@@ -49,7 +50,7 @@ def _dated(record: Record):
 
 def _moved(wire: bytes, mono_us: int, made_offset_us: int, offset_us: int) -> bytes:
     record = decode_record(wire)
-    if abs((_dated(record) - EPOCH) // _US - mono_us - made_offset_us) >= _SAME_US:
+    if abs(microseconds(_dated(record)) - mono_us - made_offset_us) >= _SAME_US:
         return wire
     shift = (offset_us - made_offset_us) * _US
     if isinstance(record, SketchWindow):

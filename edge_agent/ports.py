@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Protocol
 
 import numpy as np
 
 from fleet_contract.bundle import Bundle
-from fleet_contract.columns import EPOCH
 from fleet_contract.inputs import InputSpec
+from fleet_contract.instants import microseconds
 from fleet_contract.manifest import Manifest
 from fleet_contract.messages import Batch, ClockState, DiskUse, Follow, FromDevice, Lane, LaneLedger, Record, Result
 from fleet_contract.sketch import Reference
@@ -33,7 +33,7 @@ class Reading:
     @property
     def offset_us(self) -> int:
         """Wall time less monotonic time, in microseconds since 1970: constant while nobody sets the wall clock."""
-        return (self.at - EPOCH) // timedelta(microseconds=1) - self.mono_us
+        return microseconds(self.at) - self.mono_us
 
 
 class Clock(Protocol):

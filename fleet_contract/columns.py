@@ -6,7 +6,6 @@ Nothing here needs numpy: the device packs with it while numpy may not be loaded
 import sys
 from array import array
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
 from itertools import accumulate
 from operator import sub
 
@@ -14,11 +13,8 @@ import msgspec
 
 from fleet_contract.answers.detail import Detail
 from fleet_contract.errors import MalformedMessage
+from fleet_contract.instants import microseconds, moment
 from fleet_contract.messages import Result
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_US = timedelta(microseconds=1)
-_DAY_US = 86_400_000_000
 
 
 class Words(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -73,12 +69,6 @@ def from_results(results: Sequence[Result], mono_us: Sequence[int]) -> ResultCol
     )
 
 
-def microseconds(at: datetime) -> int:
-    """Since 1970 UTC."""
-    since = at - EPOCH
-    return since.days * _DAY_US + since.seconds * 1_000_000 + since.microseconds
-
-
 def to_results(content: ResultColumns) -> list[Result]:
     """What `from_results` was given. `content` has passed `check`."""
     rows = zip(
@@ -94,7 +84,7 @@ def to_results(content: ResultColumns) -> list[Result]:
     )
     return [
         Result(
-            at=EPOCH + at_us * _US,
+            at=moment(at_us),
             bundle=bundle,
             input_id=input_id,
             label=label,

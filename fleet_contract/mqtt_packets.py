@@ -57,7 +57,6 @@ class Connack(msgspec.Struct, frozen=True):
     messages that the client may send. `keepalive_s` and `max_packet_bytes` are None where the server did not say."""
 
     code: int
-    session_present: bool = False
     receive_maximum: int = 65_535
     max_packet_bytes: int | None = None
     keepalive_s: int | None = None

@@ -110,11 +110,10 @@ def _after_properties(data: bytes, at: int, end: int) -> int:
 
 
 def _connack(body: bytes, five: bool) -> Connack:
-    accepted, code = body[0] & 1 == 1, body[1]
+    code = body[1]
     told = _properties(_prefixed(body, 2)) if five and len(body) > 2 else {}
     return Connack(
         code,
-        accepted,
         told.get(Property.RECEIVE_MAXIMUM, 65_535),
         told.get(Property.MAXIMUM_PACKET_SIZE),
         told.get(Property.SERVER_KEEP_ALIVE),

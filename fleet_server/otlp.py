@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_NAMESPACE, Resource
@@ -13,6 +13,7 @@ from opentelemetry.trace import SpanContext, SpanKind, TraceFlags
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from fleet_contract.instants import microseconds
 from fleet_server.domain.spans import BROKER, Span
 from fleet_server.services import traces
 
@@ -22,7 +23,6 @@ _EVERY_S = 2.0
 _TIMEOUT_S = 10.0
 _TRACES_AT_ONCE = 100
 _MAX_NANOSECONDS = 2**63 - 1
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Collector:
@@ -93,4 +93,4 @@ def _context(trace: str, span: str) -> SpanContext:
 
 def _nanoseconds(at: datetime) -> int:
     """On the wire a fixed64: a device's clock may say more, or less than 1970."""
-    return min(max((at - _EPOCH) // timedelta(microseconds=1) * 1_000, 0), _MAX_NANOSECONDS)
+    return min(max(microseconds(at) * 1_000, 0), _MAX_NANOSECONDS)

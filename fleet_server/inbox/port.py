@@ -24,6 +24,10 @@ class Backlog:
     bytes: int
     oldest_at_us: int | None
 
+    def age_s(self, now_us: int) -> float:
+        """How long the oldest of it has waited."""
+        return 0.0 if self.oldest_at_us is None else max(0.0, (now_us - self.oldest_at_us) / 1e6)
+
 
 class Inbox(Protocol):
     """Ids rise in the order in which commits become visible, also with several writers, and are never given twice: a reader that goes on after the

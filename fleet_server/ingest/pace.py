@@ -18,6 +18,5 @@ class Bounds:
 
 def wait_s(backlog: Backlog, bounds: Bounds, now_us: int) -> float | None:
     """Before the next commit: 0 within the bounds, growing to a second at twice the bounds. None: until the backlog is looked at again."""
-    age_s = 0.0 if backlog.oldest_at_us is None else (now_us - backlog.oldest_at_us) / 1e6
-    excess = max(backlog.bytes / bounds.backlog_bytes, age_s / bounds.backlog_s) - 1
+    excess = max(backlog.bytes / bounds.backlog_bytes, backlog.age_s(now_us) / bounds.backlog_s) - 1
     return None if excess >= 1 else max(0.0, excess) * _LONGEST_S

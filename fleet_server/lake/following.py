@@ -7,8 +7,8 @@ import msgspec
 from sqlalchemy import Connection, update
 
 from fleet_contract import messages
+from fleet_contract.instants import moment
 from fleet_server.lake.opening import Piece
-from fleet_server.lake.rows import moment
 from fleet_server.services import traces
 from fleet_server.tables.database import insert_new
 from fleet_server.tables.trace import Trace

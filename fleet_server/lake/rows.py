@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from fleet_contract import batches
 from fleet_contract.batches import Rows
 from fleet_contract.errors import ContractError
+from fleet_contract.instants import moment
 from fleet_contract.messages import Event, Lane, Record, Sample, SketchWindow
 from fleet_server import storage
 from fleet_server.domain.records import Malformed, read
@@ -26,7 +27,6 @@ from fleet_server.tables.sample import Sample as SampleRow
 from fleet_server.tables.stream import MalformedRecord
 from fleet_server.tables.window import Window
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TABLES: dict[Lane, Any] = {Lane.EVENTS: EventRow, Lane.SKETCHES: Window, Lane.SAMPLES: SampleRow}
 
 
@@ -89,10 +89,6 @@ def save_spoilt(connection: Connection, spoilt: Sequence[Spoilt], ids: Mapping[S
     ]
     if rows:
         connection.execute(insert_new(connection, MalformedRecord), rows)
-
-
-def moment(at_us: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=at_us)
 
 
 def _open(fresh: Fresh, content: Rows) -> Iterator[Kept | Spoilt]:

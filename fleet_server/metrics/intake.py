@@ -6,9 +6,9 @@ from datetime import datetime
 from prometheus_client.core import Metric
 from sqlalchemy import Connection, func, select
 
+from fleet_contract.instants import microseconds
 from fleet_server.inbox.port import Backlog
 from fleet_server.metrics.families import counters, durations, gauge, gauges
-from fleet_server.queries.question import micros
 from fleet_server.services import figures
 from fleet_server.services.figures import CompactorFigures, IngestFigures
 from fleet_server.tables.lake import LakeFile
@@ -24,10 +24,11 @@ def families(connection: Connection, now: datetime) -> Iterator[Metric]:
 
 
 def waiting(backlog: Backlog, now: datetime) -> Iterator[Metric]:
-    age_s = 0.0 if backlog.oldest_at_us is None else max(0.0, (micros(now) - backlog.oldest_at_us) / 1e6)
     yield gauge("edgefleet_inbox_messages", "Messages that wait for the compactor", backlog.messages)
     yield gauge("edgefleet_inbox_bytes", "Bytes of messages that wait for the compactor", backlog.bytes)
-    yield gauge("edgefleet_inbox_oldest_seconds", "How long the oldest message has waited for the compactor", age_s)
+    yield gauge(
+        "edgefleet_inbox_oldest_seconds", "How long the oldest message has waited for the compactor", backlog.age_s(microseconds(now))
+    )
 
 
 def _workers(workers: Mapping[str, IngestFigures]) -> Iterator[Metric]:

@@ -6,7 +6,8 @@ from itertools import islice
 
 from sqlalchemy import Engine, select
 
-from fleet_server.queries.question import Cursor, Question, micros
+from fleet_contract.instants import microseconds
+from fleet_server.queries.question import Cursor, Question
 from fleet_server.tables.database import reading
 from fleet_server.tables.lake import LakeFile
 
@@ -23,13 +24,13 @@ class Listed:
 def needed(engine: Engine, question: Question, after: Cursor | None = None) -> list[Listed]:
     """Those that may hold an answer, by day and then as they were written."""
     wanted = select(LakeFile.path, LakeFile.at_min_us, LakeFile.at_max_us).where(LakeFile.gone_at.is_(None))
-    least = [micros(question.since)] if question.since else []
+    least = [microseconds(question.since)] if question.since else []
     if after and not question.group_by:
         least.append(after.values[0])
     if least:
         wanted = wanted.where(LakeFile.at_max_us >= max(least))
     if question.until:
-        wanted = wanted.where(LakeFile.at_min_us < micros(question.until))
+        wanted = wanted.where(LakeFile.at_min_us < microseconds(question.until))
     if question.task is not None:
         wanted = wanted.where(LakeFile.task == question.task)
     with reading(engine) as connection:

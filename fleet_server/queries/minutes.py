@@ -6,8 +6,9 @@ from typing import Any
 from sqlalchemy import Engine, Select, cast, func, literal, select, tuple_
 from sqlalchemy.types import BigInteger, Float
 
+from fleet_contract.instants import microseconds, moment
 from fleet_server.queries.patience import bounded_reading
-from fleet_server.queries.question import STEP_S, Cursor, Key, Question, micros, moment
+from fleet_server.queries.question import STEP_S, Cursor, Key, Question
 from fleet_server.tables.minutes import Minute, Series
 
 _PART_ROWS = 5_000
@@ -45,9 +46,9 @@ def _statement(question: Question, after: Cursor | None, limit: int | None) -> S
 
 def _narrowed(wanted: Select, question: Question) -> Select:
     if question.since:
-        wanted = wanted.where(Minute.minute >= micros(question.since) // 60_000_000)
+        wanted = wanted.where(Minute.minute >= microseconds(question.since) // 60_000_000)
     if question.until:
-        wanted = wanted.where(Minute.minute < micros(question.until) // 60_000_000)
+        wanted = wanted.where(Minute.minute < microseconds(question.until) // 60_000_000)
     if question.bundles is not None:
         wanted = wanted.where(Series.bundle.in_(question.bundles))
     equal = {Series.device: question.device, Series.task: question.task}
@@ -63,4 +64,4 @@ def _key(key: Key) -> Any:
 
 def _told(question: Question, row: Any) -> dict[str, Any]:
     step = question.step
-    return dict(row) | ({step.value: moment(row[step] * STEP_S[step])} if step else {})
+    return dict(row) | ({step.value: moment(row[step] * STEP_S[step] * 1_000_000)} if step else {})

@@ -4,16 +4,15 @@ import base64
 import binascii
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 import msgspec
 
 from fleet_contract import limits
+from fleet_contract.instants import microseconds
 from fleet_server.errors import BadRequest
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Key(StrEnum):
@@ -60,7 +59,7 @@ class Question:
 
     def source(self) -> Source:
         """The cheapest that knows: minutes have neither labels nor quantiles, and cannot be cut."""
-        whole = all(at is None or micros(at) % 60_000_000 == 0 for at in (self.since, self.until))
+        whole = all(at is None or microseconds(at) % 60_000_000 == 0 for at in (self.since, self.until))
         rows = self.label is not None or self.abstained is not None or self.quantiles or Key.LABEL in self.group_by
         return Source.MINUTES if self.group_by and whole and not rows else Source.ROWS
 
@@ -125,14 +124,6 @@ def cursor(text: str | None, question: Question) -> Cursor | None:
     if not fits or any(isinstance(value, int) and abs(value) >= 2**63 for value in values):
         raise _foreign(text)
     return Cursor(tuple(values))
-
-
-def micros(at: datetime) -> int:
-    return (at - EPOCH) // timedelta(microseconds=1)
-
-
-def moment(seconds: int) -> datetime:
-    return EPOCH + timedelta(seconds=seconds)
 
 
 def _kinds(question: Question) -> Sequence[type]:

@@ -13,12 +13,13 @@ import msgspec
 from sqlalchemy import Engine
 
 from fleet_contract import limits
+from fleet_contract.instants import microseconds
 from fleet_server.errors import TooLarge, Unavailable
 from fleet_server.queries import duck, files, formats, minutes, statement
 from fleet_server.queries.bounds import Bounds
 from fleet_server.queries.duck import FileGone
 from fleet_server.queries.files import Listed
-from fleet_server.queries.question import STEP_S, Cursor, Question, Source, micros
+from fleet_server.queries.question import STEP_S, Cursor, Question, Source
 from fleet_server.queries.statement import Statement
 
 if TYPE_CHECKING:
@@ -115,8 +116,8 @@ def _refuse_too_many(connection, question: Question) -> None:
 
 def _cursor(question: Question, last: dict[str, Any]) -> Cursor:
     if not question.group_by:
-        return Cursor((micros(last["at"]), last["device"], last["epoch"], last["seq"]))
-    return Cursor(tuple(micros(last[key]) // 1_000_000 if key in STEP_S else last[key] for key in question.group_by))
+        return Cursor((microseconds(last["at"]), last["device"], last["epoch"], last["seq"]))
+    return Cursor(tuple(microseconds(last[key]) // 1_000_000 if key in STEP_S else last[key] for key in question.group_by))
 
 
 def _minute_batches(parts: Iterator[list[dict[str, Any]]], question: Question) -> Iterator["pa.RecordBatch"]:

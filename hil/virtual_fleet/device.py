@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from fleet_contract import topics
+from fleet_contract.instants import moment
 from fleet_contract.messages import Ack, Lane, Packet, Refusal, Status, decode_to_device, encode
 from hil.virtual_fleet.book import LaneBook, Unit
 from hil.virtual_fleet.duty import Duty, Note
 from hil.virtual_fleet.library import Library
-from hil.virtual_fleet.recording import NO_BUNDLE, Recorder, moment
+from hil.virtual_fleet.recording import NO_BUNDLE, Recorder
 from hil.virtual_fleet.scenario import Link, Load
 from hil.virtual_fleet.script import Conditions
 
@@ -34,11 +35,8 @@ class Now:
 
 @dataclass(frozen=True)
 class Habits:
-    """`begin_s` is when the device begins to record."""
-
     load: Load
     link: Link
-    begin_s: float
     uniform: random.Random
 
 
@@ -51,7 +49,8 @@ class Outgoing:
 
 
 class VirtualDevice:
-    """`turn` does what is due; then `outgoing` yields what may be sent now. `producing` False: nothing new is recorded."""
+    """`turn` does what is due; then `outgoing` yields what may be sent now. Nothing is recorded before `begin`, and nothing new once `producing` is
+    False."""
 
     def __init__(self, device_id: str, recorder: Recorder, duty: Duty, library: Library, habits: Habits) -> None:
         self.id, self.duty = device_id, duty
@@ -63,17 +62,16 @@ class VirtualDevice:
         self._conditions = Conditions()
         self._window = float(min(_FIRST_WINDOW, habits.link.window))
         self._silences = 0
-        self._progress_s = habits.begin_s
-        self._told_empty = False
-        self._first_s(habits.begin_s)
+        self._progress_s = 0.0
+        self._told_empty = self._has_rhythm = False
+        self._record_s = self._sketch_s = self._event_s = self._status_s = _NEVER_S
 
-    def _first_s(self, begin_s: float) -> None:
-        """Every device at its own moment: else all of them would speak at once."""
+    def begin(self, begin_s: float) -> None:
+        """Record from then on, every device at its own moment: else all of them would speak at once."""
         load, draw = self._load, self._uniform.random
         self._record_s = begin_s + draw() / load.rate_per_s
         self._sketch_s = begin_s + (draw() * load.sketch_every_s or _NEVER_S)
         self._event_s = begin_s + (draw() * load.event_every_s or _NEVER_S)
-        self._status_s = begin_s
 
     @property
     def epoch(self) -> str:
@@ -105,8 +103,8 @@ class VirtualDevice:
         if self.producing:
             self._record(now)
         if not connected:
-            self._status_s = max(self._status_s, now.monotonic_s + 1.0)
-            self._progress_s = now.monotonic_s
+            self._rewind()
+            self._status_s, self._progress_s = _NEVER_S, now.monotonic_s
             if now.monotonic_s >= self.duty.due_s:
                 self.duty.ask(now.monotonic_s)
             return
@@ -139,6 +137,7 @@ class VirtualDevice:
         self._rewind()
         self._window = float(min(_FIRST_WINDOW, self._link.window))
         self._silences, self._progress_s, self._status_s = 0, now.monotonic_s, now.monotonic_s
+        self._has_rhythm = False
         self.duty.ask(now.monotonic_s)
 
     def will(self, now: Now) -> bytes:
@@ -232,11 +231,16 @@ class VirtualDevice:
         book.add(Unit(book.produced, count, wire, now.monotonic_s))
         self._told_empty = False
 
+    def _beat(self) -> float:
+        """The first interval of a connection is any part of a whole one: those who connected together do not go on together."""
+        drawn, self._has_rhythm = (0.9 if self._has_rhythm else 0.1), True
+        return drawn + (1.1 - drawn) * self._uniform.random()
+
     def _tells(self, now: Now) -> bool:
         return now.monotonic_s >= self._status_s or (not self.producing and not self._told_empty and self.queued == 0)
 
     def _report(self, now: Now) -> Outgoing:
-        self._status_s = now.monotonic_s + self._load.status_every_s * (0.9 + 0.2 * self._uniform.random())
+        self._status_s = now.monotonic_s + self._load.status_every_s * self._beat()
         self._told_empty = not self.producing and self.queued == 0
         inputs = self.books[Lane.TELEMETRY].produced
         status = Status(

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from fleet_contract.instants import moment
 from fleet_contract.messages import Packet, Refusal, Want
 from fleet_contract.order import Order, check, open_by
 from hil.virtual_fleet.fetching import Fetch, WrongBundle
 from hil.virtual_fleet.library import Library
-from hil.virtual_fleet.recording import moment
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey

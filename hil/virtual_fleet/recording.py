@@ -3,12 +3,13 @@
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import numpy as np
 
 from fleet_contract import batches
 from fleet_contract.columns import ResultColumns, Words
+from fleet_contract.instants import moment
 from fleet_contract.messages import Batch, Event, Lane, SketchWindow, encode
 from fleet_contract.sketch import Reference, Sketch, counts_of, missing_of
 
@@ -17,7 +18,6 @@ NO_BUNDLE = "0" * 64
 _LABELS = ("low", "high")
 _LATENCY_US = 400
 _MIX = 2_654_435_761
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -58,10 +58,6 @@ class Recorder:
 
     def _sealed(self, lane: Lane, first: int, packed: batches.Packed) -> bytes:
         return encode(Batch(self.epoch, lane, first, packed.count, packed.codec, packed.length, packed.data, self.boot))
-
-
-def moment(at_us: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=at_us)
 
 
 class Stream:

@@ -8,6 +8,7 @@ from edge_agent import dating
 from edge_agent.ports import Reading
 from edge_agent.timekeeper import Timekeeper
 from fleet_contract import batches, columns
+from fleet_contract.instants import microseconds
 from fleet_contract.messages import Event, Lane, Result, Sample, SketchWindow, decode_record
 from fleet_contract.sketch import Sketch
 from tests.fakes.agent_time import WallClock
@@ -18,7 +19,7 @@ S = timedelta(seconds=1)
 OWN = datetime(2001, 1, 1, tzinfo=UTC)
 """Dated by its source."""
 READING = Reading(WRONG + 100 * S, 100_000_000, "boot", "untrusted")
-OFFSET_US = (RIGHT - columns.EPOCH) // timedelta(microseconds=1)
+OFFSET_US = microseconds(RIGHT)
 
 
 def result(at: datetime) -> Result:

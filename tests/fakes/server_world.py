@@ -11,10 +11,11 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Engine
 
-from fleet_contract import batches, blocks, columns, messages, order
+from fleet_contract import batches, blocks, messages, order
 from fleet_contract.bundle import Bundle, target_path
 from fleet_contract.enrolment import EnrolRequest
 from fleet_contract.enrolment import parse as parse_token
+from fleet_contract.instants import microseconds
 from fleet_contract.job import JobResult, Progress
 from fleet_contract.messages import LANE_OF, Batch, Follow, Lane, Record, Status
 from fleet_contract.order import Order
@@ -318,7 +319,7 @@ class World:
     def take(self, device: str, *some: Batch) -> Taken:
         """What an ingest worker and the compactor do with these batches of the device."""
         now = self.clock.forward(seconds=1)
-        arrivals = [Arrival(device, columns.microseconds(now), messages.encode(batch)) for batch in some]
+        arrivals = [Arrival(device, microseconds(now), messages.encode(batch)) for batch in some]
         lake = Lake(self.fleet.home, self.engine)
         after = catalogue.watermark(self.engine)
         return turn.take(lake, [Segment(after + 1, arrivals)], after, now, twins=self.twins)

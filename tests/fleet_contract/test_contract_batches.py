@@ -12,6 +12,7 @@ from fleet_contract.answers.detail import Ranking
 from fleet_contract.batches import Rows
 from fleet_contract.columns import ResultColumns, Words
 from fleet_contract.errors import MalformedMessage
+from fleet_contract.instants import EPOCH
 from fleet_contract.messages import Batch, Lane, Result
 from tests.golden import specimens
 
@@ -20,7 +21,7 @@ SHA = "ab" * 32
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 results = st.builds(
     Result,
-    at=st.integers(-(2**50), 2**52).map(lambda us: columns.EPOCH + timedelta(microseconds=us)),
+    at=st.integers(-(2**50), 2**52).map(lambda us: EPOCH + timedelta(microseconds=us)),
     bundle=st.sampled_from([SHA, "0" * 64]),
     input_id=texts,
     label=st.none() | texts,

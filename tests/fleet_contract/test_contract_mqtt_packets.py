@@ -64,11 +64,11 @@ def test_any_body_is_a_packet_or_a_bad_packet(level: Level, head: int, body: byt
     [
         pytest.param(Level.V311, b"\x20\x02\x00\x00", Connack(0), id="3.1.1: accepted"),
         pytest.param(Level.V311, b"\x20\x02\x00\x01", Connack(1), id="3.1.1: another protocol level is wanted"),
-        pytest.param(Level.V5, b"\x20\x03\x01\x00\x00", Connack(0, True), id="a session that was kept"),
+        pytest.param(Level.V5, b"\x20\x03\x01\x00\x00", Connack(0), id="a session that was kept"),
         pytest.param(
             Level.V5,
             b"\x20\x13\x00\x00\x10" + b"\x21\x00\x14" + b"\x27\x00\x01\x00\x00" + b"\x13\x00\x3c" + b"\x2a\x00" + b"\x22\x00\x0a",
-            Connack(0, False, 20, 65_536, 60, False),
+            Connack(0, 20, 65_536, 60, False),
             id="all that the server bounds",
         ),
         pytest.param(Level.V5, b"\x20\x08\x00\x87\x05\x1f\x00\x02no", Connack(0x87), id="refused, with a reason in words"),

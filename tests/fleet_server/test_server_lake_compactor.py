@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 from sqlalchemy import Connection, func, select
 
-from fleet_contract import batches, columns, messages
+from fleet_contract import batches, messages
+from fleet_contract.instants import microseconds
 from fleet_contract.messages import Batch, Event, Lane, Result, Sample
 from fleet_server.errors import Conflict
 from fleet_server.inbox import sql
@@ -45,7 +46,7 @@ class Server:
         self.compactor = Compactor(self.lake, inbox, self.keeper, world.clock)
 
     def send(self, *some: Batch, device: str = "cam-1") -> None:
-        at_us = columns.microseconds(self.world.clock())
+        at_us = microseconds(self.world.clock())
         self.inbox.append([Arrival(device, at_us, messages.encode(batch)) for batch in some], at_us)
 
     def keep(self) -> CompactorFigures:

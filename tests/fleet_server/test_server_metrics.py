@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from fleet_contract.instants import microseconds
 from fleet_contract.messages import Event, Lane, LaneLedger, Result
 from fleet_server.inbox.port import Backlog
 from fleet_server.metrics import ledger
-from fleet_server.queries.question import micros
 from fleet_server.services import figures, streams
 from fleet_server.services.figures import CompactorFigures, IngestFigures
 from tests.fakes.server_api import Api
@@ -102,7 +102,7 @@ def test_figures_are_written_over_and_in_the_end_forgotten(world: World) -> None
 
 
 def test_what_waits_in_the_inbox(sqlite_world: World) -> None:
-    oldest = micros(sqlite_world.clock()) - 2_500_000
+    oldest = microseconds(sqlite_world.clock()) - 2_500_000
     sqlite_world.fleet = replace(sqlite_world.fleet, backlog=lambda: Backlog(1, 7, 900, oldest))
     api = Api(sqlite_world)
     assert [samples(api, f"edgefleet_inbox_{name}") for name in ("messages", "bytes", "oldest_seconds")] == [{(): 7}, {(): 900}, {(): 2.5}]

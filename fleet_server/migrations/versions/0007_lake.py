@@ -109,7 +109,10 @@ def _traces() -> None:
         sa.Column("asked_at", INSTANT, nullable=True),
         *(sa.Column(name, sa.String(), nullable=True) for name in ("epoch", "lane")),
         *(sa.Column(name, sa.BigInteger(), nullable=True) for name in ("sequence", "latency_us")),
-        *(sa.Column(f"{name}_at", INSTANT, nullable=True) for name in ("recorded", "committed", "sent", "received", "compacted", "exported")),
+        *(
+            sa.Column(f"{name}_at", INSTANT, nullable=True)
+            for name in ("recorded", "committed", "sent", "received", "compacted", "exported")
+        ),
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index(op.f("ix_traces_device"), "traces", ["device"], unique=False)
