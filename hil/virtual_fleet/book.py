@@ -88,6 +88,8 @@ class LaneBook:
     def rewind(self) -> int:
         """Everything unacknowledged is to be sent again, in order; returns how many units that are."""
         again = len(self._flying)
+        if not again:
+            return 0
         self._again = dict(sorted((self._again | self._flying).items()))
         self._flying = {}
         return again

@@ -57,6 +57,8 @@ def play(wish: Play, target: Target, screen: Screen) -> tuple[Outcome, Compariso
     with screen.step(f"Playing {wish.scenario.name}, {wish.scenario.duration_s:g} s") as step:
         tell = _teller(step)
         outcome = running.run(target.identities, names, wish.scenario, processes=wish.processes, log=target.log, tell=tell)
+        gathered = outcome.gathered
+        step.say(f"{gathered.online:,} of {wish.devices:,} were connected after {gathered.connected_s:.1f} s; then it began")
     with screen.step("Comparing ledgers") as step:
         comparison = settled_comparison(target.api, outcome, step)
     return outcome, comparison
@@ -75,6 +77,9 @@ def settled_comparison(api: Client, outcome: Outcome, step: Step) -> Comparison:
 
 def _teller(step: Step) -> Callable[[Second], None]:
     def tell(second: Second) -> None:
+        if second.at_s == 0:
+            step.update(f"{second.online:,} are connected")
+            return
         step.update(
             f"{second.at_s} s, {second.online:,} online, {second.produced:,} produced, {second.acknowledged:,} acknowledged, "
             f"{second.queued:,} wait, {second.again:,} messages sent again"

@@ -14,25 +14,27 @@ from hil.virtual_fleet.tally import PhaseTally, Second
 _MAX_OPENING = 64
 """Handshakes at once: a process that begins thousands ends none of them in time."""
 _MAX_EVENTS = 512
+_GATHERING_S = 0.25
 _NEVER_S = float("inf")
 
 
 class Reactor:
-    """`run` goes from the start of the scenario until every device is settled, or `stop_s`. `on_second` hears how things stand."""
+    """`run` connects everybody, plays the scenario once it is said to begin, and goes on until every device is settled, or for `settle_s` more.
+    `on_second` hears how things stand; before the beginning, as second 0, several times a second."""
 
     def __init__(
         self,
         members: Sequence[Member],
         script: Script,
         *,
-        begin_s: float,
         duration_s: float,
+        settle_s: float,
         clock: Callable[[], float],
         wall_us: Callable[[], int],
         on_second: Callable[[Second], None],
     ) -> None:
         self._members, self._script = members, script
-        self._begin_s, self._duration_s = begin_s, duration_s
+        self._begin_s, self._duration_s, self._settle_s = _NEVER_S, duration_s, settle_s
         self._clock, self._wall_us, self._on_second = clock, wall_us, on_second
         self._epoll = select.epoll()
         self._by_fd: dict[int, tuple[int, Member]] = {}
@@ -41,10 +43,9 @@ class Reactor:
         self._opening = 0
         self._waiting: deque[int] = deque()
         """Members who may begin to connect once others are done."""
-        self._changes = [begin_s + at_s for at_s in script.changes()] + [begin_s + duration_s]
-        self._next_second = 1
-        phases = script.phases()
-        self._phases = [(begin_s + phase.end_s, PhaseTally()) for phase in phases]
+        self._changes = [*script.changes(), duration_s]
+        self._next_second, self._next_tell_s = 0, clock()
+        self._phases = [(phase.end_s, PhaseTally()) for phase in script.phases()]
         self.last_landed_s: float | None = None
         """Seconds from the start to the last acknowledgement."""
         for number, member in enumerate(members):
@@ -55,28 +56,39 @@ class Reactor:
         """In the order of the script's phases."""
         return [tally for _, tally in self._phases]
 
-    def run(self, stop_s: float, stopped: Callable[[], bool]) -> None:
+    def run(self, begin_s: Callable[[], float | None], stopped: Callable[[], bool]) -> None:
+        """`begin_s` says when the scenario begins, as soon as that is known."""
         try:
-            while not stopped():
-                now_s = self._clock()
-                if now_s >= stop_s or (now_s > self._begin_s + self._duration_s and all(each.device.settled for each in self._members)):
-                    break
-                self._change(now_s)
-                self._wait(now_s)
+            while not (stopped() or self._is_over()):
+                if self._begin_s == _NEVER_S and (found := begin_s()) is not None:
+                    self._begin(found)
+                self._change()
+                self._wait()
                 self._do_due()
                 self._admit()
                 self._tell()
         finally:
             self.close()
 
+    def _begin(self, begin_s: float) -> None:
+        self._begin_s, self._next_second, self._next_tell_s = begin_s, 1, begin_s + 1
+        for number, member in enumerate(self._members):
+            member.device.begin(begin_s)
+            self._schedule(number, member, self._clock())
+
+    def _is_over(self) -> bool:
+        since_s = self._clock() - self._begin_s - self._duration_s
+        return since_s >= self._settle_s or (since_s > 0 and all(each.device.settled for each in self._members))
+
     def close(self) -> None:
         for member in self._members:
             member.leave()
         self._epoll.close()
 
-    def _wait(self, now_s: float) -> None:
-        due_s = min(self._heap[0][0] if self._heap else _NEVER_S, self._begin_s + self._next_second, *self._changes[:1] or [_NEVER_S])
-        for fd, _ in self._epoll.poll(max(0.0, due_s - now_s), _MAX_EVENTS):
+    def _wait(self) -> None:
+        change_s = self._begin_s + self._changes[0] if self._changes else _NEVER_S
+        due_s = min(self._heap[0][0] if self._heap else _NEVER_S, self._next_tell_s, change_s)
+        for fd, _ in self._epoll.poll(max(0.0, due_s - self._clock()), _MAX_EVENTS):
             number, member = self._by_fd[fd]
             self._attempt(number, member, lambda now, tally, member=member: member.advance(now, tally))
 
@@ -142,11 +154,11 @@ class Reactor:
             member.wake_s = max(due_s, now_s)
             heapq.heappush(self._heap, (member.wake_s, number))
 
-    def _change(self, now_s: float) -> None:
+    def _change(self) -> None:
         """The next moment of the script, once it has come."""
-        if not self._changes or now_s < self._changes[0]:
+        if not self._changes or self._clock() - self._begin_s < self._changes[0]:
             return
-        at_s = self._changes.pop(0) - self._begin_s
+        at_s = self._changes.pop(0)
         for number, member in enumerate(self._members):
             if at_s >= self._duration_s:
                 member.device.producing = False
@@ -154,11 +166,12 @@ class Reactor:
             self._attempt(number, member, lambda now, tally, m=member, c=conditions: m.under(c, now.monotonic_s, tally))
 
     def _tally(self) -> PhaseTally:
-        now_s = self._clock()
-        return next(tally for end_s, tally in self._phases if now_s < end_s)
+        """Connecting belongs to the first phase."""
+        at_s = self._clock() - self._begin_s
+        return next(tally for end_s, tally in self._phases if at_s < end_s)
 
     def _tell(self) -> None:
-        if self._clock() < self._begin_s + self._next_second:
+        if self._clock() < self._next_tell_s:
             return
         books = [book for member in self._members for book in member.device.books.values()]
         tallies = self.tallies
@@ -172,5 +185,12 @@ class Reactor:
             messages=sum(tally.messages for tally in tallies),
             again=sum(tally.again for tally in tallies),
         )
-        self._next_second = int(self._clock() - self._begin_s) + 1
+        self._schedule_telling()
         self._on_second(second)
+
+    def _schedule_telling(self) -> None:
+        if self._begin_s == _NEVER_S:
+            self._next_tell_s = self._clock() + _GATHERING_S
+        else:
+            self._next_second = max(1, int(self._clock() - self._begin_s) + 1)
+            self._next_tell_s = self._begin_s + self._next_second

@@ -1,11 +1,11 @@
-"""Runs a virtual fleet: its processes, what they say while they go, and what they counted in the end."""
+"""Runs a virtual fleet: its processes, who connect everybody before anything else begins, what they say while they go, and what they counted."""
 
 import select
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -17,11 +17,22 @@ from hil.virtual_fleet.scenario import Scenario
 from hil.virtual_fleet.script import Phase, Script
 from hil.virtual_fleet.tally import DeviceCounts, PhaseTally, Second, together, total
 
-_LOADING_S = 1.5
-_PER_DEVICE_S = 0.0004
-"""What a process needs until its devices are there."""
+_PATIENCE_S = 30.0
+"""While nobody more connects, or the server does not know of those who have."""
+_LEAD_S = 0.3
+"""From the word to begin to the beginning."""
 _GRACE_S = 30.0
 _STOP_S = 10.0
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Before the start: so many were connected after `connected_s`, and `known_s` later the server knew it. `cpu_s` of all processes together."""
+
+    online: int
+    connected_s: float
+    known_s: float
+    cpu_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -34,6 +45,7 @@ class Outcome:
     devices: list[DeviceCounts]
     settled_s: float | None
     cpu_s: float
+    gathered: Gathered
 
     @property
     def total(self) -> PhaseTally:
@@ -48,11 +60,12 @@ def run(
     processes: int,
     log: Path,
     broker_url: str | None = None,
+    knows: Callable[[int], bool] = lambda _: True,
     tell: Callable[[Second], None] = lambda _: None,
 ) -> Outcome:
-    """Play the scenario with these devices to its end. `tell` hears once a second how things stand. Raises ProgramFailed."""
+    """Connect these devices, and play the scenario to its end. It begins once all are connected and the server `knows` so many, or when neither has
+    made progress for long. `tell` hears how things stand: until the start as second 0, then once a second. Raises ProgramFailed."""
     belonging = identities.belonging()
-    begin_s = time.monotonic() + _LOADING_S + _PER_DEVICE_S * len(devices) + scenario.link.connect_over_s
     shares = [list(devices[number::processes]) for number in range(min(processes, len(devices)))]
     plan = crew.Plan(
         devices=[],
@@ -62,17 +75,20 @@ def run(
         identities=str(identities.folder),
         orders_keys=belonging.orders_keys,
         scenario=scenario,
-        begin_s=begin_s,
     )
     hands: list[_Hand] = []
     try:
         hands = [_Hand(msgspec.structs.replace(plan, devices=share), log) for share in shares]
+        gathered = _gather(hands, len(devices), knows, tell)
+        begin_s = time.monotonic() + _LEAD_S
+        for hand in hands:
+            hand.begin(begin_s)
         deadline_s = begin_s + scenario.duration_s + scenario.settle_s + _GRACE_S
         seconds = _listen(hands, deadline_s, tell)
     finally:
         for hand in hands:
             hand.close()
-    return _outcome(scenario, [hand.done for hand in hands if hand.done], seconds)
+    return _outcome(scenario, [hand.done for hand in hands if hand.done], seconds, gathered)
 
 
 class _Hand:
@@ -86,6 +102,9 @@ class _Hand:
         self.done: crew.Done | None = None
         self.latest: Second | None = None
         self._write(crew.encode(plan) + b"\n")
+
+    def begin(self, begin_s: float) -> None:
+        self._write(crew.encode(crew.Start(begin_s)) + b"\n")
 
     def fileno(self) -> int:
         return self._out.fileno()
@@ -119,9 +138,30 @@ class _Hand:
         return self.process.stdout
 
     def _write(self, data: bytes) -> None:
-        if self.process.stdin:
-            self.process.stdin.write(data)
-            self.process.stdin.flush()
+        try:
+            if self.process.stdin:
+                self.process.stdin.write(data)
+                self.process.stdin.flush()
+        except BrokenPipeError as error:
+            raise ProgramFailed(f"a process of the virtual fleet has ended; see {self.log}") from error
+
+
+def _gather(hands: Sequence[_Hand], wanted: int, knows: Callable[[int], bool], tell: Callable[[Second], None]) -> Gathered:
+    """Until all are connected and known, or as many as come."""
+    first_s = progress_s = time.monotonic()
+    connected_s, online = 0.0, -1
+    while True:
+        for hand in select.select(hands, [], [], 1.0)[0]:
+            hand.read()
+        now_s, latest = time.monotonic(), [hand.latest for hand in hands if hand.latest is not None]
+        if latest:
+            found = together(latest)[0]
+            tell(found)
+            first_s = now_s if online < 0 else first_s
+            if found.online > online:
+                online, progress_s, connected_s = found.online, now_s, now_s - first_s
+        if (online >= wanted and knows(online)) or now_s > progress_s + _PATIENCE_S:
+            return Gathered(online, connected_s, now_s - first_s - connected_s)
 
 
 def _listen(hands: Sequence[_Hand], deadline_s: float, tell: Callable[[Second], None]) -> list[Second]:
@@ -134,7 +174,7 @@ def _listen(hands: Sequence[_Hand], deadline_s: float, tell: Callable[[Second], 
         for hand in ready:
             before = hand.latest
             hand.read()
-            if hand.latest is not None and hand.latest is not before:
+            if hand.latest is not None and hand.latest is not before and hand.latest.at_s > 0:
                 heard.append(hand.latest)
         latest = [hand.latest for hand in hands if hand.latest is not None]
         if latest and max(second.at_s for second in latest) > told_s:
@@ -143,7 +183,7 @@ def _listen(hands: Sequence[_Hand], deadline_s: float, tell: Callable[[Second], 
     return together(heard)
 
 
-def _outcome(scenario: Scenario, done: Sequence[crew.Done], seconds: list[Second]) -> Outcome:
+def _outcome(scenario: Scenario, done: Sequence[crew.Done], seconds: list[Second], gathered: Gathered) -> Outcome:
     phases = Script(scenario).phases()
     tallies = [total(each.tallies[number] for each in done) for number in range(len(phases))]
     settled = [each.settled_s for each in done if each.settled_s is not None]
@@ -154,4 +194,5 @@ def _outcome(scenario: Scenario, done: Sequence[crew.Done], seconds: list[Second
         devices=sorted((device for each in done for device in each.devices), key=lambda device: device.device),
         settled_s=max(settled, default=None),
         cpu_s=sum(each.cpu_s for each in done),
+        gathered=replace(gathered, cpu_s=sum(each.connecting_cpu_s for each in done)),
     )

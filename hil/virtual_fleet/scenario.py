@@ -31,7 +31,7 @@ class Load(_Strict):
 
 
 class Link(_Strict):
-    """How a device behaves on its connection: first connected within `connect_over_s`, then with full jitter between attempts; at most `window`
+    """How a device behaves on its connection: first tries to connect within `connect_over_s`, then with full jitter between attempts; at most `window`
     unacknowledged messages; what is unacknowledged for `patience_s` is sent again, each time with
     twice the patience, and what was overtaken after a quarter of it. At most `max_waiting`
     messages wait in it, the oldest that was never sent gives way and is counted."""

@@ -26,7 +26,7 @@ class PhaseTally(msgspec.Struct):
 
 
 class Second(msgspec.Struct):
-    """The state of things `at_s` seconds after the start; counts since then, of records but for `messages` and `again`."""
+    """The state of things `at_s` seconds after the start, 0 for any moment before it; counts since then, of records but for `messages` and `again`."""
 
     at_s: int
     online: int

@@ -29,21 +29,21 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C goes to everybody: the parent closes the pipe
     plan = crew.decode_plan(sys.stdin.buffer.readline())
     _raise_file_limit(len(plan.devices))
-    ended = _watch_parent()
+    parent = _Parent()
     members = _members(plan)
     gc.freeze()
     reactor = Reactor(
         members,
         Script(plan.scenario),
-        begin_s=plan.begin_s,
         duration_s=plan.scenario.duration_s,
+        settle_s=plan.scenario.settle_s,
         clock=time.monotonic,
         wall_us=lambda: time.time_ns() // 1_000,
         on_second=lambda second: _say(crew.Heard(second)),
     )
-    reactor.run(plan.begin_s + plan.scenario.duration_s + plan.scenario.settle_s, ended.is_set)
+    reactor.run(lambda: parent.begin_s, parent.gone.is_set)
     counts = [_counts(member.device) for member in members]
-    _say(crew.Done(reactor.tallies, counts, reactor.last_landed_s, time.process_time()))
+    _say(crew.Done(reactor.tallies, counts, reactor.last_landed_s, time.process_time(), parent.connecting_cpu_s))
     return 0
 
 
@@ -54,17 +54,18 @@ def _members(plan: crew.Plan) -> list[Member]:
     keys = {keyid(key): key for key in opened}
     gate = Gate(plan.broker_url, Path(plan.ca), Path(plan.identities))
     script, library = Script(plan.scenario), Library()
-    return [_member(plan, device_id, keys, gate, script, library) for device_id in plan.devices]
+    now_s = time.monotonic()
+    return [_member(plan, device_id, keys, gate, script, library, now_s) for device_id in plan.devices]
 
 
-def _member(plan: crew.Plan, device_id: str, keys: dict, gate: Gate, script: Script, library: Library) -> Member:
+def _member(plan: crew.Plan, device_id: str, keys: dict, gate: Gate, script: Script, library: Library, now_s: float) -> Member:
     load, link = plan.scenario.load, plan.scenario.link
     uniform = random.Random(f"{plan.scenario.seed}/{device_id}")
     recorder = Recorder(epoch=secrets.token_hex(8), boot=secrets.token_hex(16), seed=uniform.getrandbits(32))
     duty = Duty(device_id, plan.profile, keys, library, fetches=script.fetches(device_id), patience_s=link.patience_s)
-    device = VirtualDevice(device_id, recorder, duty, library, Habits(load, link, plan.begin_s, uniform))
+    device = VirtualDevice(device_id, recorder, duty, library, Habits(load, link, uniform))
     manner = Manner(Backoff(link.reconnect_first_s, link.reconnect_longest_s), uniform)
-    return Member(device, gate, manner, plan.begin_s - uniform.random() * link.connect_over_s)
+    return Member(device, gate, manner, now_s + uniform.random() * link.connect_over_s)
 
 
 def _counts(device: VirtualDevice) -> DeviceCounts:
@@ -79,17 +80,23 @@ def _say(said: crew.Said) -> None:
     sys.stdout.buffer.flush()
 
 
-def _watch_parent() -> threading.Event:
-    """Set when the other end of the standard input is gone."""
-    ended = threading.Event()
+class _Parent:
+    """Who says when to begin, and is gone when the other end of the standard input is."""
 
-    def wait() -> None:
-        while os.read(sys.stdin.fileno(), 1_024):
-            continue
-        ended.set()
+    def __init__(self) -> None:
+        self.begin_s: float | None = None
+        self.connecting_cpu_s = 0.0
+        self.gone = threading.Event()
+        threading.Thread(target=self._listen, name="parent", daemon=True).start()
 
-    threading.Thread(target=wait, name="parent", daemon=True).start()
-    return ended
+    def _listen(self) -> None:
+        said = b""
+        while heard := os.read(sys.stdin.fileno(), 1_024):
+            said += heard
+            if self.begin_s is None and b"\n" in said:
+                self.connecting_cpu_s = time.process_time()
+                self.begin_s = crew.decode_start(said.partition(b"\n")[0]).begin_s
+        self.gone.set()
 
 
 def _raise_file_limit(devices: int) -> None:

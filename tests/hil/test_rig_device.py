@@ -33,7 +33,10 @@ def at(monotonic_s: float) -> Now:
 def device(load: Load = Load(event_every_s=0, sketch_every_s=0), link: Link = Link(), *, fetches: bool = False) -> VirtualDevice:
     library = Library()
     duty = Duty("cam-1", PROFILE, {keyid(KEY.public_key()): KEY.public_key()}, library, fetches=fetches, patience_s=link.patience_s)
-    return VirtualDevice("cam-1", Recorder("epoch", "boot", 5), duty, library, Habits(load, link, 0.0, random.Random(1)))
+    subject = VirtualDevice("cam-1", Recorder("epoch", "boot", 5), duty, library, Habits(load, link, random.Random(1)))
+    subject.connected(at(0))
+    subject.begin(0.0)
+    return subject
 
 
 def said(subject: VirtualDevice, now_s: float, room: int = 100) -> list:
@@ -76,6 +79,28 @@ def test_the_first_word_is_a_status_with_the_ledger() -> None:
     status = said(subject, 5.0)[0]
     assert isinstance(status, Status)
     assert status.ledger[Lane.TELEMETRY].produced == subject.books[Lane.TELEMETRY].produced > 0
+
+
+def test_connecting_comes_before_recording() -> None:
+    subject = VirtualDevice("cam-1", Recorder("epoch", "boot", 5), device().duty, Library(), Habits(Load(), Link(), random.Random(1)))
+    subject.turn(at(50), connected=False)
+    assert subject.due_s == float("inf")
+    subject.connected(at(60))
+    assert [type(message) for message in said(subject, 60.0)] == [Status]
+    subject.begin(100.0)
+    assert 100 <= subject.due_s <= 101
+
+
+def test_heartbeats_of_those_who_connected_together_are_spread() -> None:
+    dues = []
+    for seed in range(50):
+        load = Load(rate_per_s=0.001, status_every_s=100, event_every_s=0, sketch_every_s=0)
+        subject = VirtualDevice("cam-1", Recorder("epoch", "boot", 5), device().duty, Library(), Habits(load, Link(), random.Random(seed)))
+        subject.connected(at(0))
+        said(subject, 0.0)
+        dues.append(subject.due_s)
+    assert min(dues) < 30
+    assert max(dues) > 90
 
 
 def test_the_window_grows_with_acknowledgements_and_halves_in_silence() -> None:
