@@ -87,5 +87,6 @@ def _trouble(row: Row, verdict: Verdict) -> Trouble | None:
 
 
 def _open(connection: Connection, streams: Sequence[tuple[str, str, str]]) -> list[Row]:
+    wanted = set(streams)
     of_devices = alerts.open_of(connection, [device for device, _, _ in streams], _KINDS)
-    return [row for row in of_devices if (row.device, row.epoch, row.lane) in set(streams)]
+    return [row for row in of_devices if (row.device, row.epoch, row.lane) in wanted]

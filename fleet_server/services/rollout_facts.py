@@ -29,7 +29,8 @@ def facts(connection: Connection, rollout: Row, now: datetime) -> list[DeviceFac
     looked up for the canaries, while a gate waits for them: elsewhere no rule asks for it."""
     rows = connection.execute(_taking_part(rollout)).all()
     asked = {row.device: row for row in rows if row.ordered_at is not None}
-    gate = [device for device in asked if device in {*rollout.canaries}] if rollout.state == RolloutState.CANARY else []
+    canaries = {*rollout.canaries}
+    gate = [device for device in asked if device in canaries] if rollout.state == RolloutState.CANARY else []
     failures, drifted = _failures(connection, rollout), _drifted(connection, rollout)
     inputs, suspicious = answered(connection, rollout.bundle, gate), _suspicious(connection, rollout.bundle, gate)
     refused = _refused(connection, rollout, gate)
@@ -37,7 +38,7 @@ def facts(connection: Connection, rollout: Row, now: datetime) -> list[DeviceFac
         DeviceFacts(
             device=row.device,
             state=DeviceState(row.state),
-            canary=row.device in rollout.canaries,
+            canary=row.device in canaries,
             runs_it=row.bundle == rollout.bundle and row.phase != PROBATION,
             has_previous=row.previous is not None,
             absent=presence.is_absent(row.online, row.last_seen, now, row.heartbeat_s),

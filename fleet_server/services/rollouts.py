@@ -12,6 +12,7 @@ from fleet_server.domain.rollout import DeviceState, RolloutState
 from fleet_server.errors import BadRequest, Conflict, NotFound
 from fleet_server.services import audit, bundles, devices, shadows
 from fleet_server.tables.database import reading, writing
+from fleet_server.tables.device import Device
 from fleet_server.tables.rollout import Rollout, RolloutDevice
 
 _LIVE = (RolloutState.PROPOSED.value, *(state.value for state in rollout.ACTIVE))
@@ -97,8 +98,9 @@ def approve(engine: Engine, made: int, *, by: str, now: datetime) -> RolloutView
 
 def begin(connection: Connection, row: Row, *, by: str, now: datetime) -> None:
     """Let a proposed rollout start."""
-    chosen = device_rows(connection, row.id)
-    runs = any(each.desired_bundle for each in devices.rows_of_task(connection, row.task) if each.id in {c.device for c in chosen})
+    takes_part = select(RolloutDevice.device).where(RolloutDevice.rollout == row.id)
+    running = select(Device.id).where(Device.id.in_(takes_part), Device.desired_bundle.is_not(None)).limit(1)
+    runs = connection.execute(running).first() is not None
     state = rollout.first_state(anything_runs=runs, approved=True, shadow=row.shadow)
     connection.execute(update(Rollout).where(Rollout.id == row.id).values(state=state.value))
     audit.append(connection, by, "rollout.approve", f"rollout:{row.id}", {"state": state.value}, now)
@@ -156,10 +158,11 @@ def _view(connection: Connection, row: Row) -> RolloutView:
 def _chosen(fleet: list[Row], wanted: Sequence[str] | None, task: str) -> list[Row]:
     if wanted is None:
         return fleet
-    unknown = sorted({*wanted} - {row.id for row in fleet})
+    named = {*wanted}
+    unknown = sorted(named - {row.id for row in fleet})
     if unknown or not wanted:
         raise BadRequest(f"no devices of task {task!r}: {', '.join(unknown[:5]) or 'an empty list'}", field="devices")
-    return [row for row in fleet if row.id in {*wanted}]
+    return [row for row in fleet if row.id in named]
 
 
 def _shadowable(chosen: list[Row], plan: Plan) -> list[Row]:

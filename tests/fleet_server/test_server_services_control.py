@@ -248,6 +248,14 @@ def test_a_window_that_looks_drifted_holds_the_gate_until_the_next_one(play: Pla
     assert play.rollout().state == "wave"
 
 
+def test_who_runs_nothing_needs_no_canaries_whatever_others_run(play: Play) -> None:
+    play.world.enrol("cam-9")
+    made = rollouts.create(
+        play.world.engine, rollouts.Plan(play.champion, devices=("cam-9",), approved=False), by="test", now=play.world.clock()
+    ).id
+    assert rollouts.approve(play.world.engine, made, by="ann", now=play.world.clock()).state == "wave"
+
+
 def test_a_proposal_waits_for_approval_where_the_policy_says_so(world: World) -> None:
     retrain = RetrainPolicy(automatic=True, min_labels=4, approval=True)
     play = Play(world, Policy(drift=POLICY.drift, sampling=POLICY.sampling, retrain=retrain, rollout=POLICY.rollout))
