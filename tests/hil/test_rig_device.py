@@ -82,7 +82,9 @@ def test_the_first_word_is_a_status_with_the_ledger() -> None:
 
 
 def test_connecting_comes_before_recording() -> None:
-    subject = VirtualDevice("cam-1", Recorder("epoch", "boot", 5), device().duty, Library(), Habits(Load(), Link(), random.Random(1)))
+    subject = VirtualDevice(
+        "cam-1", Recorder("epoch", "boot", 5), device().duty, Library(), Habits(Load(status_every_s=1_000), Link(), random.Random(1))
+    )
     subject.turn(at(50), connected=False)
     assert subject.due_s == float("inf")
     subject.connected(at(60))
