@@ -1,23 +1,39 @@
-"""Which program used how much of the machine: CPU seconds of a process and all its descendants, from /proc."""
+"""Which program used how much of the machine: CPU seconds of a process and all its descendants, from /proc; and what that says."""
 
 import os
 from collections import Counter
 from pathlib import Path
 
 _PARTS = {
+    "fleet-server up": "server",
+    "bench.order_fanout.swarm": "devices",
     "mosquitto": "broker",
     "fleet_server.ingest": "ingest",
     "fleet_server.lake": "compactor",
     "fleet_server.mqtt": "broker's watch",
     "hil.virtual_fleet": "devices",
     "postgres": "database",
-    "fleet-server": "server",
 }
 
 
+OTHERS = "other programs"
+_FULL = 0.9
+"""Of a processor: what uses so much of what it may have could not do more."""
+
+
+def saturated(shares: Counter[str], processors: int) -> str:
+    """What was the limit, by the processors that each part used. A part may use one: broker, worker and compactor do nearly all on one thread."""
+    parts = ", ".join(f"{part} {share:.2f}" for part, share in shares.most_common() if share >= 0.05)
+    if shares.total() >= _FULL * processors:
+        return f"all {processors} processors ({parts})"
+    full = [part for part, share in shares.most_common() if share >= _FULL]
+    return f"{full[0]}, which has one processor ({parts})" if full else f"no processor ({parts})"
+
+
 def used(roots: list[int]) -> Counter[str]:
-    """CPU seconds by part of the system, of the processes that live below `roots`, themselves included."""
+    """CPU seconds by part of the system, of the processes that live below `roots`, themselves included; OTHERS is the rest of the machine."""
     tick = os.sysconf("SC_CLK_TCK")
+    busy = _busy_ticks() / tick
     parents, spent, names = {}, {}, {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -31,7 +47,14 @@ def used(roots: list[int]) -> Counter[str]:
     for pid, seconds in spent.items():
         if _is_below(pid, roots, parents):
             found[_part(names.get(pid, ""))] += seconds
+    found[OTHERS] = busy - found.total()
     return found
+
+
+def _busy_ticks() -> int:
+    """user, nice, system, irq and softirq of all processors since the start (proc(5))."""
+    user, nice, system, _idle, _waiting, irq, softirq = map(int, Path("/proc/stat").read_text().split()[1:8])
+    return user + nice + system + irq + softirq
 
 
 def _is_below(pid: int, roots: list[int], parents: dict[int, int]) -> bool:
