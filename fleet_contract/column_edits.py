@@ -31,14 +31,16 @@ def picked(content: ResultColumns, first: int, step: int) -> ResultColumns:
     rows = slice(first, None, step)
     ends = numbers("I", content.input_id.ends).tolist()
     texts = [content.input_id.data[start:end] for start, end in zip([0, *ends], ends, strict=False)][rows]
+    bundles, bundle = _used(content.bundles, numbers("H", content.bundle)[rows])
+    labels, label = _used(content.labels, numbers("H", content.label)[rows])
     return ResultColumns(
         at_us=differences(sums(content.at_us)[rows]),
         mono_us=differences(sums(content.mono_us)[rows]),
-        bundles=content.bundles,
-        bundle=buffer("H", numbers("H", content.bundle)[rows]),
+        bundles=bundles,
+        bundle=bundle,
         input_id=Words(b"".join(texts), buffer("I", list(accumulate(map(len, texts))))),
-        labels=content.labels,
-        label=buffer("H", numbers("H", content.label)[rows]),
+        labels=labels,
+        label=label,
         value=buffer("d", numbers("d", content.value)[rows]),
         latency_us=buffer("Q", numbers("Q", content.latency_us)[rows]),
         abstained=content.abstained[rows],
@@ -65,6 +67,15 @@ def _positions(parts: Sequence[tuple[Sequence[str | None], bytes, int]]) -> tupl
     for names, positions, count in parts:
         moved = [known.setdefault(name, len(known)) for name in names]
         rows += [moved[at] for at in numbers("H", positions)] if positions else [*moved[:1]] * count
+    return list(known), buffer("H", rows) if len(known) > 1 else b""
+
+
+def _used(names: Sequence[str | None], positions: Sequence[int]) -> tuple[list, bytes]:
+    """Only the names that rows still have; those without positions all have the first."""
+    if not positions:
+        return [*names[:1]], b""
+    known: dict[str | None, int] = {}
+    rows = [known.setdefault(names[at], len(known)) for at in positions]
     return list(known), buffer("H", rows) if len(known) > 1 else b""
 
 

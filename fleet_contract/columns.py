@@ -8,13 +8,17 @@ from array import array
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from operator import sub
+from typing import Annotated
 
 import msgspec
 
+from fleet_contract import limits
 from fleet_contract.answers.detail import Detail
 from fleet_contract.errors import MalformedMessage
 from fleet_contract.instants import microseconds, moment
 from fleet_contract.messages import Result
+
+_AT_MOST = msgspec.Meta(max_length=limits.MAX_BATCH_RECORDS)
 
 
 class Words(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -30,20 +34,20 @@ class ResultColumns(msgspec.Struct, frozen=True, array_like=True, forbid_unknown
     `at_us` and `mono_us` are int64 microseconds (since 1970 UTC; on the device's monotonic clock), each the difference from the row before, the
     first from 0. `bundle` and `label` are uint16 positions in `bundles` and `labels` (None: the model gave no label), empty where all rows have
     position 0. `value` is float64, `latency_us` uint64. `abstained` has a byte a row, `details` an element a row; both are empty where no row
-    has any.
+    has any. No list is longer than a batch may be: a name takes a byte of the message and seventy of whoever reads it.
     """
 
     at_us: bytes
     mono_us: bytes
-    bundles: list[str]
+    bundles: Annotated[list[str], _AT_MOST]
     bundle: bytes
     input_id: Words
-    labels: list[str | None]
+    labels: Annotated[list[str | None], _AT_MOST]
     label: bytes
     value: bytes
     latency_us: bytes
     abstained: bytes
-    details: list[Detail | None]
+    details: Annotated[list[Detail | None], _AT_MOST]
 
     def __len__(self) -> int:
         return len(self.value) // 8

@@ -42,3 +42,9 @@ def test_picked_rows_are_those_of_the_results(results: list[Result], first: int,
     thin = column_edits.picked(packed(results), first, step)
     assert columns.check(thin) == len(results[first::step])
     assert columns.to_results(thin) == results[first::step]
+
+
+def test_what_is_thinned_keeps_only_the_names_that_its_rows_have() -> None:
+    rows = [Result(BEGIN, sha * 64, "f1", label, 0.5, 10) for sha, label in (("a", "yes"), ("b", "no"), ("a", "maybe"), ("c", None))]
+    left = column_edits.picked(columns.from_results(rows, [0] * 4), 0, 2)
+    assert (left.bundles, left.labels, columns.to_results(left)) == (["a" * 64], ["yes", "maybe"], rows[::2])
