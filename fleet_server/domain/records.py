@@ -12,6 +12,8 @@ MEDIA_TYPES = frozenset({"image/jpeg", "image/png", "application/json"})
 MAX_COUNT = 2**53
 """Above this, numbers are neither exact in JSON nor safe in every database."""
 MAX_WORD_CHARS = 1_000
+MAX_WORD_BYTES = 2_000
+"""In UTF-8: PostgreSQL refuses a row whose part in an index is longer than 2704 bytes, and with it the transaction of all."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 YEARS = range(1970, 9000)
@@ -47,8 +49,8 @@ def is_count(value: int) -> bool:
 
 
 def is_word(text: str) -> bool:
-    """Text that every database takes (PostgreSQL has no NUL in text), of a sane length."""
-    return "\0" not in text and len(text) <= MAX_WORD_CHARS
+    """Text that every database takes (PostgreSQL has no NUL in text) and can index, of a sane length."""
+    return "\0" not in text and len(text) <= MAX_WORD_CHARS and (text.isascii() or len(text.encode()) <= MAX_WORD_BYTES)
 
 
 def is_digest(text: str) -> bool:

@@ -17,7 +17,7 @@ from fleet_server import storage
 from fleet_server.domain.twins import Memory
 from fleet_server.errors import Conflict
 from fleet_server.inbox.port import Inbox, Segment
-from fleet_server.lake import catalogue, forgetting, turn
+from fleet_server.lake import catalogue, forgetting, suspicion, turn
 from fleet_server.lake.keeping import Keeper
 from fleet_server.lake.turn import Lake, Taken
 from fleet_server.services import deletion, figures
@@ -57,7 +57,7 @@ class Compactor:
             self._write_down(after, began, monotonic)
             return False
         caught_up_at = began if emptied else None
-        suspects = turn.culprits(self._lake, segments[0], after, began) if careful else frozenset()
+        suspects = suspicion.culprits(self._lake, segments[0], after, began) if careful else frozenset()
         taken = turn.take(self._lake, segments, after, began, twins=self._twins, caught_up_at=caught_up_at, suspects=suspects)
         self._inbox.forget(segments[-1].id)
         if emptied:
@@ -76,8 +76,8 @@ class Compactor:
             try:
                 if sweep:
                     self._keeper.sweep()
-                sweep = False
-                more = self.turn(careful=failures >= _PATIENCE_TURNS)
+                sweep = failures >= _PATIENCE_TURNS  # what a careful turn tries lies there, too
+                more = self.turn(careful=sweep)
                 self._keeper.keep(self.figures)
                 failures = 0
             except Exception as error:  # noqa: BLE001 - whatever spoils one turn, the next sees the same inbox again

@@ -9,12 +9,10 @@ from datetime import datetime
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from fleet_contract import limits
 from fleet_contract.messages import Lane
 from fleet_server.domain.twins import Memory
-from fleet_server.errors import Conflict
 from fleet_server.inbox.port import Segment
 from fleet_server.lake import catalogue, following, inferences, opening, parquet, rollups, rows, streams
 from fleet_server.lake.inferences import Spoilt
@@ -29,7 +27,6 @@ from fleet_server.tables.database import reading, writing
 log = logging.getLogger(__name__)
 
 UNSTORABLE = "unstorable"
-_UNFORESEEN = (SQLAlchemyError, ValueError, TypeError, LookupError, ArithmeticError)
 _CHUNK_BYTES = 64 * limits.MIB
 """Of batches once decompressed, held in memory at a time; each chunk makes files of its own."""
 
@@ -100,7 +97,8 @@ def take(
     span = (after + 1, segments[-1].id) if segments else (after, after)
     accused = {piece.device: why for piece in pieces if (why := twins.see(piece.device, piece.batch))}
     bad = [each for each in fresh if each.piece.batch.data in suspects] if suspects else []
-    prepared = _prepare(lake, known, [each for each in fresh if each not in bad], span, _Prepared(known, accused, pieces))
+    prepared = _Prepared(known, accused, [piece for piece in pieces if piece.batch.data not in suspects])
+    prepared = _prepare(lake, known, [each for each in fresh if each not in bad], span, prepared)
     _spoil(prepared, [spoilt for each in bad for spoilt in inferences.spoil(each, UNSTORABLE)])
     with writing(lake.engine) as connection:
         catalogue.advance(connection, after, span[1], caught_up_at)
@@ -110,21 +108,6 @@ def take(
     new = Counter({lane: sum(each.count for each in mine) for lane, mine in streams.by_lane(fresh).items()})
     duplicates = sum(piece.batch.count for piece in pieces) - new.total()
     return Taken(new, duplicates, sum(each.count for each in prepared.spoilt), +refused, len(prepared.made))
-
-
-def culprits(lake: Lake, segment: Segment, after: int, now: datetime) -> frozenset[bytes]:
-    """The data of those batches of a segment that cannot be stored even alone: what nobody foresaw, and would hold up everybody behind it. Nothing
-    is stored. Raises OSError or OperationalError, which are nobody's fault."""
-    found: set[bytes] = set()
-    for arrival in segment.arrivals:
-        try:
-            take(lake, [Segment(segment.id, [arrival])], after, now, twins=Memory(), rehearsal=True)
-        except (OperationalError, Conflict):
-            raise
-        except _UNFORESEEN as error:
-            log.error("a message of %s cannot be stored, and counts as malformed: %s", arrival.device, type(error).__name__)
-            found |= {piece.batch.data for piece in opening.pieces([arrival])[0]}
-    return frozenset(found)
 
 
 def _prepare(lake: Lake, known: Streams, fresh: Sequence[Fresh], span: tuple[int, int], prepared: _Prepared) -> _Prepared:

@@ -76,9 +76,11 @@ def mark_exported(engine: Engine, traces: Sequence[str], now: datetime) -> None:
 
 
 def prune(connection: Connection) -> None:
-    """Forget the oldest above limits.MAX_KEPT_TRACES_COUNT."""
-    kept = _by_age().with_only_columns(Trace.id).limit(limits.MAX_KEPT_TRACES_COUNT)
-    connection.execute(delete(Trace).where(Trace.id.not_in(kept)))
+    """Forget the oldest above limits.MAX_KEPT_TRACES_COUNT: of those that people asked for, and of those that began on devices, which so crowd out
+    none but each other."""
+    for begun in (Trace.asked_at.is_(None), Trace.asked_at.is_not(None)):
+        kept = _by_age().with_only_columns(Trace.id).where(begun).limit(limits.MAX_KEPT_TRACES_COUNT)
+        connection.execute(delete(Trace).where(begun, Trace.id.not_in(kept)))
 
 
 def _check_hears(connection: Connection, device: str) -> None:

@@ -129,6 +129,16 @@ def test_the_oldest_traces_are_forgotten(followed: Api) -> None:
     assert followed.get(f"/v1/traces/{1:032x}").status_code == 200
 
 
+def test_traces_that_devices_begin_crowd_out_none_that_was_asked_for(followed: Api) -> None:
+    trace = followed.post("/v1/devices/cam-1/trace").json()["id"]
+    begun = {**vars(journey()), "asked_at": None}
+    rows = [{**begun, "id": f"{at:032x}", "compacted_at": after(at)} for at in range(limits.MAX_KEPT_TRACES_COUNT + 1)]
+    with writing(followed.world.engine) as connection:
+        connection.execute(insert(Trace), rows)
+        traces.prune(connection)
+    assert [followed.get(f"/v1/traces/{id}").status_code for id in (trace, f"{0:032x}", f"{1:032x}")] == [200, 404, 200]
+
+
 def test_a_collector_gets_each_complete_trace_once(followed: Api) -> None:
     trace = followed.post("/v1/devices/cam-1/trace").json()["id"]
     with receiving() as receiver:
