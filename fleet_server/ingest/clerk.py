@@ -7,7 +7,6 @@ from collections.abc import Callable
 from datetime import datetime
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
 
 from fleet_server.domain.flood import Meter
 from fleet_server.errors import NotFound
@@ -67,7 +66,7 @@ class Clerk:
                     on_renewed()
                 self._throttle()
                 figures.publish(self._engine, self._name, counted, self._now())
-            except SQLAlchemyError as error:  # the messages wait in any case
+            except Exception as error:  # noqa: BLE001 - without this loop nobody new is let in, and nobody kept out
                 log.warning("the database does not answer: %s", type(error).__name__)
 
     def _look(self) -> None:

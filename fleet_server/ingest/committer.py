@@ -126,4 +126,5 @@ class Committer:
 
 def _brief(error: Exception) -> str:
     """Without the statement and its parameters, which hold what devices recorded."""
-    return f"{type(error).__name__}: {str(getattr(error, 'orig', None) or error).splitlines()[0][:300] if str(error) else ''}"
+    told = str(getattr(error, "orig", None) or error).splitlines()
+    return f"{type(error).__name__}: {told[0][:300] if told else ''}"

@@ -49,7 +49,7 @@ def make_files(home: Path, chosen: Settings, number: int, out: Path, clock: Call
     if chosen.database_url is None or chosen.database_url.startswith("sqlite"):
         raise BadRequest("workers on other machines need PostgreSQL: --database-url postgresql+psycopg://...", field="database_url")
     certify(home, chosen.fleet, number, clock)
-    make_folder(out / "ca", 0o700)
+    make_folder(make_folder(out, 0o700) / "ca", 0o700)
     name = WORKER_IDENTITIES[number - 1]
     for file, mode in (("ca.pem", 0o644), (f"{name}.pem", 0o644), (f"{name}.key", 0o600)):
         write_atomic(out / "ca" / file, (home / "ca" / file).read_bytes(), mode)

@@ -30,8 +30,8 @@ class Group:
 
 
 class Intake:
-    """`may` says whether a device takes part, None: not known yet; `floods` counts what it sent. `let_go(reason, why)` is called for each message
-    that is not stored."""
+    """`may` says whether a device takes part, None: not known yet; `floods` counts what it sent, in bytes as they are
+    once decompressed. `let_go(reason, why)` is called for each message that is not stored."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class Intake:
             if admitted is None and len(self._aside) < _MAX_ASIDE:
                 self._aside.append(message)
                 continue
-            if not admitted or self._floods(device, len(message.payload)):
+            if not admitted or self._floods(device, max(len(message.payload), batch.length)):
                 self._let_go("flood" if admitted else "not-admitted", device)
                 gone.append(message.packet_id)
                 continue

@@ -30,6 +30,7 @@ def home(tmp_path: Path) -> Path:
 
 def test_the_folder_for_another_machine_holds_no_more_than_it_needs(home: Path, tmp_path: Path) -> None:
     out = elsewhere.make_files(home, CHOSEN, 3, tmp_path / "worker", now)
+    assert out.stat().st_mode & 0o777 == 0o700
     assert {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()} == {
         "server.json",
         "ca/ca.pem",

@@ -2,16 +2,21 @@
 
 import threading
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
+from fleet_contract import batches, messages, topics
 from fleet_contract.backoff import Backoff
-from fleet_contract.messages import Ack, Lane
+from fleet_contract.messages import Ack, Event, Lane
+from fleet_contract.mqtt_packets import Publish
+from fleet_contract.topics import Up
 from fleet_server.inbox.port import Backlog
 from fleet_server.inbox.segment import Arrival
 from fleet_server.ingest.acks import Stored, merge
 from fleet_server.ingest.committer import Committer
-from fleet_server.ingest.intake import Group
+from fleet_server.ingest.intake import Group, Intake
 from fleet_server.ingest.pace import Bounds, wait_s
 
 PATIENCE_S = 10.0
@@ -58,6 +63,10 @@ def test_commits_wait_for_the_compactor(waiting_bytes: int, age_s: float | None,
     assert wait_s(Backlog(1, 1, waiting_bytes, oldest), BOUNDS, now_us) == pytest.approx(expected)
 
 
+WORDLESS = OperationalError("INSERT", {}, Exception(""))
+"""As a driver tells of a connection that broke."""
+
+
 class Memory:
     """An inbox that keeps what it gets, after it has failed as often as it is told."""
 
@@ -67,7 +76,7 @@ class Memory:
     def append(self, arrivals: Sequence[Arrival], at_us: int) -> int:
         if self.failures:
             self.failures -= 1
-            raise OSError("the database is away")
+            raise OSError("the database is away") if self.failures % 2 else WORDLESS
         self.commits.append(list(arrivals))
         return len(self.commits)
 
@@ -132,3 +141,17 @@ def test_what_an_inbox_never_took_stays_unacknowledged() -> None:
     running.committer.put("line", group(1))
     running.committer.close()
     assert running.committer.committed() == []
+
+
+def test_a_bomb_counts_as_what_it_becomes() -> None:
+    event = Event(datetime(2026, 1, 2, tzinfo=UTC), "x", {"text": "a" * 1_900})
+    batch = batches.make("e1", Lane.EVENTS, 0, [event] * 100)
+    sent = Publish(topics.up("pi-1", Up.RECORDS), messages.encode(batch), packet_id=1)
+    sizes: list[int] = []
+
+    def floods(_device: str, size: int) -> bool:
+        return bool(sizes.append(size))
+
+    Intake(lambda _: True, floods, lambda *_: None).sort([sent], 0.0)
+    assert sizes == [batch.length]
+    assert len(sent.payload) < batch.length / 50
