@@ -6,10 +6,10 @@ import random
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from fleet_contract.backoff import Backoff
-from fleet_server.mqtt import lifeline
+from fleet_server import lifeline
 
 log = logging.getLogger(__name__)
 
@@ -55,16 +55,7 @@ class Child:
             self._thread.join()
 
     def _run(self) -> None:
-        attempt = 0
-        while not self._closing.is_set():
-            began_s = time.monotonic()
-            self._run_once()
-            if self._closing.is_set():
-                return
-            attempt = 0 if time.monotonic() - began_s > _STEADY_S else attempt + 1
-            wait_s = self._backoff.wait_s(attempt, random.random)
-            log.warning("%s ended; starting it again in %.1f s", self.name, wait_s)
-            self._closing.wait(wait_s)
+        run_again(self._run_once, self._closing, self._backoff, self.name)
 
     def _run_once(self) -> None:
         try:
@@ -76,13 +67,28 @@ class Child:
         while process.poll() is None and not self._closing.wait(_POLL_S):
             pass
         if process.poll() is None:
-            _stop(process)
+            stop(process, _STOP_TIMEOUT_S)
 
 
-def _stop(process: subprocess.Popen) -> None:
+def run_again(run_once: Callable[[], None], closing: threading.Event, backoff: Backoff, name: str) -> None:
+    """Whenever `run_once` returns, after a wait that grows while it returns soon; until `closing`."""
+    attempt = 0
+    while not closing.is_set():
+        began_s = time.monotonic()
+        run_once()
+        if closing.is_set():
+            return
+        attempt = 0 if time.monotonic() - began_s > _STEADY_S else attempt + 1
+        wait_s = backoff.wait_s(attempt, random.random)
+        log.warning("%s ended; starting it again in %.1f s", name, wait_s)
+        closing.wait(wait_s)
+
+
+def stop(process: subprocess.Popen, timeout_s: float) -> None:
+    """With SIGTERM, and after `timeout_s` with SIGKILL."""
     process.terminate()
     try:
-        process.wait(_STOP_TIMEOUT_S)
+        process.wait(timeout_s)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

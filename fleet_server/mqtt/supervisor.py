@@ -2,7 +2,6 @@
 
 import logging
 import os
-import random
 import signal
 import socket
 import ssl
@@ -17,8 +16,10 @@ from pathlib import Path
 import msgspec
 
 from fleet_contract.mqtt import Backoff, Tls
+from fleet_server import lifeline
+from fleet_server.children import run_again, stop
 from fleet_server.errors import BadRequest, Unavailable
-from fleet_server.mqtt import lifeline, mosquitto
+from fleet_server.mqtt import mosquitto
 from fleet_server.mqtt.listener import Listener
 from fleet_server.storage import make_folder, write_atomic
 
@@ -27,7 +28,6 @@ log = logging.getLogger(__name__)
 _START_TIMEOUT_S = 20.0
 _STOP_TIMEOUT_S = 8.0
 _POLL_S = 0.05
-_STABLE_S = 30.0
 _TAIL_LINES = 8
 _MAX_LOG_BYTES = 4 << 20
 
@@ -100,16 +100,7 @@ class BrokerChild:
             self._thread.join(_STOP_TIMEOUT_S + _START_TIMEOUT_S)
 
     def _run(self) -> None:
-        attempt = 0
-        while not self._closing.is_set():
-            began = time.monotonic()
-            self._run_once()
-            if self._failure or self._closing.is_set():
-                return
-            attempt = 0 if time.monotonic() - began > _STABLE_S else attempt + 1
-            wait_s = self._backoff.wait_s(attempt, random.random)
-            log.warning("the %s broker ended; starting it again in %.1f s", self.kind, wait_s)
-            self._closing.wait(wait_s)
+        run_again(self._run_once, self._closing, self._backoff, f"the {self.kind} broker")
 
     def _run_once(self) -> None:
         try:
@@ -126,7 +117,7 @@ class BrokerChild:
             elif not self._closing.is_set():
                 self._fail(f"the {self.kind} broker did not start; the end of {self._log}:\n{self._tail()}")
         finally:
-            _stop(process)
+            stop(process, _STOP_TIMEOUT_S)
 
     def _spawn(self) -> subprocess.Popen:
         if self._log.exists() and self._log.stat().st_size > _MAX_LOG_BYTES:
@@ -159,6 +150,7 @@ class BrokerChild:
             log.error("%s", reason)
             return
         self._failure = reason
+        self._closing.set()
         self._settled.set()
 
     def _tail(self) -> str:
@@ -166,12 +158,3 @@ class BrokerChild:
             return "\n".join(self._log.read_text(errors="replace").splitlines()[-_TAIL_LINES:])
         except OSError:
             return "(no log)"
-
-
-def _stop(process: subprocess.Popen) -> None:
-    process.terminate()
-    try:
-        process.wait(_STOP_TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()

@@ -1,4 +1,4 @@
-"""Start a program that ends with its parent, however that ends: `python -m fleet_server.mqtt.lifeline PARENT_PID PROGRAM ARGUMENT...`.
+"""Start a program that ends with its parent, however that ends: `python -m fleet_server.lifeline PARENT_PID PROGRAM ARGUMENT...`.
 
 The process id stays the same through the exec, and no code of ours runs between a fork and an exec in a process with threads.
 """
@@ -12,7 +12,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def command(parent_pid: int, *program: str) -> list[str]:
-    return [sys.executable, "-m", "fleet_server.mqtt.lifeline", str(parent_pid), *program]
+    return [sys.executable, "-m", "fleet_server.lifeline", str(parent_pid), *program]
 
 
 def main() -> None:
