@@ -18,16 +18,14 @@ _PARTS = {
 
 OTHERS = "other programs"
 _FULL = 0.9
-"""Of a processor: what uses so much of what it may have could not do more."""
+"""Of what a part may have."""
 
 
 def saturated(shares: Counter[str], processors: int) -> str:
-    """What was the limit, by the processors that each part used. A part may use one: broker, worker and compactor do nearly all on one thread."""
-    parts = ", ".join(f"{part} {share:.2f}" for part, share in shares.most_common() if share >= 0.05)
+    """What could not do more, by the processors that each part used. A part may use one: broker, worker and compactor do nearly all on one thread."""
     if shares.total() >= _FULL * processors:
-        return f"all {processors} processors ({parts})"
-    full = [part for part, share in shares.most_common() if share >= _FULL]
-    return f"{full[0]}, which has one processor ({parts})" if full else f"no processor ({parts})"
+        return f"all {processors} processors"
+    return next((part for part, share in shares.most_common() if share >= _FULL), "no processor")
 
 
 def used(roots: list[int]) -> Counter[str]:

@@ -3,8 +3,9 @@
 import os
 import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import duckdb
 
@@ -18,15 +19,19 @@ from hil.virtual_fleet.tally import Second
 
 _CATCH_UP_S = 60.0
 _LOOK_S = 0.25
-_LINK = Link(connect_over_s=10, patience_s=30)
+_MAX_LAG_S = 10.0
+_SHARE = 0.95
+_LINK = Link(connect_over_s=1, patience_s=30)
 
 
 @dataclass(frozen=True)
 class Trial:
-    """`per_s` messages were wanted, `stored_per_s` acknowledged while the load lasted. `lag_s` went by from its end until all was acknowledged,
-    `decoded_s` until it was decoded too. `rows` lie in the lake, of `keys` different records. `cpu` is in processors, by part."""
+    """`per_s` messages were wanted for `seconds`, `stored_per_s` acknowledged meanwhile. From the end of the load `lag_s` went by until all was
+    acknowledged, `decoded_s` until it was decoded too. `rows` lie in the lake, of `keys` different records. `behind` are the messages that waited in
+    the server's inbox, second by second. `cpu` is in processors, by part."""
 
     per_s: float
+    seconds: float
     stored_per_s: float
     lag_s: float
     decoded_s: float
@@ -34,49 +39,109 @@ class Trial:
     comparison: Comparison
     rows: int
     keys: int
+    behind: dict[int, int]
     cpu: Counter[str]
 
     @property
     def held(self) -> bool:
         """The server kept up with it."""
-        return self.stored_per_s >= 0.95 * self.per_s and self.lag_s <= 10
+        return self.stored_per_s >= _SHARE * self.per_s and self.decoded_s <= _MAX_LAG_S
+
+    @property
+    def acknowledged(self) -> int:
+        """Of telemetry, which the lake has."""
+        return sum(device.lanes["telemetry"].acknowledged for device in self.outcome.devices)
+
+    @property
+    def dropped(self) -> int:
+        """What devices gave up because too much waited."""
+        return sum(lane.dropped for device in self.outcome.devices for lane in device.lanes.values())
 
 
-def run(stage: Stage, *, rate: float, rows: int, seconds: float, processes: int, others: Sequence[int] = ()) -> Trial:
+@dataclass
+class _Watch:
+    """What is noted while it goes: once a second from the start on."""
+
+    stage: Stage
+    roots: list[int]
+    tell: Callable[[str], None]
+    behind: dict[int, int] = field(default_factory=dict)
+    spent: dict[int, Counter[str]] = field(default_factory=dict)
+
+    def note(self, second: Second) -> None:
+        if second.at_s == 0:
+            self.tell(f"{second.online:,} connected")
+            return
+        self.spent[second.at_s] = processor.used(self.roots)
+        self.behind[second.at_s] = self.stage.waiting()
+        waits = f"{second.queued:,} wait on devices, {self.behind[second.at_s]:,} in the inbox"
+        self.tell(f"second {second.at_s}: {second.produced:,} recorded, {second.acknowledged:,} acknowledged, {waits}")
+
+
+def run(
+    stage: Stage, *, rate: float, rows: int, seconds: float, processes: int, others: Sequence[int] = (), tell: Callable[[str], None]
+) -> Trial:
     """`others` are more processes whose time counts. `rate` messages a second of each device, of `rows` records each. Raises RigError."""
     load = Load(rate_per_s=rate, records_per_message=rows, status_every_s=60, sketch_every_s=0, event_every_s=0)
     scenario = Scenario(name="bench", duration_s=seconds, settle_s=_CATCH_UP_S, load=load, link=_LINK)
-    samples: list[Counter[str]] = []
-    roots = [os.getpid(), *others]
-
-    def note(_second: Second) -> None:
-        samples.append(processor.used(roots))
-
-    outcome = running.run(stage.identities, stage.devices, scenario, processes=processes, log=stage.log, tell=note)
+    watch, since = _Watch(stage, [os.getpid(), *others], tell), datetime.now(UTC)
+    outcome = running.run(
+        stage.identities,
+        stage.devices,
+        scenario,
+        processes=processes,
+        log=stage.log,
+        knows=lambda online: stage.online(since) >= online,
+        tell=watch.note,
+    )
     ended_s = time.monotonic()
-    comparison = _settled(stage, outcome)
+    comparison = _settled(stage, outcome, tell)
     lag_s = max(0.0, (outcome.settled_s or seconds + _CATCH_UP_S) - seconds)
-    decoded_s = lag_s + time.monotonic() - ended_s
     rows_stored, keys = _rows_and_keys(stage)
     return Trial(
         per_s=rate * len(stage.devices),
+        seconds=seconds,
         stored_per_s=outcome.phases[0][1].landed / seconds,
         lag_s=lag_s,
-        decoded_s=decoded_s,
+        decoded_s=max(lag_s, decoded_after(watch.behind, seconds) or lag_s + time.monotonic() - ended_s),
         outcome=outcome,
         comparison=comparison,
         rows=rows_stored,
         keys=keys,
-        cpu=_spent(samples, seconds),
+        behind=watch.behind,
+        cpu=shares(watch.spent, seconds),
     )
 
 
-def _settled(stage: Stage, outcome: Outcome) -> Comparison:
+def decoded_after(behind: dict[int, int], seconds: float) -> float | None:
+    """Seconds from the end of the load until nothing waited in the inbox any more; None where something did as long as anybody looked."""
+    if not behind or behind[max(behind)]:
+        return None
+    last = max((at_s for at_s, waiting in behind.items() if waiting), default=0)
+    return max(0.0, min(at_s for at_s in behind if at_s > last) - seconds)
+
+
+def shares(spent: dict[int, Counter[str]], seconds: float) -> Counter[str]:
+    """Processors by part, while the load lasted; `spent` is by second, and adds up."""
+    known = sorted(at_s for at_s in spent if at_s <= seconds)
+    if len(known) < 2:
+        return Counter()
+    first, last = known[0], known[-1]
+    return Counter({part: (used - spent[first][part]) / (last - first) for part, used in spent[last].items()})
+
+
+def lags(seconds: Sequence[Second], per_s: float, rows: int) -> list[float]:
+    """How many seconds' worth of records waited on devices, second by second."""
+    return [second.queued / (per_s * rows) for second in seconds]
+
+
+def _settled(stage: Stage, outcome: Outcome, tell: Callable[[str], None]) -> Comparison:
     deadline_s = time.monotonic() + _CATCH_UP_S
     while True:
-        found = compare(outcome.devices, stage.api.items("/ledger"))
+        found = compare(outcome.devices, stage.ledger())
         if found.balances or time.monotonic() > deadline_s:
             return found
+        tell(f"{found.stored:,} of {found.acknowledged:,} acknowledged records are decoded")
         time.sleep(_LOOK_S)
 
 
@@ -90,11 +155,3 @@ def _rows_and_keys(stage: Stage) -> tuple[int, int]:
             "SELECT sum(n), count(*) FROM (SELECT count(*) AS n FROM read_parquet($files) GROUP BY device, epoch, seq)", {"files": files}
         ).fetchone() or (0, 0)
     return int(rows), int(keys)
-
-
-def _spent(samples: list[Counter[str]], seconds: float) -> Counter[str]:
-    """Share of one processor by part, while the load lasted."""
-    if len(samples) < 2:
-        return Counter()
-    last = samples[min(len(samples), int(seconds)) - 1]
-    return Counter({part: (last[part] - samples[0][part]) / max(1, min(len(samples), int(seconds)) - 1) for part in last})

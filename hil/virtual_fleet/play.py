@@ -56,7 +56,15 @@ def play(wish: Play, target: Target, screen: Screen) -> tuple[Outcome, Compariso
     target.prepare()
     with screen.step(f"Playing {wish.scenario.name}, {wish.scenario.duration_s:g} s") as step:
         tell = _teller(step)
-        outcome = running.run(target.identities, names, wish.scenario, processes=wish.processes, log=target.log, tell=tell)
+        outcome = running.run(
+            target.identities,
+            names,
+            wish.scenario,
+            processes=wish.processes,
+            log=target.log,
+            knows=lambda online: sum(each["online"] for each in target.api.items("/devices")) >= online,
+            tell=tell,
+        )
         gathered = outcome.gathered
         step.say(f"{gathered.online:,} of {wish.devices:,} were connected after {gathered.connected_s:.1f} s; then it began")
     with screen.step("Comparing ledgers") as step:
