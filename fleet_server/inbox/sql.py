@@ -25,6 +25,7 @@ from fleet_server.inbox import segment
 from fleet_server.inbox.port import Backlog, Segment
 from fleet_server.inbox.segment import Arrival
 from fleet_server.tables import database
+from fleet_server.tables.lake import LakeState
 
 FILE = "inbox.db"
 _PAGE_BYTES = 16_384
@@ -94,7 +95,21 @@ def open_file(path: Path) -> SqlInbox:
 def open_beside(engine: Engine, home: Path) -> SqlInbox:
     """The inbox of a server whose database `engine` is: there, where that is PostgreSQL; else in a file in the home. Its `engine` is to be disposed
     of either way."""
-    return open_file(home / FILE) if engine.dialect.name == "sqlite" else SqlInbox(engine)
+    if engine.dialect.name != "sqlite":
+        return SqlInbox(engine)
+    inbox = open_file(home / FILE)
+    with database.reading(engine) as connection:
+        taken = connection.execute(select(LakeState.watermark)).scalar_one()
+    _begin_above(inbox, taken)
+    return inbox
+
+
+def _begin_above(inbox: SqlInbox, taken: int) -> None:
+    """A file that is new, or older than the database, would give ids that the compactor has passed: it would never look at them."""
+    with database.writing(inbox.engine) as connection:
+        connection.execute(text("UPDATE sqlite_sequence SET seq = :id WHERE name = :name AND seq < :id"), {"id": taken, "name": INBOX.name})
+        missing = "INSERT INTO sqlite_sequence SELECT :name, :id WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = :name)"
+        connection.execute(text(missing), {"id": taken, "name": INBOX.name})
 
 
 def _last_within(connection: Connection, after: int, max_bytes: int) -> int:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from prometheus_client.core import Metric
-from sqlalchemy import ColumnElement, Connection, String, case, cast, func, select
+from sqlalchemy import ColumnElement, Connection, Float, String, case, cast, func, select
 
 from fleet_contract.messages import Lane
 from fleet_server.domain import ledger
@@ -36,8 +36,8 @@ def _sums(connection: Connection) -> tuple[Counter[tuple[str, str]], Counter[tup
     sums: Counter[tuple[str, str]] = Counter()
     dropped: Counter[tuple[str, str]] = Counter()
     lost = 0
-    totals = [func.sum(getattr(Stream, name)).label(name) for name in _SUMMED]
-    whole = func.sum(case((_NOTHING_DROPPED, _lost()), else_=0)).label("lost")
+    totals = [_total(getattr(Stream, name)).label(name) for name in _SUMMED]
+    whole = _total(case((_NOTHING_DROPPED, _lost()), else_=0)).label("lost")
     for row in connection.execute(select(Stream.lane, *totals, whole).group_by(Stream.lane)):
         sums.update({(name, row.lane): int(getattr(row, name)) for name in _SUMMED})
         lost += int(row.lost)
@@ -46,6 +46,11 @@ def _sums(connection: Connection) -> tuple[Counter[tuple[str, str]], Counter[tup
         dropped.update({(lane, reason): number for reason, number in reasons.items()})
         lost += ledger.balance(produced=produced, queued=queued, dropped=reasons, acknowledged=acknowledged, stored=stored).lost
     return sums, dropped, lost
+
+
+def _total(column: ColumnElement[int]) -> ColumnElement[float]:
+    """Devices say what they like: SQLite refuses a sum of whole numbers beyond 64 bits."""
+    return func.sum(cast(column, Float))
 
 
 def _lost() -> ColumnElement[int]:

@@ -118,6 +118,21 @@ def test_killed_before_the_inbox_is_told_it_takes_nothing_twice(server: Server, 
     assert (server.ids(), server.inbox.backlog().segments) == ([("cam-1", str(at)) for at in range(4)], 0)
 
 
+def test_an_inbox_that_was_lost_begins_where_the_lake_has_come_to(server: Server) -> None:
+    for first in (0, 2, 4):
+        server.send(a_batch(first))
+        server.compactor.turn()
+    with ExitStack() as stack:
+        server.inbox.engine.dispose()
+        for path in server.world.fleet.home.glob("inbox.db*"):
+            path.unlink()
+        server.inbox = sql.open_beside(server.world.engine, server.world.fleet.home)
+        stack.callback(server.inbox.engine.dispose)
+        server.send(a_batch(6))
+        Compactor(server.lake, server.inbox, server.keeper, server.world.clock).turn()
+        assert (len(server.ids()), server.inbox.backlog().segments) == (8, 0)
+
+
 def test_another_compactor_is_refused(server: Server) -> None:
     server.send(a_batch(0))
     with pytest.raises(Conflict), compactor.claimed(server.lake.root):

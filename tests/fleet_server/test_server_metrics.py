@@ -16,6 +16,7 @@ from fleet_server.inbox.port import Backlog
 from fleet_server.metrics import ledger
 from fleet_server.services import figures, streams
 from fleet_server.services.figures import CompactorFigures, IngestFigures
+from fleet_server.tables.database import reading, writing
 from tests.fakes.server_api import Api
 from tests.fakes.server_world import World
 
@@ -141,3 +142,14 @@ def test_the_database_adds_up_as_the_ledger_does(world: World) -> None:
         told = {family.name: family for family in ledger.families(connection)}
     (lost,) = told["edgefleet_ledger_lost_records"].samples
     assert lost.value == sum(line.lost for line in streams.lines(world.engine)) == 14
+
+
+def test_counts_beyond_all_measure_stop_no_metrics(world: World) -> None:
+    world.enrol("cam-1")
+    most = LaneLedger(2**53, 2**53, 0)
+    with writing(world.engine) as connection:
+        said = [("cam-1", f"e{number}", {Lane.EVENTS: most}, world.clock()) for number in range(1_025)]
+        streams.report(connection, said)
+    with reading(world.engine) as connection:
+        produced = next(each for each in ledger.families(connection) if each.name == "edgefleet_ledger_produced_records")
+    assert {sample.labels["lane"]: sample.value for sample in produced.samples}["events"] == 1_025 * 2.0**53
