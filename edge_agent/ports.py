@@ -78,7 +78,7 @@ class Store(Protocol):
 
     @property
     def epoch(self) -> str:
-        """A new one begins with a new outbox; while running too, when the file turns out to be damaged."""
+        """A new one begins with a new outbox; while running too, where damage leaves the numbers in doubt."""
 
     def append(self, records: Sequence[Record], *, cursor: str | None = None, marks: dict[str, str] | None = None) -> None:
         """Commit the records, the source's cursor and named marks together or not at all, and wait for it. Raises Retry (disk)."""

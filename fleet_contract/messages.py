@@ -128,6 +128,10 @@ class Batch(Struct, tag="batch"):
             raise MalformedMessage(f"sequence number {self.last} is out of range", field="first", limit=limits.MAX_COUNT)
 
 
+DAMAGED = "damaged"
+"""Why a record was dropped that the server may have all the same: it was damaged on the device, and nobody knows whether it had arrived."""
+
+
 class LaneLedger(Struct):
     """Counts since the epoch began: produced = acknowledged + queued + sum(dropped). `oldest` is the lowest number that is queued still, `produced`
     where none is: what the server lacks below it was dropped, or is lost."""

@@ -4,17 +4,18 @@ import sqlite3
 import zlib
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 from edge_agent.outbox import account as accounts
 from edge_agent.outbox.account import Account, BadAccount
 from edge_agent.outbox.lanes import LANES
-from fleet_contract.messages import Batch, Lane, LaneLedger
+from fleet_contract.compression import Codec
+from fleet_contract.messages import Batch, ClockState, Lane, LaneLedger
 
 SCHEMA_VERSION = 2
 _PAGE_CACHE_KIB = 512
-_PAGE_BYTES = 2_048
+PAGE_BYTES = 2_048
 """A commit of one record writes a quarter less to the disk than with pages twice as large, and one of a hundred no more."""
 _CHECKPOINT_PAGES = 512
 """The log is copied into the database when it is a mebibyte long: pages that many commits touched are then written once. It keeps its room."""
@@ -25,17 +26,25 @@ _ROW_BYTES = 96
 
 _SCHEMA = (
     "CREATE TABLE unit (key INTEGER PRIMARY KEY, count INTEGER NOT NULL, stride INTEGER NOT NULL, sent INTEGER NOT NULL, size INTEGER NOT NULL,"
-    " length INTEGER NOT NULL, offset_us INTEGER NOT NULL, checksum INTEGER NOT NULL, codec TEXT NOT NULL, clock TEXT NOT NULL, boot TEXT NOT NULL,"
-    " data BLOB NOT NULL)",
+    " length INTEGER NOT NULL, offset_us INTEGER NOT NULL, codec TEXT NOT NULL, clock TEXT NOT NULL, boot TEXT NOT NULL,"
+    " data_checksum INTEGER NOT NULL, checksum INTEGER NOT NULL, data BLOB NOT NULL)",
     "CREATE TABLE account (id INTEGER PRIMARY KEY CHECK (id = 0), body BLOB NOT NULL)",
     f"PRAGMA user_version={SCHEMA_VERSION}",
 )
-_ABOUT = "key, count, stride, sent, size, length, offset_us, clock, boot"
-_LOST_PAGES = frozenset((sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ))
+ABOUT = "key, count, stride, sent, size, length, offset_us, codec, clock, boot, data_checksum, checksum"
+_LOST_PAGES = frozenset((sqlite3.SQLITE_IOERR, sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ))
 
 
 class Damaged(sqlite3.DatabaseError):
-    """A row is not what was written."""
+    """The file is not what was written."""
+
+
+class BadUnit(sqlite3.DatabaseError):
+    """One unit is not what was written; the others may well be."""
+
+    def __init__(self, unit: int, why: str = "does not fit its checksum") -> None:
+        super().__init__(f"unit {unit:#x} {why}")
+        self.key = unit
 
 
 @dataclass(frozen=True)
@@ -45,12 +54,14 @@ class About:
     key: int
     count: int
     stride: int
-    sent: bool
+    sent: int
     size: int
     length: int
     offset_us: int
-    clock: str
+    codec: Codec
+    clock: ClockState
     boot: str
+    data_checksum: int
 
     @property
     def first(self) -> int:
@@ -67,12 +78,17 @@ def is_damage(error: sqlite3.Error) -> bool:
     return isinstance(error, Damaged) or code in _LOST_PAGES or (code or 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
+def is_full(error: Exception) -> bool:
+    """Whether the disk has no room."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return isinstance(error, sqlite3.Error) and code is not None and code & 0xFF == sqlite3.SQLITE_FULL
+
+
 def connect(path: Path) -> sqlite3.Connection:
     """In WAL mode with synchronous=FULL; private. Raises sqlite3.Error."""
     path.touch(mode=0o600)
-    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    db = plain(path)
     try:
-        db.execute(f"PRAGMA page_size={_PAGE_BYTES}")
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=FULL")
         db.execute(f"PRAGMA cache_size=-{_PAGE_CACHE_KIB}")
@@ -80,6 +96,14 @@ def connect(path: Path) -> sqlite3.Connection:
     except BaseException:
         db.close()
         raise
+    return db
+
+
+def plain(path: Path) -> sqlite3.Connection:
+    """As the file is. Text that is no UTF-8 is read all the same, and then fits no checksum. Raises sqlite3.Error."""
+    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    db.text_factory = lambda text: text.decode(errors="replace")
+    db.execute(f"PRAGMA page_size={PAGE_BYTES}")
     return db
 
 
@@ -95,15 +119,23 @@ def create(db: sqlite3.Connection, account: Account) -> None:
 
 
 def check(db: sqlite3.Connection) -> Account:
-    """Raises sqlite3.Error (Damaged ...) for a file that is not sound."""
+    """Raises sqlite3.Error (Damaged ...) for a file that is not sound; single units are not looked into."""
     if db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
         raise Damaged("its integrity check failed")
-    account = read_account(db)
-    for number, state in enumerate(account.lanes):
-        found = db.execute("SELECT total(count), total(size) FROM unit WHERE key >= ? AND key < ?", span(number)).fetchone()
-        if found != (state.queued, state.queued_bytes):
-            raise Damaged(f"lane {LANES[number].value} holds {found[0]:.0f} records, its account says {state.queued}")
-    return account
+    return read_account(db)
+
+
+def is_balanced(db: sqlite3.Connection, account: Account) -> bool:
+    """Whether the units are as many as the account says, and where it says."""
+    totals = [
+        db.execute(
+            "SELECT total(count), total(size), count(*) FROM unit WHERE key >= ? AND key < ?", (key(number, 0), key(number, state.produced))
+        ).fetchone()
+        for number, state in enumerate(account.lanes)
+    ]
+    sums = [(state.queued, state.queued_bytes) for state in account.lanes]
+    rows = db.execute("SELECT count(*) FROM unit").fetchone()[0]
+    return [total[:2] for total in totals] == sums and rows == sum(total[2] for total in totals)
 
 
 def key(lane: int, sequence: int) -> int:
@@ -140,33 +172,47 @@ def write_account(db: sqlite3.Connection, account: Account) -> None:
 
 
 def insert(db: sqlite3.Connection, batch: Batch, offset_us: int, *, sent: bool = False) -> None:
-    unit = key(LANES.index(batch.lane), batch.first)
-    checksum = _checksum(unit, batch.count, batch.stride, batch.data)
-    about = (unit, batch.count, batch.stride, sent, size_of(batch), batch.length, offset_us, checksum, batch.codec, batch.clock, batch.boot)
-    db.execute("INSERT INTO unit VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", (*about, batch.data))
+    about = (key(LANES.index(batch.lane), batch.first), batch.count, batch.stride, int(sent), size_of(batch), batch.length, offset_us)
+    about += (batch.codec, batch.clock, batch.boot, zlib.crc32(batch.data))
+    db.execute(f"INSERT INTO unit ({ABOUT}, data) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)", (*about, _checksum(about), batch.data))
 
 
 def delete(db: sqlite3.Connection, units: list[int]) -> None:
     db.executemany("DELETE FROM unit WHERE key=?", [(unit,) for unit in units])
 
 
-def mark_sent(db: sqlite3.Connection, unit: int) -> None:
-    db.execute("UPDATE unit SET sent=1 WHERE key=?", (unit,))
+def mark_sent(db: sqlite3.Connection, unit: About) -> None:
+    checksum = _checksum(astuple(replace(unit, sent=1)))
+    db.execute("UPDATE unit SET sent=1, checksum=? WHERE key=?", (checksum, unit.key))
 
 
 def about(db: sqlite3.Connection, first: int, below: int, *, only: str = "") -> Iterator[About]:
-    """Units by key, without their data; `only` is a further condition."""
-    for row in db.execute(f"SELECT {_ABOUT} FROM unit WHERE key >= ? AND key < ? {only} ORDER BY key", (first, below)):
-        yield About(row[0], row[1], row[2], bool(row[3]), *row[4:])
+    """Units by key, without their data; `only` is a further condition. Raises BadUnit."""
+    for row in db.execute(f"SELECT {ABOUT} FROM unit WHERE key >= ? AND key < ? {only} ORDER BY key", (first, below)):
+        yield sound(row)
+
+
+def sound(row: tuple) -> About:
+    """Of the columns of ABOUT. Raises BadUnit."""
+    if row[-1] != _checksum(row[:-1]) or not 0 <= lane_of(row[0]) < len(LANES):
+        raise BadUnit(row[0])
+    return About(*row[:-1])
 
 
 def read(db: sqlite3.Connection, epoch: str, unit: int) -> Batch:
-    """Raises Damaged."""
-    row = db.execute("SELECT count, stride, length, checksum, codec, clock, boot, data FROM unit WHERE key=?", (unit,)).fetchone()
-    if row is None or row[3] != _checksum(unit, row[0], row[1], row[7]):
-        raise Damaged(f"unit {sequence_of(unit)} of lane {LANES[lane_of(unit)].value} does not fit its checksum")
-    count, stride, length, _, codec, clock, boot, data = row
-    return Batch(epoch, LANES[lane_of(unit)], sequence_of(unit), count, codec, length, data, boot, clock, stride)
+    """Raises sqlite3.Error: BadUnit, Damaged."""
+    row = db.execute(f"SELECT {ABOUT}, data FROM unit WHERE key=?", (unit,)).fetchone()
+    if row is None:
+        raise Damaged(f"unit {unit:#x} is listed, and is not there")
+    return whole(epoch, sound(row[:-1]), row[-1])
+
+
+def whole(epoch: str, unit: About, data: object) -> Batch:
+    """Raises BadUnit."""
+    if not isinstance(data, bytes) or zlib.crc32(data) != unit.data_checksum:
+        raise BadUnit(unit.key)
+    lane = LANES[lane_of(unit.key)]
+    return Batch(epoch, lane, unit.first, unit.count, unit.codec, unit.length, data, unit.boot, unit.clock, unit.stride)
 
 
 def file_bytes(db: sqlite3.Connection) -> int:
@@ -186,5 +232,6 @@ def read_ledger(path: Path) -> tuple[str, dict[Lane, LaneLedger]]:
         return account.epoch, {lane: account.lanes[number].report(oldest(db, number)) for number, lane in enumerate(LANES)}
 
 
-def _checksum(unit: int, count: int, stride: int, data: bytes) -> int:
-    return zlib.crc32(data, zlib.crc32(b"%d,%d,%d" % (unit, count, stride)))
+def _checksum(about: tuple) -> int:
+    """Of everything but the data; a flipped byte may make any type of a column."""
+    return zlib.crc32(repr(about).encode(errors="replace"))

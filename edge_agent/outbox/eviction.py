@@ -1,12 +1,14 @@
 """Makes room: what was never sent gives way, the oldest of the lanes above their shares, telemetry by every second record."""
 
 import sqlite3
+from collections import Counter
 from dataclasses import dataclass
 
 from edge_agent.outbox import database, quota, sealing
 from edge_agent.outbox.account import Account
-from edge_agent.outbox.database import About
+from edge_agent.outbox.database import About, BadUnit
 from edge_agent.outbox.settings import Shares
+from fleet_contract.errors import ContractError
 
 QUOTA = "quota"
 THINNED = "thinned"
@@ -24,7 +26,7 @@ FULL_DISK = Reasons(DISK_FULL, DISK_FULL)
 
 
 def make_room(db: sqlite3.Connection, account: Account, max_bytes: int, shares: Shares, reasons: Reasons = Reasons()) -> Account:
-    """Within a transaction. What the server may hold stays, whatever it takes. Raises sqlite3.Error, MalformedMessage."""
+    """Within a transaction. What the server may hold stays, whatever it takes. Raises sqlite3.Error."""
     excess = quota.excess_bytes(account.lanes, max_bytes)
     if excess <= 0:
         return account
@@ -48,8 +50,9 @@ def _drop_oldest(db: sqlite3.Connection, account: Account, number: int, aim_byte
 
 
 def _thin(db: sqlite3.Connection, account: Account, number: int, aim_bytes: int, reasons: Reasons) -> Account:
-    query = "SELECT stride, sum(size) FROM unit WHERE key >= ? AND key < ? AND sent=0 GROUP BY stride"
-    by_stride = dict(db.execute(query, database.span(number)).fetchall())
+    by_stride: Counter[int] = Counter()
+    for unit in database.about(db, *database.span(number), only="AND sent=0"):
+        by_stride[unit.stride] += unit.size
     while account.queued_bytes > aim_bytes and by_stride:
         stride = quota.stride_to_thin(by_stride)
         units = _unsent(db, number, f"AND stride={stride:d}")
@@ -57,7 +60,7 @@ def _thin(db: sqlite3.Connection, account: Account, number: int, aim_bytes: int,
             by_stride[stride] -= unit.size
             before = account.queued_bytes
             account = _drop(db, account, unit, reasons.whole) if stride >= quota.MAX_STRIDE else _halve(db, account, unit, reasons.thinned)
-            by_stride[2 * stride] = by_stride.get(2 * stride, 0) + unit.size - (before - account.queued_bytes)
+            by_stride[2 * stride] += unit.size - (before - account.queued_bytes)
         if not units:
             del by_stride[stride]
     return account
@@ -65,7 +68,10 @@ def _thin(db: sqlite3.Connection, account: Account, number: int, aim_bytes: int,
 
 def _halve(db: sqlite3.Connection, account: Account, unit: About, reason: str) -> Account:
     number = database.lane_of(unit.key)
-    thin = sealing.thinned(database.read(db, account.epoch, unit.key))
+    try:
+        thin = sealing.thinned(database.read(db, account.epoch, unit.key))
+    except ContractError as error:
+        raise BadUnit(unit.key, str(error)) from error
     database.delete(db, [unit.key])
     if thin is None:
         return account.with_lane(number, account.lanes[number].evicted(unit.count, unit.size, reason))

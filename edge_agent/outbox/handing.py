@@ -8,9 +8,10 @@ from itertools import islice
 from edge_agent import dating
 from edge_agent.outbox import database, merging
 from edge_agent.outbox.account import Account
-from edge_agent.outbox.database import About
+from edge_agent.outbox.database import About, BadUnit
 from edge_agent.outbox.lanes import LANES
 from edge_agent.ports import Reading
+from fleet_contract.errors import ContractError
 from fleet_contract.messages import Batch, Lane
 
 
@@ -45,7 +46,7 @@ class Wanted:
 
 
 def hand_out(db: sqlite3.Connection, account: Account, handed: Handed, reading: Reading, wanted: Wanted) -> tuple[Account, list[Batch]]:
-    """Within a transaction, which makes it true that they were sent, before they are. Raises sqlite3.Error, MalformedMessage."""
+    """Within a transaction, which makes it true that they were sent, before they are. Raises sqlite3.Error."""
     found: list[Batch] = []
     for number, lane in enumerate(LANES):
         if lane not in wanted.lanes:
@@ -71,7 +72,7 @@ def _seal(db: sqlite3.Connection, account: Account, group: Sequence[About], read
         return _redate(db, account, group, reading)
     if len(group) > 1:
         return merging.merge(db, account, group, sent=True)
-    database.mark_sent(db, unit.key)
+    database.mark_sent(db, unit)
     return account, database.read(db, account.epoch, unit.key)
 
 
@@ -79,7 +80,10 @@ def _redate(db: sqlite3.Connection, account: Account, group: Sequence[About], re
     """Their own clock has become right since: they are dated by what it says now."""
     number, unit = database.lane_of(group[0].key), group[0]
     account, made = merging.merge(db, account, group)
-    batch = dating.redate(made, unit.offset_us, reading.offset_us)
+    try:
+        batch = dating.redate(made, unit.offset_us, reading.offset_us)
+    except ContractError as error:
+        raise BadUnit(unit.key, str(error)) from error
     database.delete(db, [unit.key])
     database.insert(db, batch, reading.offset_us, sent=True)
     more_bytes = database.size_of(batch) - database.size_of(made)

@@ -5,8 +5,10 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from edge_agent.outbox import database, sealing
 from edge_agent.outbox.account import Account
-from edge_agent.outbox.database import About
-from fleet_contract import limits
+from edge_agent.outbox.database import About, BadUnit
+from edge_agent.outbox.lanes import LANES
+from fleet_contract import batches, limits
+from fleet_contract.errors import ContractError
 from fleet_contract.messages import Batch
 
 SAME_CLOCK_US = 500_000
@@ -30,8 +32,8 @@ def groups(units: Iterable[About]) -> Iterator[list[About]]:
 
 
 def merge(db: sqlite3.Connection, account: Account, group: Sequence[About], *, sent: bool = False) -> tuple[Account, Batch]:
-    """Within a transaction. Raises sqlite3.Error, MalformedMessage."""
-    batch = sealing.joined([database.read(db, account.epoch, unit.key) for unit in group])
+    """Within a transaction. Raises sqlite3.Error."""
+    batch = _joined([database.read(db, account.epoch, unit.key) for unit in group])
     database.delete(db, [unit.key for unit in group])
     database.insert(db, batch, group[0].offset_us, sent=sent)
     more_bytes = database.size_of(batch) - sum(unit.size for unit in group)
@@ -49,6 +51,22 @@ def merge_from(db: sqlite3.Connection, account: Account, lane: int, first: int) 
         return account, first
     last = found[-1]
     return account, last[0].first if sum(unit.count for unit in last) < _ENOUGH else last[-1].last + 1
+
+
+def _joined(parts: Sequence[Batch]) -> Batch:
+    try:
+        return sealing.joined(parts)
+    except ContractError:
+        for part in parts:
+            _open(part)
+        raise
+
+
+def _open(part: Batch) -> None:
+    try:
+        batches.unpack(part)
+    except ContractError as error:
+        raise BadUnit(database.key(LANES.index(part.lane), part.first), str(error)) from error
 
 
 def _may_join(group: Sequence[About], unit: About) -> bool:

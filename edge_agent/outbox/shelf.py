@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edge_agent.errors import Retry
-from edge_agent.outbox import database, eviction, handing, merging, opening, writing
+from edge_agent.outbox import database, eviction, handing, mending, merging, opening, writing
 from edge_agent.outbox.account import Account
 from edge_agent.outbox.ballast import Ballast
+from edge_agent.outbox.database import BadUnit, Damaged
 from edge_agent.outbox.entries import Entry, Traced, enter
 from edge_agent.outbox.handing import Handed
 from edge_agent.outbox.lanes import LANES
+from edge_agent.outbox.rescue import Known
 from edge_agent.outbox.sealing import Packer
 from edge_agent.outbox.settings import OutboxSettings
 from edge_agent.outbox.staging import Work
@@ -24,6 +26,7 @@ from fleet_contract.limits import KIB
 from fleet_contract.messages import Batch, DiskUse, Event, Lane
 
 RESET = "outbox.reset"
+HARMED = "outbox.damaged"
 _MERGED_EVERY = 64
 """Units of a lane that are written before the small ones among them are made one, where nobody sends them."""
 _PARTS = 3
@@ -31,6 +34,8 @@ _PARTS = 3
 _CLEANED = 8
 """One of so many of what may wait goes, when the ballast's room is used up too."""
 _NEAR_BYTES = 64 * KIB
+_MENDINGS = 16
+"""Damaged units that are taken out one by one before the whole file counts as damaged."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,7 @@ class Shelf:
         self._ballast = Ballast(path.with_name(f"{path.stem}.ballast"), settings.ballast_bytes)
         self._max_bytes = settings.max_bytes
         self._news: list[Entry] = []
+        self._damage: str | None = None
         try:
             self._begin(opening.open_file(path, new_epoch))
         except (sqlite3.Error, OSError) as error:
@@ -69,13 +75,18 @@ class Shelf:
         """Raises Retry (disk): nothing of it is done. After damage there is a new file, and trying again is of use."""
         with self._lock:
             self._tend_ballast()
-            try:
-                return self._commit(work, parcels, written_bytes)
-            except (sqlite3.Error, ContractError) as error:
-                self._roll_back()
-                if _is_full(error) and self._relieve():
-                    return self._commit_again(work, parcels, written_bytes)
-                raise self._failure(error) from error
+            may_relieve = True
+            for _ in range(_MENDINGS):
+                try:
+                    self._replace_damaged()
+                    return self._commit(work, parcels, written_bytes)
+                except (sqlite3.Error, ContractError, OSError) as error:
+                    self._roll_back()
+                    is_relieved = may_relieve and database.is_full(error) and self._relieve()
+                    may_relieve = may_relieve and not is_relieved
+                    if not is_relieved and not self._is_mended(error):
+                        raise self._failure(error) from error
+            raise self._failure(Damaged(f"more than {_MENDINGS} units are damaged"))
 
     def acknowledge(self, lane: Lane, ranges: Sequence[tuple[int, int]]) -> bool:
         """Whether anything was. Raises Retry (disk)."""
@@ -86,7 +97,8 @@ class Shelf:
                     self._land(number, max(first, 0), min(last, self.account.lanes[number].produced - 1))
                 self._publish()
             except sqlite3.Error as error:
-                raise self._failure(error) from error
+                if not self._is_mended(error):
+                    raise self._failure(error) from error
             return len(self._handed.landed) > before
 
     def rewind(self, units: Sequence[tuple[Lane, int]] | None) -> None:
@@ -116,10 +128,15 @@ class Shelf:
         self._db, self.account, self._durable = opened.db, opened.account, opened.account
         self._handed = Handed([state.produced for state in opened.account.lanes])
         self._tails = [_Tail(first=state.produced) for state in opened.account.lanes]
+        self._damage = None
         if opened.damage is not None:
-            reading = self._read()
-            self._news.append(enter([Event(at=reading.at, kind=RESET, detail={"message": opened.damage[:300]})], reading, {}))
+            self._tell(opened.damage)
         self._publish()
+
+    def _tell(self, damage: opening.Damage) -> None:
+        reading = self._read()
+        detail = {"message": damage.message[:300], "carried": damage.carried, "lost": damage.lost}
+        self._news.append(enter([Event(at=reading.at, kind=RESET if damage.is_new_epoch else HARMED, detail=detail)], reading, {}))
 
     def _commit(self, work: Work, parcels: Sequence[Parcel], written_bytes: int) -> Done:
         news = list(self._news)
@@ -139,13 +156,6 @@ class Shelf:
         self._news = self._news[len(news) :]
         self._settle(account, found)
         return Done(found, traced)
-
-    def _commit_again(self, work: Work, parcels: Sequence[Parcel], written_bytes: int) -> Done:
-        try:
-            return self._commit(work, parcels, written_bytes)
-        except (sqlite3.Error, ContractError) as error:
-            self._roll_back()
-            raise self._failure(error) from error
 
     def _hand_out(self, account: Account, work: Work) -> tuple[Account, list[list[Batch]]]:
         found: list[list[Batch]] = []
@@ -168,7 +178,8 @@ class Shelf:
         self._handed.landed.clear()
         for batches in found:
             self._handed.out |= {database.key(LANES.index(batch.lane), batch.first): batch.count for batch in batches}
-        self._publish()
+        with suppress(sqlite3.Error):  # it is committed: what cannot be read is found by whoever needs it
+            self._publish()
 
     def _land(self, number: int, first: int, last: int) -> None:
         if first > last:
@@ -196,14 +207,52 @@ class Shelf:
 
     def _failure(self, error: Exception) -> Retry:
         """A damaged file is replaced before anybody tries again."""
-        if isinstance(error, ContractError) or (isinstance(error, sqlite3.Error) and database.is_damage(error)):
-            with suppress(sqlite3.Error):
-                self._db.close()
-            try:
-                self._begin(opening.renew(self._path, self._new_epoch, self.account.notes, str(error)))
-            except (sqlite3.Error, OSError) as failure:
-                return Retry(f"outbox {self._path}: {failure}", code="disk")
+        if isinstance(error, sqlite3.Error) and database.is_damage(error):
+            self._damage = self._damage or str(error)
+            with suppress(sqlite3.Error, OSError):
+                self._replace_damaged()
         return Retry(f"outbox {self._path}: {error}", code="disk")
+
+    def _replace_damaged(self) -> None:
+        """What was handed out stays so. Raises sqlite3.Error, OSError: the next commit tries again."""
+        if self._damage is None:
+            return
+        with suppress(sqlite3.Error):
+            self._db.close()
+        self._ballast.release()
+        handed, known = self._handed, Known(self.account, frozenset(self._handed.landed))
+        self._begin(opening.renew(self._path, self._new_epoch, known, self._damage))
+        if self.account.epoch == known.account.epoch:
+            self._handed = replace(handed, landed=set())
+            self._forget_lost()
+
+    def _is_mended(self, error: Exception) -> bool:
+        """Whether a single unit was to blame, and is taken out."""
+        if not isinstance(error, BadUnit):
+            return False
+        before = self.account
+        try:
+            self._rewrite(lambda account: mending.take_out(self._db, account, [error.key]))
+        except sqlite3.Error as failure:
+            self._roll_back()
+            raise self._failure(failure) from failure
+        self._forget_lost()
+        carried = sum(state.queued for state in self.account.lanes)
+        self._tell(opening.Damage(str(error), carried, mending.lost_records(before, self.account)))
+        return True
+
+    def _forget_lost(self) -> None:
+        left = {row[0] for row in self._db.execute("SELECT key FROM unit")}
+        self._handed.out = {unit: count for unit, count in self._handed.out.items() if unit in left}
+
+    def _rewrite(self, change: Callable[[Account], Account]) -> None:
+        """One transaction of its own. Raises sqlite3.Error, ContractError."""
+        self._db.execute("BEGIN IMMEDIATE")
+        database.delete(self._db, list(self._handed.landed))
+        account = change(self.account)
+        database.write_account(self._db, account)
+        self._db.execute("COMMIT")
+        self._settle(account, [])
 
     def _relieve(self) -> bool:
         """Whether room was made on a full disk: that of the ballast, of which what waits gets a part and the log and the cleaning the rest; or, where
@@ -219,16 +268,11 @@ class Shelf:
 
     def _clean(self, max_bytes: int) -> bool:
         try:
-            self._db.execute("BEGIN IMMEDIATE")
-            account = eviction.make_room(self._db, self.account, max_bytes, self._settings.shares, eviction.FULL_DISK)
-            database.delete(self._db, list(self._handed.landed))
-            database.write_account(self._db, account)
-            self._db.execute("COMMIT")
+            self._rewrite(lambda account: eviction.make_room(self._db, account, max_bytes, self._settings.shares, eviction.FULL_DISK))
         except (sqlite3.Error, ContractError):
             self._roll_back()
             return False
         self._max_bytes = max_bytes
-        self._settle(account, [])
         return True
 
     def _tend_ballast(self) -> None:
@@ -237,8 +281,3 @@ class Shelf:
             return
         if (self._ballast.is_laid or self._ballast.lay()) and self._ballast.has_room():
             self._max_bytes = self._settings.max_bytes
-
-
-def _is_full(error: Exception) -> bool:
-    code = getattr(error, "sqlite_errorcode", None)
-    return isinstance(error, sqlite3.Error) and code is not None and code & 0xFF == sqlite3.SQLITE_FULL

@@ -29,8 +29,8 @@ class Outbox:
     """ports.Store on SQLite (WAL, synchronous=FULL). Thread-safe; one thread of its own commits what all others give it, in order.
 
     Sequence numbers begin at 0 in each lane and epoch, and are given at the commit. When more waits than may, what was never sent gives way (see
-    quota) and is counted as dropped; never what the server may hold already, so that no record is both stored and dropped. A file that turns out
-    to be damaged is set aside, a new epoch begins, and an event outbox.reset says so.
+    quota) and is counted as dropped; never what the server may hold already, so that no record is both stored and dropped. What is damaged
+    is counted as dropped, and an event outbox.damaged says so; where numbers might be given twice, a new epoch begins: outbox.reset.
     """
 
     def __init__(
