@@ -31,13 +31,15 @@ def balance(*, produced: int, queued: int, dropped: Mapping[str, int], acknowled
 
 @dataclass(frozen=True)
 class Report:
-    """What a device says of one lane; `dropped` for all reasons together. `oldest` None: an agent that does not tell."""
+    """What a device says of one lane; `dropped` for all reasons together; `unsure` of them may be stored all the same: they were damaged
+    on the device, and nobody knows whether they had arrived. `oldest` None: an agent that does not tell."""
 
     produced: int
     acknowledged: int
     queued: int
     dropped: int
     oldest: int | None = None
+    unsure: int = 0
 
     @property
     def adds_up(self) -> bool:
@@ -85,8 +87,8 @@ def judge(report: Report, numbers: Numbers, stored: int, *, settled: int = 0, be
     lacking_decided = report.decided - numbers.below(report.decided) + hidden
     lacking = report.produced - numbers.below(report.produced) + hidden
     lost = max(0, lacking_decided - report.dropped, lacking - report.dropped - report.queued)
-    surplus = max(0, report.dropped - lacking, beyond)
+    surplus = max(0, report.dropped - report.unsure - lacking, beyond)
     end = report.decided if lacking_decided > report.dropped else report.produced
     first = numbers.first_hole(min(settled, end), end) if lost else None
-    exact = report.adds_up and not lost and not surplus and lacking_decided == report.dropped
+    exact = report.adds_up and not lost and not surplus and 0 <= report.dropped - lacking_decided <= report.unsure
     return Verdict(lost, surplus, first, max(settled, report.decided) if exact else settled, not report.adds_up)

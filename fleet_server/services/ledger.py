@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, bindparam, select, update
 
+from fleet_contract.messages import DAMAGED
 from fleet_server.domain.alerts import Kind
 from fleet_server.domain.coverage import Coverage
 from fleet_server.domain.ledger import Report, Verdict, judge
@@ -61,7 +62,7 @@ def _troubled() -> Any:
 
 
 def _verdict(row: Row) -> Verdict:
-    report = Report(row.produced, row.acknowledged, row.queued, sum(row.dropped.values()), row.oldest)
+    report = Report(row.produced, row.acknowledged, row.queued, sum(row.dropped.values()), row.oldest, row.dropped.get(DAMAGED, 0))
     return judge(report, Coverage.load(row.coverage), row.stored, settled=row.settled, beyond=row.beyond)
 
 

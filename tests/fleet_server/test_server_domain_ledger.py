@@ -36,6 +36,9 @@ def covering(*ranges: tuple[int, int]) -> Coverage:
         pytest.param(Report(10, 8, 2, 0, None), [(0, 3), (6, 7)], 2, 0, 4, id="an agent that does not tell the oldest"),
         pytest.param(Report(10, 10, 0, 0, 10), [], 10, 0, 0, id="nothing is stored"),
         pytest.param(Report(10, 8, 0, 2, 10), [(0, 9)], 0, 2, None, id="stored, and dropped too"),
+        pytest.param(Report(10, 8, 0, 2, 10, 2), [(0, 9)], 0, 0, None, id="stored, and damaged on the device later"),
+        pytest.param(Report(10, 8, 0, 2, 10, 2), [(0, 7)], 0, 0, None, id="damaged on the device before it was stored"),
+        pytest.param(Report(10, 7, 0, 3, 10, 2), [(0, 9)], 0, 1, None, id="stored, and dropped beside what was damaged"),
         pytest.param(Report(0, 0, 0, 0, 0), [], 0, 0, None, id="nothing was made"),
     ],
 )
@@ -62,6 +65,10 @@ def test_holes_that_were_closed_are_still_counted() -> None:
 
 def test_thinned_batches_leave_what_was_dropped() -> None:
     assert judge(Report(10, 5, 0, 5, 10), Coverage((Run(0, 8, 2),)), 5).balanced
+
+
+def test_what_may_be_stored_or_not_is_settled_either_way() -> None:
+    assert [judge(Report(10, 8, 0, 2, 10, 2), covering(stored), stored[1] + 1).settled for stored in [(0, 9), (0, 7)]] == [10, 10]
 
 
 def test_a_device_that_forgot_what_it_had_made_is_seen() -> None:
