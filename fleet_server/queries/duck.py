@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 _AGAIN_S = 0.1
+_INTERRUPTED = "INTERRUPT Error"
 _NO_ROWS = """SELECT NULL::TIMESTAMPTZ AS recorded_at, NULL::VARCHAR AS device, NULL::VARCHAR AS epoch, NULL::BIGINT AS seq, NULL::VARCHAR AS task,
 NULL::VARCHAR AS bundle, NULL::VARCHAR AS input_id, NULL::VARCHAR AS label, NULL::DOUBLE AS value, NULL::BIGINT AS latency_us,
 NULL::BOOLEAN AS abstained, NULL::VARCHAR AS detail, NULL::TIMESTAMPTZ AS received_at, NULL::BIGINT AS mono_us, NULL::VARCHAR AS boot,
@@ -67,6 +68,10 @@ def translated(bounds: Bounds) -> Iterator[None]:
         raise FileGone(f"a file of the lake cannot be read: {error}") from error
     except duckdb.Error as error:
         raise BadRequest(str(error), field="query") from error
+    except OSError as error:  # as Arrow hands on what stopped a stream
+        if _INTERRUPTED not in str(error):
+            raise
+        raise too_slow(bounds.max_s) from error
 
 
 def _watch(connection: "DuckDBPyConnection", max_s: float, done: threading.Event) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_FORMULA, _NUMBER = r"^[=+\-@\t\r]", r"^[+-]?[0-9.]+([eE][+-]?[0-9]+)?$"
 ARROW, CSV = "application/vnd.apache.arrow.stream", "text/csv"
 
 
@@ -27,7 +28,8 @@ def arrow(batches: Iterator["pa.RecordBatch"]) -> Iterator[bytes]:
 
 
 def csv(batches: Iterator["pa.RecordBatch"], shares: Sequence[float] = ()) -> Iterator[bytes]:
-    """A head, then a line a row; times in UTC. Quantiles of these shares have a column each, as value_q0.5."""
+    """A head, then a line a row; times in UTC. Quantiles of these shares have a column each, as value_q0.5. A text that a spreadsheet would take for
+    a formula has a ' before it: devices choose what stands there."""
     from pyarrow import csv as arrow_csv
 
     return _written((_flat(batch, shares) for batch in batches), lambda sink, schema: arrow_csv.CSVWriter(sink, schema))
@@ -53,9 +55,20 @@ def _flat(batch: "pa.RecordBatch", shares: Sequence[float]) -> "pa.RecordBatch":
 
     columns: dict[str, pa.Array] = {}
     for field, column in zip(batch.schema, batch.columns, strict=True):
-        if not pa.types.is_list(field.type):
+        if shares and pa.types.is_list(field.type):
+            for at, share in enumerate(shares):
+                columns[f"{field.name.removesuffix('_quantiles')}_q{share:g}"] = compute.list_element(column, at)
+        elif pa.types.is_nested(field.type) or pa.types.is_interval(field.type) or pa.types.is_binary(field.type):
+            columns[field.name] = pa.array([None if value is None else str(value) for value in column.to_pylist()], pa.string())
+        else:
             columns[field.name] = column
-            continue
-        for at, share in enumerate(shares):
-            columns[f"{field.name.removesuffix('_quantiles')}_q{share:g}"] = compute.list_element(column, at)
     return pa.RecordBatch.from_pydict(columns)
+
+
+def _plain(texts: "pa.Array") -> "pa.Array":
+    from pyarrow import compute
+
+    if not compute.any(compute.match_substring_regex(texts, _FORMULA), skip_nulls=True).as_py():
+        return texts
+    formula = compute.and_not(compute.match_substring_regex(texts, _FORMULA), compute.match_substring_regex(texts, _NUMBER))
+    return compute.if_else(formula, compute.binary_join_element_wise("'", texts, ""), texts)

@@ -148,6 +148,25 @@ class TestPrinting:
             told = json.loads("\n".join(printing.json_object(reader)))
         assert told == {"columns": ["n", "t"], "rows": [{"n": at, "t": "2026-01-02T12:00:00Z"} for at in range(count)]}
 
+    @pytest.mark.parametrize(
+        "value",
+        [
+            "INTERVAL 90 MINUTE",
+            "[1, 2]",
+            "{'a': 1}",
+            "MAP {'k': 1}",
+            "'\\xFF'::BLOB",
+            "1.5::DECIMAL(4, 2)",
+            "TIME '10:00'",
+            "'x'::ENUM ('x')",
+            "NULL",
+        ],
+    )
+    def test_a_value_of_any_type_has_its_place_in_csv(self, sqlite_world: World, value: str) -> None:
+        with console(sqlite_world).answered(f"SELECT {value} AS x, 7 AS y") as reader:
+            head, line = b"".join(formats.csv(formats.begun(reader))).decode().splitlines()
+        assert (head, line.endswith(",7")) == ('"x","y"', True)
+
     def test_csv_has_a_head_though_there_is_no_row(self, sqlite_world: World) -> None:
         with console(sqlite_world).answered("SELECT device, seq FROM results") as reader:
             assert b"".join(formats.csv(formats.begun(reader))) == b'"device","seq"\n'
