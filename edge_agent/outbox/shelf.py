@@ -197,8 +197,8 @@ class Shelf:
         }
 
     def _oldest(self, number: int) -> int | None:
-        units = database.about(self._db, *database.span(number))
-        return next((unit.first for unit in units if unit.key not in self._handed.landed), None)
+        units = database.keys(self._db, *database.span(number))
+        return next((database.sequence_of(unit) for unit in units if unit not in self._handed.landed), None)
 
     def _roll_back(self) -> None:
         with suppress(sqlite3.Error):
@@ -242,7 +242,7 @@ class Shelf:
         return True
 
     def _forget_lost(self) -> None:
-        left = {row[0] for row in self._db.execute("SELECT key FROM unit")}
+        left = set(database.keys(self._db, 0, database.key(len(LANES), 0)))
         self._handed.out = {unit: count for unit, count in self._handed.out.items() if unit in left}
 
     def _rewrite(self, change: Callable[[Account], Account]) -> None:

@@ -193,6 +193,12 @@ class TestOneUnit:
             assert db.execute("SELECT count(*) FROM damaged").fetchone() == (1,)
 
 
+@pytest.mark.parametrize("place", [pytest.param(0, id="the first"), pytest.param(37, id="the last")])
+def test_any_unit_may_be_damaged(device: Device, place: int) -> None:
+    device.restart(flip_in(f"UPDATE unit SET boot = 'boot-0' {TENTH.replace('OFFSET 10', f'OFFSET {place}')}"))
+    assert device.settle()["outbox.damaged"].detail["lost"] == device.damaged() == 1
+
+
 def test_few_damaged_units_are_kept(device: Device) -> None:
     for _ in range(20):
         device.restart(flip_in(f"UPDATE unit SET count = 9 {TENTH}"))
