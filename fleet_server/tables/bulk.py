@@ -84,4 +84,4 @@ def lowest(table: Any, name: str) -> dict[str, str]:
 def _arrays(connection: Connection, table: Any, names: Iterable[str]) -> str:
     """A parameter of the column's type for each."""
     types = [table.__table__.c[name].type.compile(dialect=connection.dialect) for name in names]
-    return ", ".join(f"%s::{kind}[]" for kind in types)
+    return ", ".join(f"%b::{kind}[]" for kind in types)  # binary: as text, each bytea is escaped at 30 us
