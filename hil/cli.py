@@ -1,10 +1,11 @@
 """The command line: hil fleet. Exit codes: 0 the ledger balances, 1 it does not or a program failed, 2 bad input."""
 
 import json
+import signal
 import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import msgspec
 import typer
@@ -12,7 +13,7 @@ from rich.console import Console
 
 from fleet_contract import limits
 from fleet_contract.errors import ContractError
-from hil.errors import BadHome, BadScenario, RigError
+from hil.errors import BadHome, BadScenario, Refused, RigError
 from hil.screen import Screen
 from hil.virtual_fleet import picture, report, scenario, target
 from hil.virtual_fleet.play import Play, Target, play
@@ -55,6 +56,8 @@ def fleet(
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
 ) -> None:
     """Play a scenario with thousands of light devices, and compare their ledgers with the server's."""
+    if html and not html.resolve().parent.is_dir():
+        raise BadScenario(f"--html: {html.parent} is no folder")
     played = _overridden(scenario.load(scenario_file) if scenario_file else Scenario(), rate=rate, rows=rows, duration=duration)
     screen = Screen(Console(stderr=as_json))
     wish = Play(devices=devices, profile=profile, task=task, processes=processes, scenario=played)
@@ -70,10 +73,11 @@ def fleet(
 
 
 def main() -> None:
-    """Entry point: every failure is one line on stderr."""
+    """Entry point: every failure is one line on stderr. SIGTERM ends it as Ctrl-C does, with every program that it has started."""
+    signal.signal(signal.SIGTERM, _end)
     try:
         app()
-    except (BadScenario, BadHome, ContractError) as error:
+    except (BadScenario, BadHome, Refused, ContractError) as error:
         _fail(error, 2)
     except (RigError, OSError) as error:
         _fail(error, 1)
@@ -99,6 +103,11 @@ def _chosen(own: target.Own | None, remote: dict[str, Any]) -> AbstractContextMa
     if missing:
         raise BadScenario(f"give --home, or --server with all that belongs to it: {missing[0]} is missing")
     return target.reached(target.Remote(*remote.values()))
+
+
+def _end(number: int, _: object) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(128 + number)
 
 
 def _fail(error: Exception, code: int) -> None:

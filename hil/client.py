@@ -7,12 +7,13 @@ from typing import Any
 
 import httpx
 
-from hil.errors import ProgramFailed
+from hil.errors import ProgramFailed, Refused
 
 _PREFIX = "/v1"
 _TIMEOUT_S = 20.0
 _PAGE_ROWS = 1_000
 _TAIL_CHARS = 500
+_BAD_INPUT = (400, 422)
 
 
 class Client:
@@ -33,7 +34,7 @@ class Client:
         self._http.close()
 
     def get(self, path: str, **query: object) -> Any:
-        """The decoded answer. Raises ProgramFailed, with the server's own words where it gave some."""
+        """The decoded answer. Raises ProgramFailed, with the server's own words where it gave some: Refused where the question was wrong."""
         return self._ask("GET", f"{_PREFIX}{path}", params=_given(query)).json()
 
     def post(self, path: str, body: object) -> Any:
@@ -64,7 +65,8 @@ class Client:
         except httpx.TransportError as error:
             raise ProgramFailed(f"{method} {path}: the fleet server does not answer ({error!r})") from error
         if response.is_error:
-            raise ProgramFailed(f"{method} {path}: {response.status_code} {response.text[:_TAIL_CHARS]}")
+            failure = Refused if response.status_code in _BAD_INPUT else ProgramFailed
+            raise failure(f"{method} {path}: {response.status_code} {response.text[:_TAIL_CHARS]}")
         return response
 
 

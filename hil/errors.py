@@ -13,6 +13,10 @@ class ProgramFailed(RigError):
     """A program ended, or answered with an error, where it should not have."""
 
 
+class Refused(ProgramFailed):
+    """The server does not take what it was given; the text is the server's own and names the field."""
+
+
 class BadHome(RigError):
     """The folder for a run is not one that a run may wipe."""
 

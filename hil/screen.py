@@ -4,11 +4,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.status import Status
 from rich.table import Table
 
 _QUIET_S = 5.0
+_MAX_TABLE_CHARS = 1_000
 
 
 class Step:
@@ -58,10 +61,11 @@ class Screen:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def table(self, title: str, columns: list[str], rows: list[list[str]]) -> None:
-        """Columns but the first are right-aligned."""
-        table = Table(title=title, title_justify="left")
+        """Columns but the first are right-aligned. No figure is cut or broken, however narrow the console is."""
+        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
         for at, column in enumerate(columns):
-            table.add_column(column, justify="right" if at else "left")
+            table.add_column(column, justify="right" if at else "left", no_wrap=True)
         for row in rows:
             table.add_row(*row)
-        self._console.print(table)
+        wanted = Measurement.get(self._console, self._console.options.update(max_width=_MAX_TABLE_CHARS), table).maximum
+        self._console.print(table, width=max(wanted, self._console.width), crop=False)

@@ -1,5 +1,6 @@
 """The server that a virtual fleet plays with: one that runs already, or one of its own."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +11,9 @@ from hil.errors import BadScenario
 from hil.fleet import FleetRig
 from hil.virtual_fleet.identities import Identities
 from hil.virtual_fleet.play import Target
+
+_TOKEN = re.compile(r"eft_[A-Za-z0-9_-]+")
+_BROKERS = ("auto", "mosquitto", "embedded")
 
 
 @dataclass(frozen=True)
@@ -37,12 +41,19 @@ def reached(remote: Remote) -> Iterator[Target]:
     """Raises BadScenario for files that cannot be read."""
     try:
         token = remote.token_file.read_text().strip()
-        api = Client(remote.url, remote.ca, token)
-    except OSError as error:
+        api = Client(remote.url, remote.ca, _checked(token))
+    except (OSError, UnicodeDecodeError) as error:
         raise BadScenario(f"--token-file, --ca: {error}") from error
     remote.identities.mkdir(parents=True, exist_ok=True)
     with api:
         yield Target(api, remote.url, Identities(remote.identities), remote.identities / "fleet.log")
+
+
+def _checked(token: str) -> str:
+    """Raises BadScenario, which does not repeat what may be a secret."""
+    if not _TOKEN.fullmatch(token):
+        raise BadScenario("--token-file: the file holds no API token, which begins with eft_, and nothing else")
+    return token
 
 
 @contextmanager
@@ -50,6 +61,8 @@ def started(own: Own) -> Iterator[Target]:
     """Ends all its processes. Raises RigError."""
     if own.bundle is not None and not own.bundle.is_file():
         raise BadScenario(f"--bundle: {own.bundle} is not a file")
+    if own.broker not in _BROKERS:
+        raise BadScenario(f"--broker: {own.broker!r} is none of {', '.join(_BROKERS)}")
     with FleetRig(own.home.resolve()) as rig:
         rig.server.initialise("virtual", ["--database-url", own.database_url] if own.database_url else [])
         rig.start_server(broker=own.broker, tasks=[])

@@ -9,15 +9,17 @@ import certifi
 import pytest
 
 from hil.client import Client
-from hil.errors import ProgramFailed
+from hil.errors import ProgramFailed, Refused
 
 
 class _Fake(BaseHTTPRequestHandler):
-    """Three items on two pages, and an error."""
+    """Three items on two pages, and errors."""
 
     def do_GET(self) -> None:
         path, _, query = self.path.partition("?")
-        if path != "/v1/things":
+        if path.startswith("/v1/refused/"):
+            self._answer(int(path.rsplit("/", 1)[1]), {"error": {"code": "bad-request", "message": "no", "field": "profile"}})
+        elif path != "/v1/things":
             self._answer(404, {"error": {"code": "not-found", "message": "no such thing"}})
         elif "after=2" in query:
             self._answer(200, {"items": [{"id": 3}], "next": None})
@@ -53,6 +55,12 @@ def test_every_page_is_followed(client):
 def test_a_refusal_carries_the_servers_words(client):
     with pytest.raises(ProgramFailed, match=r"404 .*no such thing"):
         client.get("/nothing")
+
+
+@pytest.mark.parametrize("status", [400, 422])
+def test_what_the_server_does_not_take_is_bad_input(client, status):
+    with pytest.raises(Refused, match=str(status)):
+        client.get(f"/refused/{status}")
 
 
 def test_a_server_that_is_gone_is_named():

@@ -38,6 +38,13 @@ def test_without_a_terminal_each_step_is_two_plain_lines(clock):
     ]
 
 
+def test_no_figure_of_a_table_is_cut_however_narrow_the_console(clock):
+    screen, out = _plain(clock)
+    row = ["lossy-link + slow-link", *(f"{at},000,000" for at in range(1, 10))]
+    screen.table("Scenario", ["phase", *(f"column {at}" for at in range(1, 10))], [row])
+    assert [line.split() for line in out.getvalue().splitlines() if "lossy" in line] == [" ".join(row).split()]
+
+
 def test_progress_fills_no_log_file(clock):
     screen, out = _plain(clock)
     with screen.step("wait") as step:
