@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Query, Request
+from fastapi.dependencies.models import Dependant
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from fleet_contract import limits
@@ -46,6 +47,21 @@ class _Needs:
 Viewer = Annotated[Principal, Depends(_Needs(Role.VIEWER))]
 Operator = Annotated[Principal, Depends(_Needs(Role.OPERATOR))]
 Admin = Annotated[Principal, Depends(_Needs(Role.ADMIN))]
+
+
+def known_query(request: Request) -> None:
+    """A misspelt filter would answer another, larger question. Raises BadRequest for a parameter that the route does not have, or one given twice."""
+    known = _query_names(request.scope["route"].dependant)
+    asked = [name for name, _ in request.query_params.multi_items()]
+    for name in asked:
+        if name not in known:
+            raise BadRequest(f"unknown parameter {name!r}; known: {', '.join(sorted(known))}", field=name)
+        if asked.count(name) > 1:
+            raise BadRequest(f"{name} is given more than once", field=name)
+
+
+def _query_names(dependant: Dependant) -> set[str]:
+    return {field.alias for field in dependant.query_params}.union(*map(_query_names, dependant.dependencies))
 
 
 @dataclass(frozen=True)

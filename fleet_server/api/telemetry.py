@@ -9,14 +9,14 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import StreamingResponse
 
 from fleet_contract import limits
-from fleet_server.api.deps import DEFAULT_PAGE_ROWS, InFleet, Paged, Viewer, following
+from fleet_server.api.deps import DEFAULT_PAGE_ROWS, InFleet, Paged, Viewer, following, known_query
 from fleet_server.api.schema import Answer, Page, Word
 from fleet_server.queries import formats, question
 from fleet_server.queries.question import Question
 from fleet_server.queries.reader import Reader
 from fleet_server.services import telemetry
 
-router = APIRouter(tags=["telemetry"])
+router = APIRouter(tags=["telemetry"], dependencies=[Depends(known_query)])
 _EXPORTS: dict[int | str, dict[str, Any]] = {200: {"content": {formats.CSV: {}, formats.ARROW: {}}}}
 
 

@@ -311,6 +311,8 @@ class TestApi:
             pytest.param("format=xml", 422, "format", id="no such format"),
             pytest.param("since=yesterday", 422, "since", id="no time"),
             pytest.param("format=csv&quantiles=0.5", 400, "quantiles", id="an export is refused before it begins"),
+            pytest.param("devices=cam-1&format=csv", 400, "devices", id="a misspelt filter is no export of everything"),
+            pytest.param("device=cam-1&device=cam-2", 400, "device", id="twice"),
         ],
     )
     def test_what_is_refused(self, asking: Api, query: str, status: int, field: str) -> None:
