@@ -23,6 +23,7 @@ from fleet_server.tables import database
 from fleet_server.tables.bundle import Bundle
 from fleet_server.tables.device import Device
 from fleet_server.trust.device_ca import WORKER_IDENTITIES, DeviceCa
+from hil.client import Client
 from hil.virtual_fleet.trust import orders_keys
 
 _PEER = 2
@@ -33,6 +34,7 @@ _BUNDLE = "a" * 64
 @dataclass(frozen=True)
 class Stage:
     server: servers.Stage
+    api: Client
 
     @property
     def devices(self) -> list[str]:
@@ -60,7 +62,7 @@ class Stage:
         return rollouts.create(self.server.engine, plan, by="bench", now=_now()).id
 
     def approve(self, made: int) -> None:
-        self.server.api.post(f"/rollouts/{made}/approve", {})
+        self.api.post(f"/rollouts/{made}/approve", {})
 
     def is_done(self, made: int) -> bool:
         return rollouts.get(self.server.engine, made).state == "done"
@@ -74,18 +76,19 @@ class Stage:
 
 @contextmanager
 def running(folder: Path, database_url: str | None, count: int) -> Iterator[Stage]:
-    with servers.running(folder, count, database_url=database_url, workers=1) as server:
+    with servers.running(folder, count, database_url=database_url, workers=1, tell=lambda _: None) as server:
         DeviceCa(server.rig.home / "ca", "bench", _now).renew_worker(_PEER)
         with database.writing(server.engine) as connection:
             connection.execute(insert(Bundle), _bundle())
-        yield Stage(server)
+        with server.rig.client() as api:
+            yield Stage(server, api)
 
 
 @contextmanager
 def swarm(stage: Stage) -> Iterator["subprocess.Popen[str]"]:
     """All devices, as one process that says on its output what they got."""
     host, port = stage.address
-    keys = orders_keys(stage.server.api)
+    keys = orders_keys(stage.api)
     command = [sys.executable, "-m", "bench.order_fanout.swarm", str(stage.server.identities.folder), host, str(port), *keys]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:

@@ -6,6 +6,7 @@ are connected, and when the first and when all have got one more order, or one m
 
 import select
 import socket
+import ssl
 import sys
 import time
 from collections import Counter
@@ -31,11 +32,10 @@ _PING_S = 50.0
 
 
 class Device:
-    def __init__(self, name: str, folder: Path, address: tuple[str, int], keys: Mapping[str, Ed25519PublicKey]) -> None:
-        tls = Tls(folder / "ca.pem", folder / f"{name}.pem", folder / f"{name}.pem")
+    def __init__(self, name: str, context: ssl.SSLContext, address: tuple[str, int], keys: Mapping[str, Ed25519PublicKey]) -> None:
         greeting = hello(name, topics.up(name, Up.STATUS), messages.encode(_status(None)), _KEEPALIVE_S, Level.V5)
         listen = mqtt_packets.subscribe(1, [topics.all_down(name)], level=Level.V5)
-        self.connection = Connection(address, tls.context(), "localhost", greeting, listen, Level.V5)
+        self.connection = Connection(address, context, "localhost", greeting, listen, Level.V5)
         self._name, self._keys = name, keys
         self._status_topic = topics.up(name, Up.STATUS)
         self._sent = self._counter = 0
@@ -70,6 +70,7 @@ class Swarm:
     def __init__(self, names: Iterable[str], folder: Path, address: tuple[str, int], keys: Mapping[str, Ed25519PublicKey]) -> None:
         self._waiting, self._folder, self._address, self._keys = [*names], folder, address, keys
         self._count = len(self._waiting)
+        self._context = Tls(folder / "ca.pem", None, None).context()
         self._devices: dict[int, Device] = {}
         self._opening: set[int] = set()
         self._epoll = select.epoll()
@@ -89,7 +90,9 @@ class Swarm:
 
     def _open_more(self) -> None:
         while self._waiting and len(self._opening) < _OPENING:
-            device = Device(self._waiting.pop(), self._folder, self._address, self._keys)
+            name = self._waiting.pop()
+            self._context.load_cert_chain(self._folder / f"{name}.pem")  # a connection keeps what was loaded when it began
+            device = Device(name, self._context, self._address, self._keys)
             fd = device.connection.fileno()
             self._devices[fd] = device
             self._opening.add(fd)

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, insert, select, update
+from sqlalchemy import Connection, Engine, Row, select, update
 
 from fleet_server.tables.audit import AuditEntry, AuditHead
+from fleet_server.tables.bulk import add, instants
 from fleet_server.tables.database import reading
 
 GENESIS = "0" * 64
@@ -36,12 +37,20 @@ def append_all(connection: Connection, actor: str, action: str, changes: Sequenc
     if not changes:
         return
     head = connection.execute(select(AuditHead).with_for_update()).one()
-    seq, digest, entries = head.seq, head.hash, []
-    for subject, detail in changes:
-        seq, digest = seq + 1, _digest(digest, seq + 1, at, actor, action, subject, detail)
-        entries.append({"seq": seq, "at": at, "actor": actor, "action": action, "subject": subject, "detail": detail, "hash": digest})
-    connection.execute(insert(AuditEntry), entries)
-    connection.execute(update(AuditHead).values(seq=seq, hash=digest))
+    digests, count = [head.hash], len(changes)
+    for seq, (subject, detail) in enumerate(changes, head.seq + 1):
+        digests.append(_digest(digests[-1], seq, at, actor, action, subject, detail))
+    entries = {
+        "seq": [*range(head.seq + 1, head.seq + 1 + count)],
+        "at": instants(connection, [at] * count),
+        "actor": [actor] * count,
+        "action": [action] * count,
+        "subject": [subject for subject, _ in changes],
+        "detail": [json.dumps(detail) for _, detail in changes],
+        "hash": digests[1:],
+    }
+    add(connection, AuditEntry, entries)
+    connection.execute(update(AuditHead).values(seq=head.seq + count, hash=digests[-1]))
 
 
 def verify(engine: Engine) -> Verification:

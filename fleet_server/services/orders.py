@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 import msgspec
-from sqlalchemy import Connection, Engine, Row, Select, String, and_, case, cast, insert, literal, or_, outerjoin, select, update
+from sqlalchemy import Connection, Engine, Row, Select, String, and_, case, cast, literal, or_, outerjoin, select, update
 
 from fleet_contract.order import Order, SamplingCampaign
 from fleet_server.domain import counters
@@ -16,7 +16,7 @@ from fleet_server.domain.rollout import RolloutState
 from fleet_server.fleet import Fleet
 from fleet_server.ports import OrderKey
 from fleet_server.services import audit, bundles
-from fleet_server.tables.bulk import change
+from fleet_server.tables.bulk import add, change, instants
 from fleet_server.tables.database import reading, writing
 from fleet_server.tables.device import Device
 from fleet_server.tables.finding import Finding
@@ -192,7 +192,8 @@ def _renew(connection: Connection, office: _Office, due: Sequence[Row]) -> dict[
     if not signed:
         return {}
     rows = [_row(order, envelope, _wanted(device)[1], office) for device, order, envelope in signed]
-    connection.execute(insert(IssuedOrder), rows)
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    add(connection, IssuedOrder, columns | {name: instants(connection, columns[name]) for name in ("issued_at", "not_after")})
     newest = {"id": [order.device for _, order, _ in signed], "issued_counter": [order.counter for _, order, _ in signed]}
     change(connection, Device, newest, keys=["id"])
     changes = [(row["device"], {name: row[name] for name in ("counter", "bundle", "rollout", "campaign")}) for row in rows]

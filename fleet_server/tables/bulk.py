@@ -19,24 +19,20 @@ def rows_of(connection: Connection, wanted: Select, column: Any, values: Collect
     return connection.execute(wanted.where(among)).all()
 
 
+def add(connection: Connection, table: Any, values: Mapping[str, Sequence]) -> None:
+    """Insert rows given as for `upsert`. Raises IntegrityError, and inserts none, where one has a key that is there already."""
+    _insert(connection, table, values, "")
+
+
 def upsert(
     connection: Connection, table: Any, values: Mapping[str, Sequence], *, keys: Sequence[str], update: Mapping[str, str] | None = None
 ) -> None:
     """Insert rows given as columns, of types that the driver takes as they are (JSON as text, no times). A row whose `keys` are there already has
     the SQL of `update` applied, in which `excluded` is the new one; without `update` it stays."""
-    if not values[keys[0]]:
-        return
     quote = connection.dialect.identifier_preparer.quote
-    columns = ", ".join(map(quote, values))
     assignments = ", ".join(f"{quote(name)} = {sql}" for name, sql in (update or {}).items())
     conflict = f"ON CONFLICT ({', '.join(map(quote, keys))}) DO {'UPDATE SET ' + assignments if update else 'NOTHING'}"
-    into = f"INSERT INTO {quote(table.__tablename__)} ({columns})"
-    if connection.dialect.name == _SQLITE:
-        marks = ", ".join("?" for _ in values)
-        connection.exec_driver_sql(f"{into} VALUES ({marks}) {conflict}", list(zip(*values.values(), strict=True)))
-        return
-    arrays = _arrays(connection, table, values)
-    connection.exec_driver_sql(f"{into} SELECT * FROM unnest({arrays}) {conflict}", tuple(list(column) for column in values.values()))
+    _insert(connection, table, values, conflict)
 
 
 def change(connection: Connection, table: Any, values: Mapping[str, Sequence], *, keys: Sequence[str]) -> None:
@@ -62,7 +58,7 @@ def instants(connection: Connection, times: Sequence[datetime | None]) -> list[A
     """Times as `upsert` and `change` take them."""
     if connection.dialect.name != _SQLITE:
         return [*times]
-    return [None if at is None else at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f") for at in times]
+    return [None if at is None else at.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds") for at in times]
 
 
 def plus(table: Any, *names: str) -> dict[str, str]:
@@ -79,6 +75,20 @@ def highest(table: Any, name: str) -> dict[str, str]:
 def lowest(table: Any, name: str) -> dict[str, str]:
     kept = f"{table.__tablename__}.{name}"
     return {name: f"CASE WHEN excluded.{name} < {kept} THEN excluded.{name} ELSE {kept} END"}
+
+
+def _insert(connection: Connection, table: Any, values: Mapping[str, Sequence], conflict: str) -> None:
+    rows = list(zip(*values.values(), strict=True))
+    if not rows:
+        return
+    quote = connection.dialect.identifier_preparer.quote
+    into = f"INSERT INTO {quote(table.__tablename__)} ({', '.join(map(quote, values))})"
+    if connection.dialect.name == _SQLITE:
+        marks = ", ".join("?" for _ in values)
+        connection.exec_driver_sql(f"{into} VALUES ({marks}) {conflict}", rows)
+        return
+    arrays = _arrays(connection, table, values)
+    connection.exec_driver_sql(f"{into} SELECT * FROM unnest({arrays}) {conflict}", tuple(list(column) for column in values.values()))
 
 
 def _arrays(connection: Connection, table: Any, names: Iterable[str]) -> str:

@@ -6,6 +6,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlmodel import SQLModel
 
 from fleet_server.services import audit, tokens
@@ -52,6 +53,14 @@ def test_tampering_shows(world: World, tamper: Callable[[Connection], object], b
         tamper(connection)
     found = audit.verify(world.engine)
     assert (found.intact, found.broken_at) == (False, broken_at)
+
+
+def test_an_entry_never_takes_the_place_of_another(world: World) -> None:
+    fill(world)
+    with pytest.raises(IntegrityError), database.writing(world.engine) as connection:
+        connection.execute(update(AuditHead).values(seq=2))
+        audit.append(connection, "me", "test.do", "thing:9", {}, START)
+    assert audit.verify(world.engine) == audit.Verification(True, 5, None)
 
 
 def test_a_change_that_fails_leaves_no_entry(world: World) -> None:
