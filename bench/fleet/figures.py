@@ -32,7 +32,7 @@ def of(each: Trial, missing: int, surplus: int, rows: int) -> dict[str, str]:
         "decoded after the end": f"{each.decoded_s:.1f} s",
         "most that waited on devices": f"{max((second.queued for second in each.outcome.seconds), default=0):,}",
         "most that waited in the inbox": f"{max(each.behind.values(), default=0):,}",
-        **{f"CPU seconds: {part}": f"{share * each.seconds:.0f}" for part, share in each.cpu.most_common()},
+        **{f"CPU seconds: {part}": f"{share * each.seconds:.1f}" for part, share in each.cpu.most_common()},
         "saturated": processor.saturated(each.cpu, os.cpu_count() or 1),
         "so it": "held" if each.held else "gave way: devices waited for acknowledgements",
     }
