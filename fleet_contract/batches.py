@@ -61,13 +61,14 @@ def unpack(batch: Batch) -> ResultColumns | Rows:
     return content
 
 
-def decode(batch: Batch) -> ResultColumns | Rows:
-    """`unpack` without its checks, for who checks the columns of many batches at once. Raises MalformedMessage."""
+def decode(batch: Batch, whole: memoryview | None = None) -> ResultColumns | Rows:
+    """`unpack` without its checks, for who checks the columns of many batches at once; `whole` is the data of the batch where that is decompressed
+    already. Raises MalformedMessage."""
     if batch.length > limits.MAX_BATCH_DATA_BYTES:
         raise MalformedMessage(f"a batch of {batch.length} bytes", field="length", limit=limits.MAX_BATCH_DATA_BYTES)
     try:
-        whole = compression.decompress(batch.codec, batch.data, batch.length)
-        return (_columns if batch.lane is Lane.TELEMETRY else _rows).decode(whole)
+        found = compression.decompress(batch.codec, batch.data, batch.length) if whole is None else whole
+        return (_columns if batch.lane is Lane.TELEMETRY else _rows).decode(found)
     except (ValueError, RecursionError) as error:
         raise MalformedMessage(f"a batch that cannot be read: {error}", field="data") from error
 

@@ -14,6 +14,8 @@ _LEVEL = 1
 """On columns of records as short as 3, and ten times as fast where they are random."""
 _LEAST_BYTES = 256
 """Below, little is gained, and a compressor costs 25 us to set up."""
+_MAGIC, _SINGLE_SEGMENT = b"\x28\xb5\x2f\xfd", 0x20
+"""RFC 8878, 3.1.1: of a frame whose window is its content."""
 _MAX_WINDOW_LOG = 20
 """zstd could otherwise make the reader set aside 128 MiB for 60 KiB."""
 
@@ -36,6 +38,17 @@ def decompress(codec: Codec, data: bytes, length: int) -> bytes:
     if len(whole) != length:
         raise BadCompression(f"has {len(whole)} bytes where {length} belong")
     return whole
+
+
+def is_plain(data: bytes, length: int) -> bool:
+    """Whether `data` is one zstd frame that says itself that it holds `length` bytes, and needs no more memory than these: whatever decompresses it
+    whole finds either exactly them or an error."""
+    if data[:4] != _MAGIC or len(data) == 4 or not data[4] & _SINGLE_SEGMENT:
+        return False
+    try:
+        return zstd.get_frame_size(data) == len(data) and zstd.get_frame_info(data).decompressed_size == length
+    except zstd.ZstdError:
+        return False
 
 
 def _open(data: bytes, length: int) -> bytes:

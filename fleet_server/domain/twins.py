@@ -26,28 +26,33 @@ class Memory:
 
     def see(self, device: str, batch: Batch) -> str | None:
         """Take note of a batch; what is wrong when it cannot come from the device that sent those before."""
-        stream = (device, batch.epoch, batch.lane.value)
-        if not self._is_same(stream, batch):
-            return f"{batch.lane.value} {batch.first} to {batch.last} came twice, with other content"
-        other = self._interleaves(stream, batch)
-        return f"{batch.lane.value} {batch.first} to {batch.last} lies between numbers that another run ({other}) gave" if other else None
+        stream, last = (device, batch.epoch, batch.lane.value), batch.last
+        if not self._is_same((stream, batch.first), (last, crc32(batch.data))):
+            return f"{batch.lane.value} {batch.first} to {last} came twice, with other content"
+        other = self._interleaves(stream, batch.boot, batch.first, last)
+        return f"{batch.lane.value} {batch.first} to {last} lies between numbers that another run ({other}) gave" if other else None
 
-    def _is_same(self, stream: _Stream, batch: Batch) -> bool:
-        key, digest = (stream, batch.first), (batch.last, crc32(batch.data))
-        known = self._digests.pop(key, digest)
-        self._digests[key] = digest
-        if len(self._digests) > self._max_batches:
+    def _is_same(self, key: tuple[_Stream, int], digest: tuple[int, int]) -> bool:
+        known = self._digests.setdefault(key, digest)
+        if known is not digest:
+            self._digests[key] = digest
+            self._digests.move_to_end(key)
+        elif len(self._digests) > self._max_batches:
             self._digests.popitem(last=False)
         return known == digest
 
-    def _interleaves(self, stream: _Stream, batch: Batch) -> str | None:
+    def _interleaves(self, stream: _Stream, boot: str, first: int, last: int) -> str | None:
         """The other boot."""
-        boots = self._boots.pop(stream, None) or OrderedDict()
-        self._boots[stream] = boots
-        if len(self._boots) > self._max_streams:
-            self._boots.popitem(last=False)
-        low, high = boots.get(batch.boot, (batch.first, batch.last))
-        mine = boots[batch.boot] = (min(low, batch.first), max(high, batch.last))
+        boots = self._boots.get(stream)
+        if boots is None:
+            boots = self._boots[stream] = OrderedDict()
+            if len(self._boots) > self._max_streams:
+                self._boots.popitem(last=False)
+        self._boots.move_to_end(stream)
+        low, high = boots.get(boot, (first, last))
+        low, high = boots[boot] = (min(low, first), max(high, last))
+        if len(boots) == 1:
+            return None
         if len(boots) > _MAX_BOOTS:
             boots.popitem(last=False)
-        return next((boot for boot, (first, last) in boots.items() if boot != batch.boot and first <= mine[1] and mine[0] <= last), None)
+        return next((other for other, span in boots.items() if other != boot and span[0] <= high and low <= span[1]), None)

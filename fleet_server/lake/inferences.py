@@ -12,11 +12,13 @@ from fleet_contract.columns import ResultColumns
 from fleet_contract.errors import ContractError, MalformedMessage
 from fleet_contract.limits import MAX_BATCH_RECORDS
 from fleet_server.domain.records import MAX_WORD_CHARS, YEARS, is_digest, is_word
+from fleet_server.lake import decompression
 from fleet_server.lake.opening import StreamKey
 from fleet_server.lake.streams import Fresh
 
 _AT_US = (np.datetime64(f"{YEARS.start}", "us").astype(np.int64), np.datetime64(f"{YEARS.stop}", "us").astype(np.int64))
 _NO_POSITIONS = bytes(2 * MAX_BATCH_RECORDS)
+_NOWHERE = np.empty(0, np.int64)
 _REASONS = ("", "out-of-range", "bad-bundle-digest", "bad-text", "not-finite")
 
 
@@ -33,19 +35,20 @@ class Spoilt:
 
 @dataclass(frozen=True)
 class Inferences:
-    """One element a row in each array; those of codes are positions in the names beside them. `batch` is a row's place in `fresh`."""
+    """One element a row in each array; those of codes are positions in the names beside them. The input id of row r is text[offsets[r]:offsets[r + 1]];
+    `counts` are the rows of each batch in `fresh`, one after the other."""
 
     fresh: Sequence[Fresh]
-    batch: NDArray[np.int64]
+    counts: NDArray[np.int64]
     seq: NDArray[np.int64]
     at_us: NDArray[np.int64]
     mono_us: NDArray[np.int64]
     bundles: list[str]
-    bundle: NDArray[np.int64]
+    bundle: NDArray[np.int32]
     labels: list[str | None]
-    label: NDArray[np.int64]
+    label: NDArray[np.int32]
     text: bytes
-    ends: NDArray[np.int64]
+    offsets: NDArray[np.int32]
     value: NDArray[np.float64]
     latency_us: NDArray[np.int64]
     abstained: NDArray[np.bool_]
@@ -61,9 +64,9 @@ def gather(fresh: Sequence[Fresh]) -> tuple[Inferences | None, list[Spoilt]]:
     """Of batches of the telemetry lane; None where there are no rows that can be read."""
     opened: list[tuple[Fresh, ResultColumns]] = []
     spoilt: list[Spoilt] = []
-    for each in fresh:
+    for each, whole in zip(fresh, decompression.contents([each.piece.batch for each in fresh]), strict=True):
         try:
-            opened.append((each, _open(each)))
+            opened.append((each, _open(each, whole)))
         except ContractError as error:
             spoilt += spoil(each, error.code)
     if not opened:
@@ -73,7 +76,9 @@ def gather(fresh: Sequence[Fresh]) -> tuple[Inferences | None, list[Spoilt]]:
     except MalformedMessage:
         return _without_bad(fresh)
     reasons = _check(joined)
-    return replace(joined, keep=joined.keep & (reasons == 0)), spoilt + _spoilt_rows(joined, reasons)
+    if reasons.any():
+        return replace(joined, keep=joined.keep & (reasons == 0)), spoilt + _spoilt_rows(joined, reasons)
+    return joined, spoilt
 
 
 def spoil(fresh: Fresh, reason: str) -> list[Spoilt]:
@@ -85,10 +90,10 @@ def spoil(fresh: Fresh, reason: str) -> list[Spoilt]:
     return [Spoilt(piece.stream, number, 1, reason, piece.received_at_us) for number in sorted(numbers)]
 
 
-def _open(fresh: Fresh) -> ResultColumns:
+def _open(fresh: Fresh, whole: memoryview | None = None) -> ResultColumns:
     """With columns of the right lengths; what stands in them is checked for all together."""
     batch = fresh.piece.batch
-    content = batches.decode(batch)
+    content = batches.decode(batch, whole)
     wide, pairs = batch.count * 8, (0, batch.count * 2)
     fits = (
         len(content.value) == len(content.at_us) == len(content.mono_us) == len(content.latency_us) == wide
@@ -124,19 +129,19 @@ def _join(opened: Sequence[tuple[Fresh, ResultColumns]]) -> Inferences:
     starts = np.cumsum(counts) - counts
     bundles, bundle = _named([content.bundles for content in contents], [content.bundle for content in contents], counts)
     labels, label = _named([content.labels for content in contents], [content.label for content in contents], counts)
-    text, ends = _text(contents, counts, starts)
+    text, offsets = _text(contents, counts, starts)
     return Inferences(
         fresh=fresh,
-        batch=np.repeat(np.arange(len(fresh)), counts),
+        counts=counts,
         seq=_sequences(fresh, counts, starts),
-        at_us=_summed(b"".join([content.at_us for content in contents]), starts, counts),
-        mono_us=_summed(b"".join([content.mono_us for content in contents]), starts, counts),
+        at_us=_summed(b"".join([content.at_us for content in contents]), starts),
+        mono_us=_summed(b"".join([content.mono_us for content in contents]), starts),
         bundles=bundles,
         bundle=bundle,
         labels=labels,
         label=label,
         text=text,
-        ends=ends,
+        offsets=offsets,
         value=np.frombuffer(b"".join([content.value for content in contents]), "<f8"),
         latency_us=np.frombuffer(b"".join([content.latency_us for content in contents]), "<i8"),
         abstained=np.frombuffer(_filled([content.abstained for content in contents], counts, 1), "u1") != 0,
@@ -145,48 +150,56 @@ def _join(opened: Sequence[tuple[Fresh, ResultColumns]]) -> Inferences:
     )
 
 
-def _summed(steps: bytes, starts: NDArray, counts: NDArray) -> NDArray[np.int64]:
+def _summed(differences: bytes, starts: NDArray) -> NDArray[np.int64]:
     """The differences of each batch added up from its own first one."""
-    total = np.cumsum(np.frombuffer(steps, "<i8"))
-    before = np.where(starts > 0, total[starts - 1], 0)
-    return total - np.repeat(before, counts)
+    steps = np.frombuffer(bytearray(differences), "<i8")
+    steps[starts[1:]] -= np.add.reduceat(steps, starts)[:-1]
+    return np.cumsum(steps, out=steps)
 
 
 def _sequences(fresh: Sequence[Fresh], counts: NDArray, starts: NDArray) -> NDArray[np.int64]:
     first = np.array([each.piece.batch.first for each in fresh])
     stride = np.array([each.piece.batch.stride for each in fresh])
-    within = np.arange(counts.sum()) - np.repeat(starts, counts)
-    return np.repeat(first, counts) + np.repeat(stride, counts) * within
+    steps = np.repeat(stride, counts)
+    steps[starts] = first
+    steps[starts[1:]] -= (first + stride * (counts - 1))[:-1]
+    return np.cumsum(steps, out=steps)
 
 
-def _named(lists: Sequence[list], positions: Sequence[bytes], counts: NDArray) -> tuple[list, NDArray[np.int64]]:
+def _named(lists: Sequence[list], positions: Sequence[bytes], counts: NDArray) -> tuple[list, NDArray[np.int32]]:
     """Each batch's own list of names made one, and every row's place in it."""
     known: dict[str | None, int] = {}
-    codes = np.array([known.setdefault(name, len(known)) for names in lists for name in names] or [0])
+    codes = np.array([known.setdefault(name, len(known)) for names in lists for name in names] or [0], np.int32)
     lengths = np.array([len(names) for names in lists])
-    within = np.frombuffer(_filled(positions, counts, 2), "<u2").astype(np.int64)
-    if (within >= np.repeat(lengths, counts)).any():
+    offsets = (np.cumsum(lengths) - lengths).astype(np.int32)
+    within = np.frombuffer(_filled(positions, counts, 2), "<u2") if any(positions) else None
+    highest = 0 if within is None else np.maximum.reduceat(within, np.cumsum(counts) - counts)
+    if (highest >= lengths).any():
         raise MalformedMessage("a position that its list does not have", field="data")
-    offsets = np.cumsum(lengths) - lengths
-    return list(known), codes[np.repeat(offsets, counts) + within]
+    return list(known), np.repeat(codes[offsets], counts) if within is None else codes[np.repeat(offsets, counts) + within]
 
 
 def _filled(parts: Sequence[bytes], counts: NDArray, width: int) -> bytes:
     """An empty part stands for zeros."""
+    if not any(parts):
+        return bytes(width * int(counts.sum()))
     return b"".join([part or _NO_POSITIONS[: width * count] for part, count in zip(parts, counts.tolist(), strict=True)])
 
 
-def _text(contents: Sequence[ResultColumns], counts: NDArray, starts: NDArray) -> tuple[bytes, NDArray[np.int64]]:
-    """The input ids end to end, and where each ends."""
+def _text(contents: Sequence[ResultColumns], counts: NDArray, starts: NDArray) -> tuple[bytes, NDArray[np.int32]]:
+    """The input ids end to end, and where each begins and ends."""
     text = b"".join([content.input_id.data for content in contents])
     lengths = np.array([len(content.input_id.data) for content in contents])
-    offsets = np.cumsum(lengths) - lengths
-    own = np.frombuffer(b"".join([content.input_id.ends for content in contents]), "<u4").astype(np.int64)
-    steps = np.diff(own, prepend=0)
-    steps[starts] = own[starts]
-    if (steps < 0).any() or (own[starts + counts - 1] != lengths).any() or not (text.isascii() or _is_utf8(text, contents)):
+    ends = np.frombuffer(b"".join([content.input_id.ends for content in contents]), "<u4")
+    first, last = ends[starts], ends[starts + counts - 1]
+    falls = ends[1:] < ends[:-1]
+    falls[starts[1:] - 1] = False
+    if falls.any() or (last != lengths).any() or not (text.isascii() or _is_utf8(text, contents)):
         raise MalformedMessage("input ids that do not fit their text", field="input_id")
-    return text, own + np.repeat(offsets, counts)
+    offsets = np.zeros(len(ends) + 1, np.int32)
+    np.subtract(ends[1:], ends[:-1], out=offsets[2:], casting="unsafe")
+    offsets[starts + 1] = first
+    return text, np.cumsum(offsets, out=offsets, dtype=np.int32)
 
 
 def _is_utf8(text: bytes, contents: Sequence[ResultColumns]) -> bool:
@@ -222,35 +235,40 @@ def _check(rows: Inferences) -> NDArray[np.int8]:
     """A position in _REASONS for each row, as domain.records would have it."""
     reasons = np.zeros(len(rows), np.int8)
     reasons[~np.isfinite(rows.value)] = 4
-    reasons[~_fit(rows.labels, lambda label: is_word(label or ""))[rows.label]] = 3
+    reasons[_misfits(rows.labels, rows.label, lambda label: is_word(label or ""))] = 3
     reasons[_bad_texts(rows)] = 3
-    reasons[~_fit(rows.bundles, is_digest)[rows.bundle]] = 2
-    low, high = _AT_US
-    outside = (rows.at_us < low) | (rows.at_us >= high) | (rows.latency_us < 0) | (rows.latency_us > limits.MAX_COUNT)
-    reasons[outside] = 1
+    reasons[_misfits(rows.bundles, rows.bundle, is_digest)] = 2
+    reasons[_outside(rows.at_us, _AT_US)] = 1
+    reasons[_outside(rows.latency_us, (0, limits.MAX_COUNT + 1))] = 1
     return reasons
 
 
-def _fit(names: Sequence, fits: Callable[..., bool]) -> NDArray[np.bool_]:
-    return np.array([fits(name) for name in names], np.bool_)
+def _misfits(names: Sequence, codes: NDArray, fits: Callable[..., bool]) -> NDArray[np.int64]:
+    bad = np.array([not fits(name) for name in names], np.bool_)
+    return np.flatnonzero(bad[codes]) if bad.any() else _NOWHERE
+
+
+def _outside(values: NDArray[np.int64], bounds: tuple[int, int]) -> NDArray[np.int64]:
+    low, high = bounds
+    if values.min() >= low and values.max() < high:
+        return _NOWHERE
+    return np.flatnonzero((values < low) | (values >= high))
 
 
 def _bad_texts(rows: Inferences) -> NDArray[np.int64]:
     """The rows whose input id is too long or has a NUL."""
-    lengths = np.diff(rows.ends, prepend=0)
-    found = [
-        at
-        for at in np.flatnonzero(lengths > MAX_WORD_CHARS)
-        if not is_word(rows.text[rows.ends[at] - lengths[at] : rows.ends[at]].decode())
-    ]
-    nul = np.flatnonzero(np.frombuffer(rows.text, "u1") == 0) if b"\0" in rows.text else np.empty(0, np.int64)
-    return np.concatenate([np.array(found, np.int64), np.searchsorted(rows.ends, nul, side="right")])
+    begins, ends = rows.offsets[:-1], rows.offsets[1:]
+    long = np.flatnonzero(ends - begins > MAX_WORD_CHARS)
+    found = [at for at in long.tolist() if not is_word(rows.text[begins[at] : ends[at]].decode())]
+    nul = np.flatnonzero(np.frombuffer(rows.text, "u1") == 0) if b"\0" in rows.text else _NOWHERE
+    return np.concatenate([np.array(found, np.int64), np.searchsorted(ends, nul, side="right")])
 
 
 def _spoilt_rows(rows: Inferences, reasons: NDArray[np.int8]) -> list[Spoilt]:
     found = []
+    ends = np.cumsum(rows.counts)
     for at in np.flatnonzero(reasons):
-        each = rows.fresh[rows.batch[at]]
+        each = rows.fresh[np.searchsorted(ends, at, side="right")]
         if each.numbers is None or int(rows.seq[at]) in each.numbers:
             found.append(Spoilt(each.piece.stream, int(rows.seq[at]), 1, _REASONS[reasons[at]], each.piece.received_at_us))
     return found

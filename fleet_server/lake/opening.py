@@ -2,7 +2,8 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+import msgspec
 
 from fleet_contract import messages, names
 from fleet_contract.errors import BadName, ContractError
@@ -14,8 +15,7 @@ StreamKey = tuple[str, str, str]
 """Device, epoch, lane."""
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(msgspec.Struct, frozen=True):
     """A batch as it came. `stream` is what its numbers are unique in."""
 
     device: str

@@ -47,6 +47,7 @@ _LAYOUT: dict[str, Any] = {
     "compression": "zstd",
     "compression_level": 1,
     "row_group_size": 256 * 1024,
+    "write_batch_size": 16 * 1024,
     "use_dictionary": [field.name for field in SCHEMA if field.type == _WORD],
     "column_encoding": _STEPS | {"input_id": "DELTA_BYTE_ARRAY", "value": "BYTE_STREAM_SPLIT"},
     "write_statistics": ["device", "seq", "at", "bundle", "label"],
@@ -72,23 +73,22 @@ class Made:
 def table(rows: Inferences) -> pa.Table:
     """Every row, kept or not, in the order of their arrival."""
     pieces = [each.piece for each in rows.fresh]
-    received = np.array([piece.received_at_us for piece in pieces], np.int64)[rows.batch]
-    abstained = pa.array(rows.abstained)
+    received = np.repeat(np.array([piece.received_at_us for piece in pieces], np.int64), rows.counts)
     columns = [
-        _word([piece.device for piece in pieces], rows.batch),
-        _word([piece.batch.epoch for piece in pieces], rows.batch),
+        _word([piece.device for piece in pieces], rows.counts),
+        _word([piece.batch.epoch for piece in pieces], rows.counts),
         pa.array(rows.seq),
         _instant(rows.at_us),
         _instant(received),
         pa.array(rows.mono_us),
-        _word([piece.batch.boot for piece in pieces], rows.batch),
-        _word([piece.batch.clock for piece in pieces], rows.batch),
+        _word([piece.batch.boot for piece in pieces], rows.counts),
+        _word([piece.batch.clock for piece in pieces], rows.counts),
         _dictionary(rows.bundles, rows.bundle),
         _texts(rows),
         _dictionary(rows.labels, rows.label),
         pa.array(rows.value),
         pa.array(rows.latency_us),
-        abstained,
+        pa.array(rows.abstained),
         pa.nulls(len(rows), pa.string()) if rows.details is None else pa.array(rows.details, pa.string()),
     ]
     return pa.Table.from_arrays(columns, schema=SCHEMA)
@@ -145,29 +145,40 @@ def _place(day: int, task: str, span: tuple[int, int], part: int) -> str:
 
 def _parts(rows: Inferences, tasks: Mapping[str, str]) -> Iterator[tuple[int, str, NDArray | None]]:
     """Day (since 1970), task and the rows that are kept of them, None: every row."""
-    names = sorted(set(tasks.values()))
-    of_batch = np.array([names.index(tasks[each.piece.device]) for each in rows.fresh])
-    received = np.array([each.piece.received_at_us // _US_PER_DAY for each in rows.fresh])[rows.batch]
-    day = rows.at_us // _US_PER_DAY
-    day = np.where(np.abs(day - received) > MAX_DAYS_OFF, received, day)
-    key = day * len(names) + of_batch[rows.batch]
-    everything = bool(rows.keep.all())
-    keys = np.unique(key[rows.keep])
-    for each in keys.tolist():
-        chosen = None if everything and len(keys) == 1 else np.flatnonzero(rows.keep & (key == each))
-        yield each // len(names), names[each % len(names)], chosen
+    names = {task: at for at, task in enumerate(sorted(set(tasks.values())))}
+    task = np.array([names[tasks[each.piece.device]] for each in rows.fresh])
+    received = np.array([each.piece.received_at_us for each in rows.fresh]) // _US_PER_DAY
+    key = _days(rows, received) * len(names) + _spread(task, rows.counts)
+    low, high = int(key.min()), int(key.max())
+    everything = low == high and bool(rows.keep.all())
+    for each in [low] if everything else np.unique(key[rows.keep] if key.size > 1 else key).tolist():
+        yield each // len(names), [*names][each % len(names)], None if everything else np.flatnonzero(rows.keep & (key == each))
 
 
-def _word(of_batch: Sequence[str], batch: NDArray) -> pa.Array:
+def _days(rows: Inferences, received: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Since 1970, of each row; or the one of all."""
+    earliest, latest = int(rows.at_us.min()) // _US_PER_DAY, int(rows.at_us.max()) // _US_PER_DAY
+    if earliest == latest and np.abs(received - latest).max() <= MAX_DAYS_OFF:
+        return np.array([latest])
+    day, others = rows.at_us // _US_PER_DAY, np.repeat(received, rows.counts)
+    return np.where(np.abs(day - others) > MAX_DAYS_OFF, others, day)
+
+
+def _spread(of_batch: NDArray, counts: NDArray) -> NDArray:
+    """For each row; or the one of all."""
+    return of_batch[:1] if (of_batch == of_batch[0]).all() else np.repeat(of_batch, counts)
+
+
+def _word(of_batch: Sequence[str], counts: NDArray) -> pa.Array:
     known: dict[str, int] = {}
-    codes = np.array([known.setdefault(word, len(known)) for word in of_batch])
-    return _dictionary(list(known), codes[batch])
+    codes = np.array([known.setdefault(word, len(known)) for word in of_batch], np.int32)
+    return _dictionary(list(known), np.repeat(codes, counts))
 
 
 def _dictionary(names: Sequence[str | None], codes: NDArray) -> pa.Array:
     """A row whose name is None is null."""
     missing = np.array([name is None for name in names])[codes] if None in names else None
-    indices = pa.array(codes.astype(np.int32), mask=missing)
+    indices = pa.array(codes, mask=missing)
     return pa.DictionaryArray.from_arrays(indices, pa.array([name or "" for name in names], pa.string()))
 
 
@@ -176,8 +187,7 @@ def _instant(at_us: NDArray[np.int64]) -> pa.Array:
 
 
 def _texts(rows: Inferences) -> pa.Array:
-    offsets = np.concatenate([[0], rows.ends]).astype(np.int32)
-    return pa.StringArray.from_buffers(len(rows), pa.py_buffer(offsets), pa.py_buffer(rows.text))
+    return pa.StringArray.from_buffers(len(rows), pa.py_buffer(rows.offsets), pa.py_buffer(rows.text))
 
 
 def _make_durable(folder: Path, root: Path) -> None:

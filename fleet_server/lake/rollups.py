@@ -33,37 +33,50 @@ class Added:
 def of(rows: Inferences) -> Added:
     """Of the rows that are kept; there are some."""
     keep = slice(None) if rows.keep.all() else rows.keep
-    names, device = np.unique([each.piece.device for each in rows.fresh], return_inverse=True)
-    pair = device[rows.batch[keep]] * len(rows.bundles) + rows.bundle[keep]
-    pairs, series = np.unique(pair, return_inverse=True)
-    keys = [(str(names[each // len(rows.bundles)]), rows.bundles[each % len(rows.bundles)]) for each in pairs.tolist()]
-    which, minutes = _minutes(rows, keep, series)
-    return Added([keys[at] for at in which.tolist()], minutes, _tallies(rows, keep, keys, series))
-
-
-def _minutes(rows: Inferences, keep: slice | NDArray, series: NDArray) -> tuple[NDArray, dict[str, NDArray]]:
+    names: dict[str, int] = {}
+    device = np.array([names.setdefault(each.piece.device, len(names)) for each in rows.fresh]) * len(rows.bundles)
+    pair = np.repeat(device, rows.counts)[keep] + rows.bundle[keep]
     minute = rows.at_us[keep] // _US_PER_MINUTE
-    starts = np.flatnonzero(np.concatenate([[True], (series[1:] != series[:-1]) | (minute[1:] != minute[:-1])]))
+    starts = np.flatnonzero(np.concatenate([[True], (pair[1:] != pair[:-1]) | (minute[1:] != minute[:-1])]))
+    pairs, series = np.unique(pair[starts], return_inverse=True)
+    devices = list(names)
+    keys = [(devices[each // len(rows.bundles)], rows.bundles[each % len(rows.bundles)]) for each in pairs.tolist()]
+    which, minutes = _minutes(rows, keep, starts, series, minute[starts])
+    return Added(
+        [keys[at] for at in which.tolist()], minutes, _tallies(rows, keep, keys, np.repeat(series, np.diff(starts, append=len(pair))))
+    )
+
+
+def _minutes(
+    rows: Inferences, keep: slice | NDArray, starts: NDArray, series: NDArray, minute: NDArray
+) -> tuple[NDArray, dict[str, NDArray]]:
+    """Of runs of rows, which begin at `starts` and are of one series and minute each."""
     value, latency = np.clip(rows.value[keep], -MAX_VALUE, MAX_VALUE), rows.latency_us[keep]
-    ends = np.append(starts[1:], len(minute))
+    lengths = np.diff(starts, append=len(value))
     sums = {
-        "inputs": ends - starts,
+        "inputs": lengths,
         "abstained": np.add.reduceat(rows.abstained[keep].astype(np.int64), starts),
         "value_sum": np.add.reduceat(value, starts),
         "latency_us_sum": np.add.reduceat(latency.astype(np.float64), starts),
     }
-    bucket = np.searchsorted(LATENCY_BOUNDS_US, latency)
-    for at, name in enumerate(_BUCKETS):
-        sums[name] = np.add.reduceat((bucket == at).astype(np.int64), starts)
+    sums |= zip(_BUCKETS, _buckets(latency, lengths), strict=True)
     lowest, highest, longest = np.minimum.reduceat(value, starts), np.maximum.reduceat(value, starts), np.maximum.reduceat(latency, starts)
-    order = np.lexsort((series[starts], minute[starts]))
-    of_minute, of_series = minute[starts][order], series[starts][order]
+    order = np.lexsort((series, minute))
+    of_minute, of_series = minute[order], series[order]
     first = np.flatnonzero(np.concatenate([[True], (of_series[1:] != of_series[:-1]) | (of_minute[1:] != of_minute[:-1])]))
     found = {"minute": of_minute[first], **{name: np.add.reduceat(column[order], first) for name, column in sums.items()}}
     found["value_min"] = np.minimum.reduceat(lowest[order], first)
     found["value_max"] = np.maximum.reduceat(highest[order], first)
     found["latency_us_max"] = np.maximum.reduceat(longest[order], first)
     return of_series[first], found
+
+
+def _buckets(latency_us: NDArray[np.int64], lengths: NDArray) -> NDArray[np.int64]:
+    """How many of each run fall into each bucket, a row a bucket."""
+    run = np.repeat(np.arange(len(lengths)) * len(_BUCKETS), lengths)
+    for bound in LATENCY_BOUNDS_US:
+        run += latency_us > bound
+    return np.bincount(run, minlength=len(lengths) * len(_BUCKETS)).reshape(-1, len(_BUCKETS)).T
 
 
 def _tallies(rows: Inferences, keep: slice | NDArray, keys: list[SeriesKey], series: NDArray) -> dict[tuple[str, str, str], int]:

@@ -1,12 +1,13 @@
 """The stored side of the ledger while a turn adds to it: what of each stream is stored already, and what a batch adds."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
+import msgspec
 from sqlalchemy import Connection, select
 
 from fleet_contract.messages import Lane
-from fleet_server.domain.coverage import Coverage
+from fleet_server.domain.coverage import Coverage, Run
 from fleet_server.lake.opening import Piece, StreamKey
 from fleet_server.tables import bulk
 from fleet_server.tables.device import Device
@@ -27,8 +28,7 @@ class Stored:
     bytes: int = 0
 
 
-@dataclass(frozen=True)
-class Fresh:
+class Fresh(msgspec.Struct, frozen=True):
     """A batch with records that are not stored yet: all of them, or those `numbers`."""
 
     piece: Piece
@@ -39,31 +39,69 @@ class Fresh:
         return self.piece.batch.count if self.numbers is None else len(self.numbers)
 
 
+class _Growing:
+    """A stream while batches come. Those that go on right behind its highest number, as nearly all do, are put into the coverage together: they are
+    the numbers `_start`, `_start + _stride`, ... below `_next`."""
+
+    __slots__ = ("_bytes", "_coverage", "_next", "_start", "_stored", "_stride", "grew", "malformed")
+
+    def __init__(self, before: Stored) -> None:
+        self._stored, self._bytes, self.malformed, self.grew = before.stored, before.bytes, before.malformed, False
+        self._cover(before.coverage)
+
+    def add(self, piece: Piece) -> Fresh | None:
+        batch, fresh = piece.batch, Fresh(piece)
+        if batch.first == self._next and batch.stride == self._stride:
+            self._next += batch.count * batch.stride
+        else:
+            coverage, run = self._joined(), piece.run
+            if coverage.overlaps(run):
+                fresh = Fresh(piece, frozenset(coverage.missing(run)))
+                if not fresh.numbers:
+                    return None
+            self._cover(coverage.plus(run))
+        self.grew = True
+        self._stored += fresh.count
+        self._bytes += len(batch.data) * fresh.count // batch.count
+        return fresh
+
+    def stored(self) -> Stored:
+        return Stored(self._joined(), self._stored, self.malformed, self._bytes)
+
+    def _cover(self, coverage: Coverage) -> None:
+        self._coverage = coverage
+        newest = coverage.runs[-1] if coverage.runs else None
+        self._stride = newest.stride if newest else 1
+        self._start = self._next = newest.last + newest.stride if newest else 0
+
+    def _joined(self) -> Coverage:
+        if self._next > self._start:
+            self._cover(self._coverage.plus(Run(self._start, self._next - self._stride, self._stride)))
+        return self._coverage
+
+
 class Streams:
     """Of one turn."""
 
     def __init__(self, tasks: Mapping[str, str], known: Mapping[StreamKey, Stored]) -> None:
         self.tasks = tasks
-        self._now = dict(known)
-        self.changed: dict[StreamKey, Stored] = {}
+        self._known = known
+        self._growing: dict[StreamKey, _Growing] = {}
+
+    @property
+    def changed(self) -> dict[StreamKey, Stored]:
+        return {stream: growing.stored() for stream, growing in self._growing.items() if growing.grew}
 
     def add(self, piece: Piece) -> Fresh | None:
         """None where all of it is stored."""
-        before = self._now.get(piece.stream) or Stored()
-        run, fresh = piece.run, Fresh(piece)
-        if before.coverage.overlaps(run):
-            fresh = Fresh(piece, frozenset(before.coverage.missing(run)))
-            if not fresh.numbers:
-                return None
-        size = len(piece.batch.data) * fresh.count // piece.batch.count
-        after = Stored(before.coverage.plus(run), before.stored + fresh.count, before.malformed, before.bytes + size)
-        self._now[piece.stream] = self.changed[piece.stream] = after
-        return fresh
+        growing = self._growing.get(piece.stream)
+        if growing is None:
+            growing = self._growing[piece.stream] = _Growing(self._known.get(piece.stream) or Stored())
+        return growing.add(piece)
 
     def spoil(self, stream: StreamKey, count: int) -> None:
         """So many of those added could not be read."""
-        before = self._now[stream]
-        self._now[stream] = self.changed[stream] = replace(before, malformed=before.malformed + count)
+        self._growing[stream].malformed += count
 
 
 def load(connection: Connection, devices: Collection[str]) -> Streams:

@@ -97,7 +97,7 @@ def take(
     span = (after + 1, segments[-1].id) if segments else (after, after)
     accused = {piece.device: why for piece in pieces if (why := twins.see(piece.device, piece.batch))}
     bad = [each for each in fresh if each.piece.batch.data in suspects] if suspects else []
-    prepared = _Prepared(known, accused, [piece for piece in pieces if piece.batch.data not in suspects])
+    prepared = _Prepared(known, accused, [piece for piece in pieces if piece.batch.data not in suspects] if suspects else pieces)
     prepared = _prepare(lake, known, [each for each in fresh if each not in bad], span, prepared)
     _spoil(prepared, [spoilt for each in bad for spoilt in inferences.spoil(each, UNSTORABLE)])
     with writing(lake.engine) as connection:
