@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from rich import box
 from rich.console import Console
 from rich.measure import Measurement
+from rich.segment import Segments
 from rich.status import Status
 from rich.table import Table
 
@@ -68,4 +69,5 @@ class Screen:
         for row in rows:
             table.add_row(*row)
         wanted = Measurement.get(self._console, self._console.options.update(max_width=_MAX_TABLE_CHARS), table).maximum
-        self._console.print(table, width=max(wanted, self._console.width), crop=False)
+        wide = self._console.options.update(width=max(wanted, self._console.width))  # print() itself takes no more than the console's
+        self._console.print(Segments(self._console.render(table, wide)), crop=False, end="")
