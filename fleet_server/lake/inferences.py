@@ -105,7 +105,12 @@ def _open(fresh: Fresh, whole: memoryview | None = None) -> ResultColumns:
     )
     if not fits:
         raise MalformedMessage("columns differ in their rows", field="data")
-    return content
+    return msgspec.structs.replace(content, details=_texts(content)) if content.details else content
+
+
+def _texts(content: ResultColumns) -> list[str | None]:
+    """Details as JSON, in which NaN and infinity are null: before the next batch's are made objects of."""
+    return [None if each is None else _json.encode(each).decode() for each in content.details]
 
 
 def _without_bad(fresh: Sequence[Fresh]) -> tuple[Inferences | None, list[Spoilt]]:
@@ -214,12 +219,11 @@ def _is_utf8(text: bytes, contents: Sequence[ResultColumns]) -> bool:
 
 
 def _details(contents: Sequence[ResultColumns], counts: NDArray) -> list[str | None] | None:
-    """JSON, in which NaN and infinity are null."""
     if not any(content.details for content in contents):
         return None
     found: list[str | None] = []
     for content, count in zip(contents, counts.tolist(), strict=True):
-        found += [None if each is None else _json.encode(each).decode() for each in content.details] or [None] * count
+        found += content.details or [None] * count
     return found
 
 
