@@ -50,7 +50,9 @@ def test_report_and_page_name_the_phases_and_the_verdict() -> None:
     scenario = parse({"name": "night", "duration_s": 4, "disturbances": [{"kind": "outage", "at_s": 1, "for_s": 1}]}, "test")
     phases = [(phase, PhaseTally(messages=3)) for phase in Script(scenario).phases()]
     gathered = Gathered(online=1, connected_s=0.5, known_s=0.6, cpu_s=0.1)
-    outcome = Outcome(scenario, phases, [Second(at_s, 1, at_s, at_s, 0, 0, at_s, 0) for at_s in range(1, 5)], counted(4, 4, 0), 4.1, 0.2, gathered)
+    outcome = Outcome(
+        scenario, phases, [Second(at_s, 1, at_s, at_s, 0, 0, at_s, 0) for at_s in range(1, 5)], counted(4, 4, 0), 4.1, 0.2, gathered
+    )
     comparison = compare(outcome.devices, [line(3)])
     told = report.as_json(outcome, comparison)
     assert json.loads(json.dumps(told))["ledger"]["balances"] is False
