@@ -9,10 +9,11 @@ from fleet_server.inbox.segment import Arrival
 
 @dataclass(frozen=True)
 class Segment:
-    """What one group commit wrote, in its order."""
+    """What one group commit wrote, in its order; or, where that cannot be read any more, its bytes as they are and no arrivals."""
 
     id: int
     arrivals: list[Arrival]
+    damaged: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,7 @@ class Inbox(Protocol):
         """The new segment's id, once it is on the disk."""
 
     def read(self, after: int, max_bytes: int) -> list[Segment]:
-        """Segments with ids above `after`, in their order: as many as hold `max_bytes` of messages, and one even where it is larger.
-        Raises fleet_server.inbox.segment.BadSegment."""
+        """Segments with ids above `after`, in their order: as many as hold `max_bytes` of messages, and one even where it is larger."""
 
     def forget(self, through: int) -> None:
         """Let go of segments up to this id. Safe to repeat."""

@@ -23,7 +23,7 @@ from sqlalchemy import (
 
 from fleet_server.inbox import segment
 from fleet_server.inbox.port import Backlog, Segment
-from fleet_server.inbox.segment import Arrival
+from fleet_server.inbox.segment import Arrival, BadSegment
 from fleet_server.tables import database
 from fleet_server.tables.lake import LakeState
 
@@ -70,7 +70,7 @@ class SqlInbox:
         with database.reading(self.engine) as connection:
             last = _last_within(connection, after, max_bytes)
             wanted = select(INBOX.c.id, INBOX.c.content).where(INBOX.c.id > after, INBOX.c.id <= last).order_by(INBOX.c.id)
-            return [Segment(id, segment.unpack(content)) for id, content in connection.execute(wanted)]
+            return [_open(id, content) for id, content in connection.execute(wanted)]
 
     def forget(self, through: int) -> None:
         with database.writing(self.engine) as connection:
@@ -110,6 +110,13 @@ def _begin_above(inbox: SqlInbox, taken: int) -> None:
         connection.execute(text("UPDATE sqlite_sequence SET seq = :id WHERE name = :name AND seq < :id"), {"id": taken, "name": INBOX.name})
         missing = "INSERT INTO sqlite_sequence SELECT :name, :id WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = :name)"
         connection.execute(text(missing), {"id": taken, "name": INBOX.name})
+
+
+def _open(id: int, content: bytes) -> Segment:
+    try:
+        return Segment(id, segment.unpack(content))
+    except BadSegment:
+        return Segment(id, [], damaged=content)
 
 
 def _last_within(connection: Connection, after: int, max_bytes: int) -> int:

@@ -17,7 +17,7 @@ from fleet_server import storage
 from fleet_server.domain.twins import Memory
 from fleet_server.errors import Conflict
 from fleet_server.inbox.port import Inbox, Segment
-from fleet_server.lake import catalogue, forgetting, suspicion, turn
+from fleet_server.lake import catalogue, damaged, forgetting, suspicion, turn
 from fleet_server.lake.keeping import Keeper
 from fleet_server.lake.turn import Lake, Taken
 from fleet_server.services import deletion, figures
@@ -56,6 +56,7 @@ class Compactor:
             self._pause_s = _INTERVAL_S
             self._write_down(after, began, monotonic)
             return False
+        damaged.set_aside(self._lake.home, segments)
         caught_up_at = began if emptied else None
         suspects = suspicion.culprits(self._lake, segments[0], after, began) if careful else frozenset()
         taken = turn.take(self._lake, segments, after, began, twins=self._twins, caught_up_at=caught_up_at, suspects=suspects)
@@ -122,7 +123,7 @@ class Compactor:
         told.segments += len(segments)
         told.rows += taken.new.total()
         told.duplicates += taken.duplicates
-        told.malformed += taken.malformed + taken.refused.total()
+        told.malformed += taken.malformed + taken.refused.total() + sum(segment.damaged is not None for segment in segments)
         told.turns.note(seconds)
         oldest = min((arrival.received_at_us for segment in segments for arrival in segment.arrivals), default=0)
         told.lag_s = max(0.0, self._now().timestamp() - oldest / 1e6)

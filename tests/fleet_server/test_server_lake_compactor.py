@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pyarrow.parquet as pq
 import pytest
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, select, update
 
 from fleet_contract import batches, messages
 from fleet_contract.instants import microseconds
@@ -16,13 +16,13 @@ from fleet_server.errors import Conflict
 from fleet_server.inbox import sql
 from fleet_server.inbox.segment import Arrival
 from fleet_server.inbox.sql import SqlInbox
-from fleet_server.lake import catalogue, compactor, keeping, merging, turn
+from fleet_server.lake import catalogue, compactor, damaged, keeping, merging, turn
 from fleet_server.lake.compactor import Compactor
 from fleet_server.lake.keeping import Keeper, Retention
 from fleet_server.lake.turn import Lake
 from fleet_server.services import deletion, measurements, streams
 from fleet_server.services.figures import CompactorFigures
-from fleet_server.tables.database import reading
+from fleet_server.tables.database import reading, writing
 from fleet_server.tables.lake import LakeState
 from fleet_server.tables.minutes import Minute
 from tests.fakes.server_world import START, World
@@ -227,3 +227,14 @@ def test_a_deleted_device_is_taken_out_of_the_files(server: Server) -> None:
     assert server.lying() == server.files()
     assert deletion.pending(server.world.engine) == []
     assert list(server.world.fleet.samples.iterdir()) == []
+
+
+def test_a_segment_that_rots_is_set_aside_and_holds_up_nobody(server: Server) -> None:
+    for first in (0, 2, 4):
+        server.send(a_batch(first))
+    with writing(server.inbox.engine) as connection:
+        connection.execute(update(sql.INBOX).where(sql.INBOX.c.id == 2).values(content=b"\x93rotten"))
+    server.compactor.turn()
+    assert [path.read_bytes() for path in (server.lake.home / damaged.FOLDER).iterdir()] == [b"\x93rotten"]
+    assert (server.compactor.figures.malformed, server.compactor.figures.rows) == (1, 4)
+    assert server.inbox.backlog().segments == 0
