@@ -1,7 +1,6 @@
 """Composition root of an ingest worker."""
 
 import logging
-import signal
 import threading
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -10,7 +9,7 @@ from pathlib import Path
 
 from fleet_contract.broker import Tls, parse_url
 from fleet_contract.mqtt_packets import Level
-from fleet_server import running
+from fleet_server import running, signals
 from fleet_server.domain.flood import Meter, Rules
 from fleet_server.errors import Conflict
 from fleet_server.inbox import sql
@@ -55,10 +54,10 @@ class Job:
 
 def serve(job: Job) -> None:
     """Run until SIGTERM or SIGINT, in the main thread. Raises BadIdentity, BadUrl, SQLAlchemyError, and Conflict for a database of another version."""
+    signals.hold()
     with ExitStack() as stack:
         worker = assemble(job, stack)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: worker.stop())
+        signals.pass_to(worker.stop)
         worker.run()
     log.info("%s stopped", job.name)
 

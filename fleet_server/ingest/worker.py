@@ -49,7 +49,7 @@ class Worker:
         self._on_connected = on_connected
         self._dial, self._intake, self._backoff = dial, intake, backoff
         self._bell: int | None = os.eventfd(0, os.EFD_NONBLOCK)
-        self._ringing = threading.RLock()  # a signal handler may ring while its own thread does
+        self._ringing = threading.Lock()
         self._committer = committer(self._wake)
         self._closing = threading.Event()
         self._topics: dict[str, str] = {}

@@ -1,13 +1,13 @@
 """Composition root of the compactor."""
 
 import logging
-import signal
 import threading
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from fleet_server import signals
 from fleet_server.errors import Conflict
 from fleet_server.inbox import sql
 from fleet_server.lake import compactor
@@ -29,8 +29,8 @@ class Job:
 def serve(job: Job) -> None:
     """Run until SIGTERM or SIGINT, in the main thread. Raises Conflict for a database of another version or where another compactor runs."""
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    signals.hold()
+    signals.pass_to(stop.set)
     with ExitStack() as stack:
         assemble(job, stack).run(stop)
     log.info("the compactor stopped")
