@@ -116,7 +116,7 @@ def test_a_device_that_slept_through_three_roots_catches_up(rehearsal: Rehearsal
     rehearsal.device.refresh()
     assert Metadata.from_bytes(rehearsal.place.repository.metadata("root.json")).signed.version == 4
     assert rehearsal.device.target(released).path == released
-    assert [*rehearsal.device.orders_keys()] == [signer.keyid()]
+    assert [*rehearsal.device.orders_keys()] == [signer.key().keyid]
 
 
 def test_after_the_theft_of_one_root_key_the_thief_makes_no_root(rehearsal: Rehearsal) -> None:
