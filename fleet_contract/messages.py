@@ -1,7 +1,6 @@
 """What goes over MQTT: msgpack `[version, body]`, the body a tagged msgspec Struct. Frozen bytes are in tests/golden/v1."""
 
 from datetime import datetime
-from enum import StrEnum
 from typing import Annotated, Literal
 
 import msgspec
@@ -10,19 +9,11 @@ from fleet_contract import limits
 from fleet_contract.answers.detail import Detail
 from fleet_contract.errors import MalformedMessage, TooLarge, UnknownVersion
 from fleet_contract.file_messages import Packet, Progress, Refusal, Url, Want, WantUrl
+from fleet_contract.lanes import Lane
 from fleet_contract.sketch import Sketch
 from fleet_contract.wire import Count, Moment, Struct
 
 VERSION = 1
-
-
-class Lane(StrEnum):
-    """In order of priority: when the outbox is full the last lane gives way first."""
-
-    EVENTS = "events"
-    SKETCHES = "sketches"
-    TELEMETRY = "telemetry"
-    SAMPLES = "samples"
 
 
 class Event(Struct, tag="event"):

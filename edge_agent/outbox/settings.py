@@ -4,8 +4,8 @@ from typing import Annotated
 
 import msgspec
 
+from fleet_contract.lanes import Lane
 from fleet_contract.limits import KIB, MIB
-from fleet_contract.messages import Lane
 
 _Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 

@@ -25,10 +25,9 @@ WAIT_S = 60.0
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(280)]
 
 
-def _ingested(fleet: FleetRig, outcome: str) -> float:
-    text = fleet.api.metrics()
-    line = next(line for line in text.splitlines() if line.startswith("edgefleet_ingest") and f'outcome="{outcome}"' in line)
-    return float(line.split()[-1])
+def _refused(fleet: FleetRig, reason: str) -> float:
+    lines = (line for line in fleet.api.metrics().splitlines() if line.startswith("edgefleet_ingest_refused_total{"))
+    return sum(float(line.split()[-1]) for line in lines if f'reason="{reason}"' in line)
 
 
 def test_a_device_can_speak_for_itself_alone(tmp_path, fleet, tissue, broker):
@@ -42,9 +41,10 @@ def test_a_device_can_speak_for_itself_alone(tmp_path, fleet, tissue, broker):
         outsider.say("forged", topics.down("sensor-1", topics.Down.ORDER), now)
         outsider.wait_connected()
         outsider.publish(topics.up("outsider", topics.Up.RECORDS), b"\x92\x63\xc0")
-        fleet.wait(lambda: _ingested(fleet, "unknown_version") == 1, "the unknown version to be counted", WAIT_S)
+        fleet.wait(lambda: _refused(fleet, "unknown-version") == 1, "the unknown version to be counted", WAIT_S)
         outsider.say("own", topics.up("outsider", topics.Up.RECORDS), now)
         fleet.wait(lambda: outsider.acks, "the acknowledgement of what it said on its own topic", WAIT_S)
+        fleet.wait(lambda: fleet.api.items("/events", device="outsider"), "the same to be stored", WAIT_S)
     assert [event["kind"] for event in fleet.api.items("/events", device="outsider")] == ["own"]
     assert "forged" not in {event["kind"] for event in fleet.api.items("/events", device="sensor-1")}
     assert fleet.api.get("/devices/sensor-1")["online"]
