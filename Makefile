@@ -13,9 +13,9 @@ ARGS ?=
 demo: $(VENV)/.installed
 	$(BIN)/python -m examples.digits.demo $(ARGS)
 
-# Two at a time: most tests wait for programs that they started.
+# Three at a time: most tests wait for programs that they started.
 test: lint
-	$(BIN)/python -m pytest $(or $(ARGS),--numprocesses 2 --dist loadfile)
+	$(BIN)/python -m pytest $(or $(ARGS),--numprocesses 3 --dist loadfile)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -13,7 +13,7 @@ from edge_agent.clock import SystemClock
 from edge_agent.delivery.pace import Manners
 from edge_agent.errors import AgentError
 from edge_agent.link.https import Site
-from fleet_contract import limits, packets
+from fleet_contract import compression, limits, packets
 from fleet_contract.blocks import from_bitmap
 from fleet_contract.messages import Packet, Refusal, Url, Want, WantUrl
 from tests.fakes import hostile_site
@@ -24,7 +24,7 @@ from tests.fakes.hostile_site import HostileSite
 GIB = 1 << 30
 
 
-BOMB = packets.zstd.compress(bytes(GIB // 8), 3)
+BOMB = compression.compress(bytes(GIB // 8))[1]
 """A few kilobytes that open to 128 MiB."""
 
 

@@ -44,7 +44,7 @@ def test_a_device_can_speak_for_itself_alone(tmp_path, fleet, tissue, broker):
         fleet.wait(lambda: _refused(fleet, "unknown-version") == 1, "the unknown version to be counted", WAIT_S)
         outsider.say("own", topics.up("outsider", topics.Up.RECORDS), now)
         fleet.wait(lambda: outsider.acks, "the acknowledgement of what it said on its own topic", WAIT_S)
-        fleet.wait(lambda: fleet.api.items("/events", device="outsider"), "the same to be stored", WAIT_S)
+        fleet.wait(lambda: [*fleet.api.items("/events", device="outsider")], "the same to be stored", WAIT_S)
     assert [event["kind"] for event in fleet.api.items("/events", device="outsider")] == ["own"]
     assert "forged" not in {event["kind"] for event in fleet.api.items("/events", device="sensor-1")}
     assert fleet.api.get("/devices/sensor-1")["online"]

@@ -41,6 +41,6 @@ def test_it_works_records_survives_sigkill_and_ends_on_sigterm(state: StateFolde
         second.until(lambda: produced(state) >= 2 * ROWS)
         found = status(state)
         assert second.end() == 0
-    assert found["ledger"]["telemetry"] == {"produced": 2 * ROWS, "acknowledged": 0, "queued": 2 * ROWS, "dropped": {}}
+    assert found["ledger"]["telemetry"] == {"produced": 2 * ROWS, "acknowledged": 0, "queued": 2 * ROWS, "dropped": {}, "oldest": 0}
     assert (found["running"], found["link"]["connected"]) == (True, False)
     assert not status(state)["running"]
