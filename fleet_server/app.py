@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from fleet_contract import names
+from fleet_contract import garbage, names
 from fleet_contract.errors import ContractError
 from fleet_contract.mqtt import Tls
 from fleet_server import https, running
@@ -126,7 +126,9 @@ def serve(home: Path, settings: Settings, environment: Mapping[str, str], announ
         _start_workers(places, authority, broker, stack)
         _export_traces(fleet, settings.otlp_endpoint, stack)
         tls = https.TlsFiles(home / "ca" / "server.pem", home / "ca" / "server.key")
-        https.serve(create_app(fleet), https_listener, tls, lambda: _ready(places, broker, announce))
+        app = create_app(fleet)
+        garbage.look_rarely()
+        https.serve(app, https_listener, tls, lambda: _ready(places, broker, announce))
         log.info("stopping")
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from fleet_contract import garbage
 from fleet_contract.broker import Tls, parse_url
 from fleet_contract.mqtt_packets import Level
 from fleet_server import running, signals
@@ -58,6 +59,7 @@ def serve(job: Job) -> None:
     with ExitStack() as stack:
         worker = assemble(job, stack)
         signals.pass_to(worker.stop)
+        garbage.look_rarely()
         worker.run()
     log.info("%s stopped", job.name)
 

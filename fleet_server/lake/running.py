@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from fleet_contract import garbage
 from fleet_server import signals
 from fleet_server.errors import Conflict
 from fleet_server.inbox import sql
@@ -32,7 +33,9 @@ def serve(job: Job) -> None:
     signals.hold()
     signals.pass_to(stop.set)
     with ExitStack() as stack:
-        assemble(job, stack).run(stop)
+        ready = assemble(job, stack)
+        garbage.look_rarely()
+        ready.run(stop)
     log.info("the compactor stopped")
 
 

@@ -1,6 +1,5 @@
 """One process of a virtual fleet: `python -m hil.virtual_fleet.worker`, with a crew.Plan as the first line of its standard input."""
 
-import gc
 import os
 import random
 import resource
@@ -11,6 +10,7 @@ import threading
 import time
 from pathlib import Path
 
+from fleet_contract import garbage
 from fleet_contract.backoff import Backoff
 from fleet_contract.order import keyid
 from hil.virtual_fleet import crew
@@ -31,7 +31,7 @@ def main() -> int:
     _raise_file_limit(len(plan.devices))
     parent = _Parent()
     members = _members(plan)
-    gc.freeze()
+    garbage.look_rarely()
     reactor = Reactor(
         members,
         Script(plan.scenario),
