@@ -93,7 +93,7 @@ class Swarm:
             name = self._waiting.pop()
             self._context.load_cert_chain(self._folder / f"{name}.pem")  # a connection keeps what was loaded when it began
             device = Device(name, self._context, self._address, self._keys)
-            fd = device.connection.fileno()
+            fd = device.connection.fd
             self._devices[fd] = device
             self._opening.add(fd)
             self._epoll.register(fd, device.connection.wants)

@@ -1,11 +1,13 @@
 """Thousands of rows in one statement, on both databases: as arrays for PostgreSQL, as one prepared statement for SQLite."""
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 from sqlalchemy import ARRAY, Connection, Row, Select, String, any_, cast, func, select
+from sqlalchemy.dialects import postgresql
 
 _SQLITE = "sqlite"
 
@@ -49,7 +51,7 @@ def change(connection: Connection, table: Any, values: Mapping[str, Sequence], *
         return
     assignments = ", ".join(f"{quote(column)} = new.{quote(column)}" for column in others)
     same = " AND ".join(f"{name}.{quote(key)} = new.{quote(key)}" for key in keys)
-    columns, arrays = ", ".join(map(quote, values)), _arrays(connection, table, values)
+    columns, arrays = ", ".join(map(quote, values)), _arrays(table, tuple(values))
     statement = f"UPDATE {name} SET {assignments} FROM unnest({arrays}) AS new ({columns}) WHERE {same}"
     connection.exec_driver_sql(statement, tuple(list(column) for column in values.values()))
 
@@ -87,11 +89,12 @@ def _insert(connection: Connection, table: Any, values: Mapping[str, Sequence], 
         marks = ", ".join("?" for _ in values)
         connection.exec_driver_sql(f"{into} VALUES ({marks}) {conflict}", rows)
         return
-    arrays = _arrays(connection, table, values)
+    arrays = _arrays(table, tuple(values))
     connection.exec_driver_sql(f"{into} SELECT * FROM unnest({arrays}) {conflict}", tuple(list(column) for column in values.values()))
 
 
-def _arrays(connection: Connection, table: Any, names: Iterable[str]) -> str:
-    """A parameter of the column's type for each."""
-    types = [table.__table__.c[name].type.compile(dialect=connection.dialect) for name in names]
+@cache
+def _arrays(table: Any, names: tuple[str, ...]) -> str:
+    """A parameter of the column's type, as PostgreSQL has it, for each."""
+    types = [table.__table__.c[name].type.compile(dialect=postgresql.dialect()) for name in names]
     return ", ".join(f"%b::{kind}[]" for kind in types)  # binary: as text, each bytea is escaped at 30 us

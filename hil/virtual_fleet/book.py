@@ -1,16 +1,16 @@
 """The ledger of one lane of a virtual device, and what of it is on its way: every record is produced, acknowledged, queued or dropped."""
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 from fleet_contract.messages import LaneLedger
 
 DROPPED_QUOTA = "quota"
 
 
-@dataclass(slots=True)
-class Unit:
+class Unit(msgspec.Struct):
     """A sealed batch: `wire` is its message, the same whenever it is sent. Times are of the monotonic clock; `sent_s` of the first time."""
 
     first: int
@@ -26,8 +26,7 @@ class Unit:
 class LaneBook:
     def __init__(self, max_waiting: int) -> None:
         """At most `max_waiting` units that were never sent are kept."""
-        self.produced = self.acknowledged = 0
-        self.dropped: Counter[str] = Counter()
+        self.produced = self.acknowledged = self.dropped = 0
         self._max_waiting = max_waiting
         self._waiting: deque[Unit] = deque()
         self._again: dict[int, Unit] = {}
@@ -38,7 +37,7 @@ class LaneBook:
 
     @property
     def queued(self) -> int:
-        return self.produced - self.acknowledged - self.dropped.total()
+        return self.produced - self.acknowledged - self.dropped
 
     @property
     def flying(self) -> int:
@@ -55,7 +54,7 @@ class LaneBook:
         self.produced += unit.count
         self._waiting.append(unit)
         if len(self._waiting) > self._max_waiting:
-            self.dropped[DROPPED_QUOTA] += self._waiting.popleft().count
+            self.dropped += self._waiting.popleft().count
 
     def take(self, now_s: float) -> Unit | None:
         """The next unit to send: first what is to be sent again, then in order."""
@@ -108,7 +107,8 @@ class LaneBook:
     def report(self) -> LaneLedger:
         held = (*self._flying, *self._again, *(unit.first for unit in list(self._waiting)[:1]))
         oldest = min(held, default=self.produced)
-        return LaneLedger(self.produced, self.acknowledged, self.queued, dict(self.dropped), oldest)
+        dropped = {DROPPED_QUOTA: self.dropped} if self.dropped else {}
+        return LaneLedger(self.produced, self.acknowledged, self.queued, dropped, oldest)
 
 
 def _within(held: dict[int, Unit], first: int, last: int) -> Iterator[Unit]:

@@ -11,7 +11,7 @@ from fleet_contract import mqtt_packets
 from fleet_contract.mqtt_packets import Connack, Disconnect, FromServer, Level, Suback, Will
 from fleet_contract.mqtt_reader import Reader
 
-_READ_BYTES = 65_536
+_READ_BYTES = 16_384
 _BURST_S = 0.1
 """A slow link may send at once what it would send in this time."""
 
@@ -44,6 +44,7 @@ class Connection:
         self._allowed, self._allowed_s = 0.0, 0.0
         self.wants = select.EPOLLOUT
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        self.fd = self._socket.fileno()
         try:
             self._socket.setblocking(False)
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -51,9 +52,6 @@ class Connection:
         except OSError as error:
             self._socket.close()
             raise Broken(f"cannot connect: {error}") from error
-
-    def fileno(self) -> int:
-        return self._socket.fileno()
 
     def close(self, farewell: bytes = b"") -> None:
         """Without a `farewell` (a DISCONNECT) the broker publishes the last will."""
@@ -75,7 +73,8 @@ class Connection:
             if self.stage is Stage.SECURING and not self._secure():
                 return []
             packets = self._receive()
-            self.flush(now_s)
+            if self.held or self._outgoing.pending:
+                self.flush(now_s)
             return packets
         except OSError as error:
             raise Broken(str(error)) from error
@@ -88,10 +87,8 @@ class Connection:
     def flush(self, now_s: float) -> None:
         """Raises Broken."""
         try:
-            most = self._allowance(now_s)
-            if self._plain and most > 0 and not self._wire:
-                self._allowed -= self._tls.write(bytes(self._plain[:most]))
-                del self._plain[:most]
+            if self._plain and not self._wire:
+                self._encrypt(now_s)
             self._push()
         except OSError as error:
             raise Broken(str(error)) from error
@@ -101,13 +98,18 @@ class Connection:
         """Bytes that the link does not take yet."""
         return len(self._plain) + len(self._wire)
 
-    def _allowance(self, now_s: float) -> int:
+    def _encrypt(self, now_s: float) -> None:
         if self.bytes_per_s is None:
-            return len(self._plain)
+            self._tls.write(self._plain)
+            self._plain.clear()
+            return
         gained = (now_s - self._allowed_s) * self.bytes_per_s
         self._allowed = min(self.bytes_per_s * _BURST_S, self._allowed + gained)
         self._allowed_s = now_s
-        return int(self._allowed)
+        if self._allowed >= 1:
+            sent = self._tls.write(self._plain[: int(self._allowed)])
+            self._allowed -= sent
+            del self._plain[:sent]
 
     def _reach(self) -> None:
         code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)

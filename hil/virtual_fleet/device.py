@@ -4,6 +4,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 from fleet_contract import topics
@@ -25,8 +26,7 @@ _AGENT_VERSION = "virtual"
 _NEVER_S = float("inf")
 
 
-@dataclass(frozen=True)
-class Now:
+class Now(msgspec.Struct, frozen=True):
     """`monotonic_s` rules what is done; the wall clock, with the device's own error in it, is only written down."""
 
     monotonic_s: float
@@ -40,12 +40,13 @@ class Habits:
     uniform: random.Random
 
 
-@dataclass(frozen=True)
-class Outgoing:
+class Outgoing(msgspec.Struct, frozen=True):
+    """`sends` says how often a unit of records was sent with this; 0 for everything else."""
+
     topic: str
     payload: bytes
     retain: bool = False
-    again: bool = False
+    sends: int = 0
 
 
 class VirtualDevice:
@@ -54,6 +55,8 @@ class VirtualDevice:
 
     def __init__(self, device_id: str, recorder: Recorder, duty: Duty, library: Library, habits: Habits) -> None:
         self.id, self.duty = device_id, duty
+        self._up = {kind: topics.up(device_id, kind) for kind in topics.Up}
+        self._down = {topics.down(device_id, kind): kind for kind in topics.Down}
         self._recorder, self._library = recorder, library
         self._load, self._link, self._uniform = habits.load, habits.link, habits.uniform
         self._draw = np.random.default_rng(habits.uniform.getrandbits(32)) if habits.load.sketch_every_s else None
@@ -89,11 +92,13 @@ class VirtualDevice:
     @property
     def due_s(self) -> float:
         """When `turn` has something to do next."""
-        made = min(self._record_s, self._sketch_s, self._event_s) if self.producing else _NEVER_S
-        flying = any(book.flying for book in self.books.values())
-        silent = self._progress_s + self._patience_s if flying else _NEVER_S
-        late = min(book.overtaken_s() for book in self.books.values()) + self._late_s
-        return min(made, self._status_s, silent, late, self.duty.due_s)
+        due_s = min(self._status_s, self.duty.due_s)
+        if self.producing:
+            due_s = min(due_s, self._record_s, self._sketch_s, self._event_s)
+        if flying := self._flying():
+            overtaken_s = min(book.overtaken_s() for book in flying)
+            due_s = min(due_s, self._progress_s + self._patience_s, overtaken_s + self._late_s)
+        return due_s
 
     def under(self, conditions: Conditions) -> None:
         self._conditions = conditions
@@ -108,7 +113,7 @@ class VirtualDevice:
             if now.monotonic_s >= self.duty.due_s:
                 self.duty.ask(now.monotonic_s)
             return
-        for book in self.books.values():
+        for book in self._flying():
             if now.monotonic_s >= book.overtaken_s() + self._late_s:
                 book.rewind_overtaken(now.monotonic_s - self._late_s)
         if now.monotonic_s >= self._progress_s + self._patience_s and self._rewind():
@@ -118,10 +123,14 @@ class VirtualDevice:
         if now.monotonic_s >= self.duty.due_s:
             self.duty.ask(now.monotonic_s)
 
+    def speaks(self, now: Now) -> bool:
+        """Whether `outgoing` may have anything."""
+        return self.duty.asks or self._tells(now) or any(book.waits for book in self.books.values())
+
     def outgoing(self, now: Now, room: int) -> Iterator[Outgoing]:
         """At most `room` messages, and no more records than the window allows."""
         if room > 0 and (want := self.duty.wants()):
-            yield Outgoing(topics.up(self.id, topics.Up.WANT), encode(want))
+            yield Outgoing(self._up[topics.Up.WANT], encode(want))
         if self._tells(now) and room > 0:
             room -= 1
             yield self._report(now)
@@ -130,7 +139,7 @@ class VirtualDevice:
             self._progress_s = now.monotonic_s
         room = min(room, int(self._window) - flying)
         for unit in self._units(now, room):
-            yield Outgoing(topics.up(self.id, topics.Up.RECORDS), unit.wire, again=unit.sends > 1)
+            yield Outgoing(self._up[topics.Up.RECORDS], unit.wire, sends=unit.sends)
 
     def connected(self, now: Now) -> None:
         """Whatever was on its way on an earlier connection may be lost."""
@@ -145,7 +154,7 @@ class VirtualDevice:
 
     def receive(self, topic: str, payload: bytes, now: Now) -> list[Unit]:
         """A message from the server; the units that it acknowledged. Raises ContractError for one that is against the contract."""
-        kind = topics.parse_down(topic)[1]
+        kind = self._down.get(topic) or topics.parse_down(topic)[1]
         if kind is topics.Down.ORDER:
             before = self.duty.counter
             true_us = now.wall_us - round(self._conditions.clock_offset_s * 1e6)
@@ -181,6 +190,10 @@ class VirtualDevice:
             while room > 0 and (unit := book.take(now.monotonic_s)):
                 room -= 1
                 yield unit
+
+    def _flying(self) -> list[LaneBook]:
+        """Lanes of which something is on its way."""
+        return [book for book in self.books.values() if book.flying]
 
     def _rewind(self) -> int:
         return sum(book.rewind() for book in self.books.values())
@@ -256,7 +269,7 @@ class VirtualDevice:
             ledger={lane: book.report() for lane, book in self.books.items()},
             instance=self._recorder.boot,
         )
-        return Outgoing(topics.up(self.id, topics.Up.STATUS), encode(status), retain=True)
+        return Outgoing(self._up[topics.Up.STATUS], encode(status), retain=True)
 
 
 def _us(now: Now) -> int:

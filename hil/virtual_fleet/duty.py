@@ -84,6 +84,11 @@ class Duty:
         if self._fetch is not None:
             self._want, self._asked_s = self._fetch.want(), now_s
 
+    @property
+    def asks(self) -> bool:
+        """Whether `wants` has something."""
+        return self._want is not None
+
     def wants(self) -> Want | None:
         """What is to be sent now; once."""
         want, self._want = self._want, None

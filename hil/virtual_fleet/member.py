@@ -58,9 +58,7 @@ class Member:
     def due_s(self) -> float:
         if self.connection is None:
             return min(self.device.due_s, self._attempt_s) if self.conditions.reachable else self.device.due_s
-        if not self.online:
-            return min(self.device.due_s, self._deadline_s)
-        return min(self.device.due_s, self._spoke_s + _QUIET_S)
+        return min(self.device.due_s, self._spoke_s + _QUIET_S if self.online else self._deadline_s)
 
     def wants_to_connect(self, now_s: float) -> bool:
         return self.connection is None and self.conditions.reachable and now_s >= self._attempt_s
@@ -166,14 +164,14 @@ class Member:
 
     def _speak(self, first: bytes, now: Now, tally: PhaseTally) -> None:
         connection = self._connected()
-        if not self.online:
+        silent = not (first or connection.held or len(self._answers) >= _MAX_ANSWERS or self.device.speaks(now))
+        if silent or connection.stage is not Stage.OPEN:
             return
         room = connection.receive_maximum - self._unanswered if connection.held < _HELD_BYTES else 0
         said = [first] if first else []
         for message in self.device.outgoing(now, room):
-            if message.topic.endswith(topics.Up.RECORDS.value):
-                tally.messages += 1
-                tally.again += message.again
+            tally.messages += message.sends > 0
+            tally.again += message.sends > 1
             if self._is_lost():
                 tally.lost += 1
                 continue

@@ -1,5 +1,6 @@
 """All devices of one process on one thread: epoll for their sockets, a heap for what is due."""
 
+import bisect
 import heapq
 import select
 from collections import deque
@@ -45,16 +46,13 @@ class Reactor:
         """Members who may begin to connect once others are done."""
         self._changes = [*script.changes(), duration_s]
         self._next_second, self._next_tell_s = 0, clock()
-        self._phases = [(phase.end_s, PhaseTally()) for phase in script.phases()]
+        self._phase_ends = [phase.end_s for phase in script.phases()]
+        self.tallies = [PhaseTally() for _ in self._phase_ends]
+        """In the order of the script's phases."""
         self.last_landed_s: float | None = None
         """Seconds from the start to the last acknowledgement."""
         for number, member in enumerate(members):
             self._schedule(number, member, clock())
-
-    @property
-    def tallies(self) -> list[PhaseTally]:
-        """In the order of the script's phases."""
-        return [tally for _, tally in self._phases]
 
     def run(self, begin_s: Callable[[], float | None], stopped: Callable[[], bool]) -> None:
         """`begin_s` says when the scenario begins, as soon as that is known."""
@@ -90,7 +88,7 @@ class Reactor:
         due_s = min(self._heap[0][0] if self._heap else _NEVER_S, self._next_tell_s, change_s)
         for fd, _ in self._epoll.poll(max(0.0, due_s - self._clock()), _MAX_EVENTS):
             number, member = self._by_fd[fd]
-            self._attempt(number, member, lambda now, tally, member=member: member.advance(now, tally))
+            self._attempt(number, member, member.advance)
 
     def _do_due(self) -> None:
         now_s = self._clock()
@@ -120,9 +118,10 @@ class Reactor:
 
     def _attempt(self, number: int, member: Member, act: Callable[[Now, PhaseTally], None]) -> None:
         """Something on a connection that may break by it; afterwards the member is watched as it wants to be."""
-        now_s, tally = self._clock(), self._tally()
+        now_s = self._clock()
+        tally = self._tally(now_s)
         was_opening, landed = member.opening, tally.landed
-        fd = member.connection.fileno() if member.connection else None
+        fd = member.connection.fd if member.connection else None
         try:
             act(Now(now_s, self._wall_us() + round(member.conditions.clock_offset_s * 1e6)), tally)
         except Broken:
@@ -139,12 +138,14 @@ class Reactor:
                 self._by_fd.pop(before, None)
                 self._watched.pop(before, None)
             return
-        fd, wants = member.connection.fileno(), member.connection.wants
+        fd, wants = member.connection.fd, member.connection.wants
         watched = self._watched.get(fd)
+        if watched == wants:
+            return
         if watched is None:
             self._by_fd[fd] = (number, member)
             self._epoll.register(fd, wants)
-        elif watched != wants:
+        else:
             self._epoll.modify(fd, wants)
         self._watched[fd] = wants
 
@@ -165,25 +166,23 @@ class Reactor:
             conditions = self._script.conditions(member.device.id, at_s)
             self._attempt(number, member, lambda now, tally, m=member, c=conditions: m.under(c, now.monotonic_s, tally))
 
-    def _tally(self) -> PhaseTally:
+    def _tally(self, now_s: float) -> PhaseTally:
         """Connecting belongs to the first phase."""
-        at_s = self._clock() - self._begin_s
-        return next(tally for end_s, tally in self._phases if at_s < end_s)
+        return self.tallies[bisect.bisect_right(self._phase_ends, now_s - self._begin_s)]
 
     def _tell(self) -> None:
         if self._clock() < self._next_tell_s:
             return
         books = [book for member in self._members for book in member.device.books.values()]
-        tallies = self.tallies
         second = Second(
             at_s=self._next_second,
             online=sum(member.online for member in self._members),
             produced=sum(book.produced for book in books),
             acknowledged=sum(book.acknowledged for book in books),
             queued=sum(book.queued for book in books),
-            dropped=sum(book.dropped.total() for book in books),
-            messages=sum(tally.messages for tally in tallies),
-            again=sum(tally.again for tally in tallies),
+            dropped=sum(book.dropped for book in books),
+            messages=sum(tally.messages for tally in self.tallies),
+            again=sum(tally.again for tally in self.tallies),
         )
         self._schedule_telling()
         self._on_second(second)

@@ -1,14 +1,13 @@
 """What a virtual device records: results, sketches and events, sealed into messages as a real agent's outbox seals them."""
 
-import struct
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import accumulate
 
 import numpy as np
 
 from fleet_contract import batches
-from fleet_contract.columns import ResultColumns, Words
+from fleet_contract.columns import ResultColumns, Words, buffer
 from fleet_contract.instants import moment
 from fleet_contract.messages import Batch, Event, Lane, SketchWindow, encode
 from fleet_contract.sketch import Reference, Sketch, counts_of, missing_of
@@ -38,11 +37,11 @@ class Recorder:
             mono_us=_ramp(mono_us, min(spacing_us, mono_us // count), count),
             bundles=[bundle],
             bundle=b"",
-            input_id=Words(b"".join(names), _ends(names)),
+            input_id=Words(b"".join(names), buffer("I", [*accumulate(map(len, names))])),
             labels=list(_LABELS),
-            label=struct.pack(f"<{count}H", *(value >= 0.5 for value in values)),
-            value=struct.pack(f"<{count}d", *values),
-            latency_us=struct.pack(f"<{count}Q", *(_LATENCY_US + int(value * 100) if value > 0 else _LATENCY_US for value in values)),
+            label=buffer("H", [value >= 0.5 for value in values]),
+            value=buffer("d", values),
+            latency_us=buffer("Q", [_LATENCY_US + int(value * 100) if value > 0 else _LATENCY_US for value in values]),
             abstained=b"",
             details=[],
         )
@@ -93,12 +92,4 @@ def _moved(shares: np.ndarray, bins: int) -> np.ndarray:
 
 def _ramp(last: int, spacing: int, count: int) -> bytes:
     """As differences, the first from 0."""
-    return struct.pack(f"<{count}q", last - spacing * (count - 1), *[spacing] * (count - 1))
-
-
-def _ends(texts: Sequence[bytes]) -> bytes:
-    end, ends = 0, []
-    for text in texts:
-        end += len(text)
-        ends.append(end)
-    return struct.pack(f"<{len(ends)}I", *ends)
+    return buffer("q", [last - spacing * (count - 1), *[spacing] * (count - 1)])

@@ -69,9 +69,7 @@ def _member(plan: crew.Plan, device_id: str, keys: dict, gate: Gate, script: Scr
 
 
 def _counts(device: VirtualDevice) -> DeviceCounts:
-    lanes = {
-        lane.value: LaneCounts(book.produced, book.acknowledged, book.queued, book.dropped.total()) for lane, book in device.books.items()
-    }
+    lanes = {lane.value: LaneCounts(book.produced, book.acknowledged, book.queued, book.dropped) for lane, book in device.books.items()}
     return DeviceCounts(device.id, device.epoch, lanes, device.duty.bundle, device.duty.counter)
 
 
