@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 _SHARE = "ingest"
 _MAX_UNCOMMITTED_BYTES = 32 * limits.MIB
 _MAX_UNSENT_BYTES = 8 * limits.MIB
-_GULP_S = 0.002
+_GULP_S = 0.01
 """A reader that wakes for each message slows the broker."""
 _REFUSED = 0x80
 _LOOK_MS = 1_000
