@@ -3,7 +3,7 @@
 Every part is a process of its own on this machine: Mosquitto (mTLS), the devices (this one), one or two ingest workers, the compactor beside them,
 and PostgreSQL where it is installed. All take turns with the peer, whose subscription is on the same broker: it acknowledges by hand and keeps
 nothing. The devices have 4,000 messages in flight and send the next when one is acknowledged: by the server after its commit, or for the peer when
-it has come.
+it has come. What goes all the way into the lake is counted until the compactor has everything, which begins with the load and ends after it.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from fleet_server.mqtt import mosquitto
 from fleet_server.trust.device_ca import SERVER_IDENTITY
 
 _PEER = "paho, keeps nothing"
-_SHARE, _ROWS_PER_S, _CAUGHT_UP_SHARE = 0.6, 600_000, 0.6
+_SHARE, _ROWS_PER_S = 0.6, 600_000
 _LARGE = 100
 _DEVICES = 50
 _PATIENCE_S = 120.0
@@ -45,10 +45,10 @@ class Setup:
 
 @dataclass(frozen=True)
 class Run:
-    """`caught_up` is the share of this rate that is left when the time until the compactor has everything counts too."""
+    """Stored and acknowledged a second; and `lake_rows_per_s` when the time until the compactor has everything counts too."""
 
     rows_per_s: float
-    caught_up: float = 1.0
+    lake_rows_per_s: float = 0.0
     lost: int = 0
 
 
@@ -91,8 +91,8 @@ def _server(site: Site, workers: int, batch: Batch, seconds: float) -> Run:
     with site.compactor(), site.workers(workers), site.stage.senders() as senders:
         sent = drive(senders, [batch], seconds)
         late_s = wait_for(lambda: site.inbox.backlog().messages == 0, "the compactor has everything", _PATIENCE_S)
-        caught_up = sent.seconds / (sent.seconds + late_s)
-        return Run(sent.rate * batch.count, caught_up, sent.messages * batch.count - site.stored())
+        rows = sent.messages * batch.count
+        return Run(rows / sent.seconds, rows / (sent.seconds + late_s), rows - site.stored())
 
 
 def _batch(rows: int) -> Batch:
@@ -111,11 +111,15 @@ def _batch(rows: int) -> Batch:
     return batches.make("e1", Lane.TELEMETRY, 0, made, mono_us=[40_000 * number for number in range(rows)], boot="b1")
 
 
-_HEAD = ("setup, rows a message", "rows/s", "messages/s", "of paho", "with the lake", "lost")
+_HEAD = ("setup, rows a message", "rows/s", "messages/s", "of paho", "rows/s into the lake", "lost")
 
 
 def _rate(runs: Sequence[Run]) -> float:
     return statistics.median(run.rows_per_s for run in runs)
+
+
+def _lake_rate(runs: Sequence[Run]) -> float:
+    return statistics.median(run.lake_rows_per_s for run in runs)
 
 
 def _lines(measured: dict[tuple[str, int], list[Run]]) -> list[tuple[str, ...]]:
@@ -123,9 +127,7 @@ def _lines(measured: dict[tuple[str, int], list[Run]]) -> list[tuple[str, ...]]:
     for (name, rows), runs in sorted(measured.items(), key=lambda item: (item[0][1], item[0][0] != _PEER)):
         rate = _rate(runs)
         share = rate / _rate(measured[_PEER, rows])
-        rest = (
-            ("", "") if name == _PEER else (f"{statistics.median(run.caught_up for run in runs):.2f}", str(sum(run.lost for run in runs)))
-        )
+        rest = ("", "") if name == _PEER else (f"{_lake_rate(runs):,.0f}", str(sum(run.lost for run in runs)))
         lines.append((f"{name}, {rows}", f"{rate:,.0f}", f"{rate / rows:,.0f}", f"{share:.2f}", *rest))
     return lines
 
@@ -140,6 +142,5 @@ def _aims(measured: dict[tuple[str, int], list[Run]], setups: Sequence[Setup], r
         rate = _rate(measured[best, _LARGE])
         aims.append(Aim(f"{best}: share of what paho receives", rate / _rate(measured[_PEER, _LARGE]), _SHARE))
         aims.append(Aim(f"{best}: rows/s stored and acknowledged", rate, _ROWS_PER_S))
-        kept_up = statistics.median(run.caught_up for run in measured[best, _LARGE])
-        aims.append(Aim(f"{best}: of that, counting until the compactor has all", kept_up, _CAUGHT_UP_SHARE))
+        aims.append(Aim(f"{best}: rows/s all the way into the lake", _lake_rate(measured[best, _LARGE]), _ROWS_PER_S))
     return aims
