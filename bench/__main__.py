@@ -7,7 +7,9 @@ import argparse
 import importlib
 import json
 import pkgutil
+import signal
 import sys
+from types import FrameType
 
 import bench
 from bench.measure import Report
@@ -51,5 +53,11 @@ def _show(report: Report) -> int:
     return 0 if report.holds else 1
 
 
+def _end(number: int, _frame: FrameType | None) -> None:
+    """Like Ctrl-C: what was started is ended, and folders are removed."""
+    raise SystemExit(128 + number)
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _end)
     sys.exit(main(sys.argv[1:]))

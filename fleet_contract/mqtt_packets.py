@@ -170,7 +170,8 @@ def puback(packet_id: int) -> bytes:
 
 
 def pubacks(packet_ids: list[int]) -> bytes:
-    return b"".join([_PUBACK.pack(Kind.PUBACK << 4, 2, packet_id) for packet_id in packet_ids])
+    """None for a message at QoS 0, whose number is 0: a broker ends the connection of who acknowledges that."""
+    return b"".join([_PUBACK.pack(Kind.PUBACK << 4, 2, packet_id) for packet_id in packet_ids if packet_id])
 
 
 def subscribe(packet_id: int, filters: list[str], *, level: Level) -> bytes:

@@ -1,5 +1,13 @@
 """The server's domain errors; api/errors.py holds the one table from these to HTTP statuses."""
 
+_MAX_BRIEF_CHARS = 300
+
+
+def brief(error: Exception) -> str:
+    """One line. Of a database's error without the statement and its parameters, which may hold what devices recorded."""
+    told = str(getattr(error, "orig", None) or error).splitlines()
+    return f"{type(error).__name__}: {told[0][:_MAX_BRIEF_CHARS] if told else ''}"
+
 
 class ServerError(Exception):
     """`field` and `limit` name what was wrong, where there is something to name."""

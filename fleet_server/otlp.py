@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from fleet_contract.instants import microseconds
 from fleet_server.domain.spans import BROKER, Span
+from fleet_server.errors import brief
 from fleet_server.services import traces
 
 log = logging.getLogger(__name__)
@@ -71,7 +72,7 @@ class TraceExport:
             try:
                 self.turn()
             except SQLAlchemyError as error:
-                log.warning("traces wait: %s", error)
+                log.warning("traces wait: %s", brief(error))
 
 
 def _readable(trace: str, span: Span, fleet: str) -> ReadableSpan:

@@ -220,11 +220,6 @@ def whole(epoch: str, unit: About, data: object) -> Batch:
     return Batch(epoch, lane, unit.first, unit.count, unit.codec, unit.length, data, unit.boot, unit.clock, unit.stride)
 
 
-def file_bytes(db: sqlite3.Connection) -> int:
-    """Of the database, free pages included."""
-    return db.execute("PRAGMA page_count").fetchone()[0] * db.execute("PRAGMA page_size").fetchone()[0]
-
-
 def oldest(db: sqlite3.Connection, lane: int) -> int | None:
     row = db.execute("SELECT key FROM unit WHERE key >= ? AND key < ? ORDER BY key LIMIT 1", span(lane)).fetchone()
     return None if row is None else sequence_of(row[0])

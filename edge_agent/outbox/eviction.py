@@ -1,7 +1,7 @@
 """Makes room: what was never sent gives way, the oldest of the lanes above their shares, telemetry by every second record."""
 
 import sqlite3
-from collections import Counter
+from collections import Counter, defaultdict, deque
 from dataclasses import dataclass
 
 from edge_agent.outbox import database, quota, sealing
@@ -53,16 +53,17 @@ def _thin(db: sqlite3.Connection, account: Account, number: int, aim_bytes: int,
     by_stride: Counter[int] = Counter()
     for unit in database.about(db, *database.span(number), only="AND sent=0"):
         by_stride[unit.stride] += unit.size
+    oldest: defaultdict[int, deque[About]] = defaultdict(deque)
     while account.queued_bytes > aim_bytes and by_stride:
         stride = quota.stride_to_thin(by_stride)
-        units = _unsent(db, number, f"AND stride={stride:d}")
-        for unit in units:
-            by_stride[stride] -= unit.size
-            before = account.queued_bytes
-            account = _drop(db, account, unit, reasons.whole) if stride >= quota.MAX_STRIDE else _halve(db, account, unit, reasons.thinned)
-            by_stride[2 * stride] += unit.size - (before - account.queued_bytes)
+        units = oldest[stride] = oldest[stride] or deque(_unsent(db, number, f"AND stride={stride:d}"))
         if not units:
             del by_stride[stride]
+            continue
+        unit, before = units.popleft(), account.queued_bytes
+        account = _drop(db, account, unit, reasons.whole) if stride >= quota.MAX_STRIDE else _halve(db, account, unit, reasons.thinned)
+        by_stride[stride] -= unit.size
+        by_stride[2 * stride] += unit.size - (before - account.queued_bytes)
     return account
 
 

@@ -11,7 +11,7 @@ from fleet_contract import logs
 from fleet_contract.errors import ContractError
 from fleet_server.children import DATABASE_VARIABLE
 from fleet_server.domain.flood import Rules
-from fleet_server.errors import ServerError
+from fleet_server.errors import ServerError, brief
 from fleet_server.ingest.pace import Bounds
 from fleet_server.ingest.running import Job, serve
 
@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> None:
     try:
         serve(Job(chosen.home, chosen.number, chosen.broker, chosen.database_url, chosen.workers, bounds, flood))
     except (ServerError, ContractError, SQLAlchemyError) as error:
-        sys.exit(f"{type(error).__name__}: {str(error).splitlines()[0]}")
+        sys.exit(brief(error))
 
 
 if __name__ == "__main__":

@@ -61,17 +61,18 @@ class Clerk:
             if self._closing.is_set():
                 return
             try:
-                self._look()
-                if strange:
-                    on_renewed()
                 self._throttle()
+                if self._look() or strange:
+                    on_renewed()
                 figures.publish(self._engine, self._name, counted, self._now())
             except Exception as error:  # noqa: BLE001 - without this loop nobody new is let in, and nobody kept out
                 log.warning("the database does not answer: %s", type(error).__name__)
 
-    def _look(self) -> None:
-        self.roster.renew(self._now())
+    def _look(self) -> bool:
+        """Whether somebody was asked for who was not known."""
+        asked = self.roster.renew(self._now())
         self._backlog = self._inbox.backlog()
+        return asked
 
     def _throttle(self) -> None:
         while self._flooding:
@@ -81,4 +82,3 @@ class Clerk:
             except NotFound:
                 log.debug("%s is deleted", device)
             self._meter.pardon(device)
-        self.roster.renew(self._now())

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from fleet_contract import limits
 from fleet_contract.backoff import Backoff
+from fleet_server.errors import brief
 from fleet_server.inbox.port import Inbox
 from fleet_server.ingest.intake import Group
 
@@ -118,13 +119,7 @@ class Committer:
                 self._inbox.append(arrivals, time.time_ns() // 1_000)
                 return True
             except Exception as error:  # noqa: BLE001 - whatever spoils one commit, the messages of all devices wait for the next
-                log.error("the inbox took nothing: %s", _brief(error))
+                log.error("the inbox took nothing: %s", brief(error))
             if self._closing.wait(self._backoff.wait_s(attempt, random.random)):
                 return False
         return False
-
-
-def _brief(error: Exception) -> str:
-    """Without the statement and its parameters, which hold what devices recorded."""
-    told = str(getattr(error, "orig", None) or error).splitlines()
-    return f"{type(error).__name__}: {told[0][:300] if told else ''}"

@@ -37,9 +37,9 @@ class Roster:
         self.strange.set()
         return None
 
-    def renew(self, now: datetime) -> None:
-        """Whom to keep out; and all devices, when there may be a new one. Raises SQLAlchemyError."""
-        self._excluded = quarantine.excluded(self._engine, now).devices
+    def renew(self, now: datetime) -> bool:
+        """Whom to keep out; and all devices, when there may be a new one: whether somebody was asked for who was not known. Raises SQLAlchemyError."""
+        self._excluded = quarantine.kept_out(self._engine, now)
         self.strange.clear()
         asked, self._asked = self._asked, set()
         if asked or self._read_at is None or self._clock() - self._read_at > _WHOLE_S:
@@ -47,3 +47,4 @@ class Roster:
             with reading(self._engine) as connection:
                 self._known = frozenset(connection.execute(select(Device.id)).scalars())
         self._nobody = frozenset(asked - self._known)
+        return bool(asked)

@@ -9,7 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from fleet_contract import logs
 from fleet_server.children import DATABASE_VARIABLE
-from fleet_server.errors import ServerError
+from fleet_server.errors import ServerError, brief
 from fleet_server.lake.keeping import Retention
 from fleet_server.lake.running import Job, serve
 
@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> None:
     try:
         serve(Job(chosen.home, chosen.database_url, Retention(chosen.retention_days, chosen.retention_bytes, chosen.minutes_days)))
     except (ServerError, SQLAlchemyError, OSError) as error:
-        sys.exit(f"{type(error).__name__}: {str(error).splitlines()[0]}")
+        sys.exit(brief(error))
 
 
 if __name__ == "__main__":

@@ -9,13 +9,11 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from fleet_contract import limits
 from fleet_contract.backoff import Backoff
 from fleet_server import storage
 from fleet_server.domain.twins import Memory
-from fleet_server.errors import Conflict
+from fleet_server.errors import Conflict, brief
 from fleet_server.inbox.port import Inbox, Segment
 from fleet_server.lake import catalogue, damaged, forgetting, suspicion, turn
 from fleet_server.lake.keeping import Keeper
@@ -82,7 +80,7 @@ class Compactor:
                 self._keeper.keep(self.figures)
                 failures = 0
             except Exception as error:  # noqa: BLE001 - whatever spoils one turn, the next sees the same inbox again
-                log.error("a turn failed: %s", _brief(error))
+                log.error("a turn failed: %s", brief(error))
                 failures, more, sweep = failures + 1, False, True
             if not more:
                 stop.wait(backoff.wait_s(failures - 1, lambda: 1.0) if failures else self._pause_s)
@@ -141,9 +139,3 @@ def claimed(root: Path) -> Iterator[None]:
         except OSError as error:
             raise Conflict(f"a compactor already runs on {root}", field="home") from error
         yield
-
-
-def _brief(error: Exception) -> str:
-    """Without a statement's parameters, which may hold what devices recorded."""
-    cause = getattr(error, "orig", None) or error if isinstance(error, SQLAlchemyError) else error
-    return f"{type(error).__name__}: {(str(cause).splitlines() or [''])[0][:300]}"

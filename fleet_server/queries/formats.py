@@ -59,9 +59,11 @@ def _flat(batch: "pa.RecordBatch", shares: Sequence[float]) -> "pa.RecordBatch":
             for at, share in enumerate(shares):
                 columns[f"{field.name.removesuffix('_quantiles')}_q{share:g}"] = compute.list_element(column, at)
         elif pa.types.is_nested(field.type) or pa.types.is_interval(field.type) or pa.types.is_binary(field.type):
-            columns[field.name] = pa.array([None if value is None else str(value) for value in column.to_pylist()], pa.string())
+            columns[field.name] = _plain(pa.array([None if value is None else str(value) for value in column.to_pylist()], pa.string()))
+        elif pa.types.is_dictionary(field.type):
+            columns[field.name] = _plain(column.cast(pa.string()))
         else:
-            columns[field.name] = column
+            columns[field.name] = _plain(column) if pa.types.is_string(field.type) else column
     return pa.RecordBatch.from_pydict(columns)
 
 

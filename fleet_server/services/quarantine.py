@@ -34,13 +34,15 @@ class Excluded:
 
 def excluded(engine: Engine, now: datetime) -> Excluded:
     with reading(engine) as connection:
-        devices = connection.execute(
-            select(Device.id).where(or_(Device.quarantined_at.is_not(None), Device.throttled_until > now))
-        ).scalars()
-        gone = connection.execute(select(Deletion.device).where(Deletion.device.not_in(select(Device.id)))).scalars()
         revoked = select(Certificate.serial).where(Certificate.revoked_at.is_not(None))
         serials = connection.execute(union_all(revoked, select(RevokedCertificate.serial))).scalars()
-        return Excluded(frozenset((*devices, *gone)), frozenset(int(serial, 16) for serial in serials))
+        return Excluded(_kept_out(connection, now), frozenset(int(serial, 16) for serial in serials))
+
+
+def kept_out(engine: Engine, now: datetime) -> frozenset[str]:
+    """`excluded`, without the certificates."""
+    with reading(engine) as connection:
+        return _kept_out(connection, now)
 
 
 def look(connection: Connection, spoken: Sequence[tuple[Row, Sequence[tuple[str, datetime]]]]) -> frozenset[str]:
@@ -151,6 +153,12 @@ def replace_certificate(connection: Connection, device: str, serial: int, now: d
     before = update(Certificate).where(Certificate.device == device, Certificate.revoked_at.is_(None))
     connection.execute(before.values(revoked_at=now))
     connection.execute(insert(Certificate).values(serial=f"{serial:x}", device=device, issued_at=now))
+
+
+def _kept_out(connection: Connection, now: datetime) -> frozenset[str]:
+    devices = select(Device.id).where(or_(Device.quarantined_at.is_not(None), Device.throttled_until > now))
+    gone = select(Deletion.device).where(Deletion.device.not_in(select(Device.id)))
+    return frozenset(connection.execute(union_all(devices, gone)).scalars())
 
 
 def _held(connection: Connection, device: str) -> Row:

@@ -22,8 +22,9 @@ def sqlite_url(path: Path) -> str:
 
 
 def connect(url: str) -> Engine:
-    """An engine for any SQLAlchemy URL; SQLite gets WAL, synchronous=FULL, foreign keys and a busy timeout."""
-    engine = create_engine(url, pool_pre_ping=not url.startswith("sqlite"))
+    """An engine for any SQLAlchemy URL, whose errors do not tell what was to be written; SQLite gets WAL, synchronous=FULL, foreign keys and a busy
+    timeout."""
+    engine = create_engine(url, pool_pre_ping=not url.startswith("sqlite"), hide_parameters=True)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
