@@ -59,15 +59,16 @@ def _flat(batch: "pa.RecordBatch", shares: Sequence[float]) -> "pa.RecordBatch":
             for at, share in enumerate(shares):
                 columns[f"{field.name.removesuffix('_quantiles')}_q{share:g}"] = compute.list_element(column, at)
         elif pa.types.is_nested(field.type) or pa.types.is_interval(field.type) or pa.types.is_binary(field.type):
-            columns[field.name] = _plain(pa.array([None if value is None else str(value) for value in column.to_pylist()], pa.string()))
-        elif pa.types.is_dictionary(field.type):
-            columns[field.name] = _plain(column.cast(pa.string()))
+            columns[field.name] = pa.array([None if value is None else str(value) for value in column.to_pylist()], pa.string())
         else:
-            columns[field.name] = _plain(column) if pa.types.is_string(field.type) else column
-    return pa.RecordBatch.from_pydict(columns)
+            columns[field.name] = column
+    return pa.RecordBatch.from_pydict(
+        {name: _plain(column) if pa.types.is_string(column.type) else column for name, column in columns.items()}
+    )
 
 
 def _plain(texts: "pa.Array") -> "pa.Array":
+    """No formula, for a spreadsheet; what is a number stays one."""
     from pyarrow import compute
 
     if not compute.any(compute.match_substring_regex(texts, _FORMULA), skip_nulls=True).as_py():

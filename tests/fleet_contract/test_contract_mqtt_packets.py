@@ -41,6 +41,10 @@ def test_a_stream_is_read_alike_however_it_is_cut(level: Level, packets: list, c
     assert found + reader.feed(stream) == packets
 
 
+def test_nobody_waits_for_the_acknowledgement_of_a_message_without_a_number() -> None:
+    assert mqtt_packets.pubacks([3, 0, 4]) == mqtt_packets.puback(3) + mqtt_packets.puback(4)
+
+
 @given(level=LEVELS, pieces=st.lists(st.binary(max_size=60), max_size=6))
 def test_any_bytes_are_packets_or_a_bad_packet(level: Level, pieces: list[bytes]) -> None:
     reader = Reader(level)

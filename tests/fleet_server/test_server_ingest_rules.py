@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import pytest
+from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
 from fleet_contract import batches, messages, topics
@@ -18,6 +19,7 @@ from fleet_server.ingest.acks import Stored, merge
 from fleet_server.ingest.committer import Committer
 from fleet_server.ingest.intake import Group, Intake
 from fleet_server.ingest.pace import Bounds, wait_s
+from fleet_server.ingest.roster import Roster
 
 PATIENCE_S = 10.0
 BOUNDS = Bounds(backlog_bytes=1_000, backlog_s=10.0)
@@ -141,6 +143,14 @@ def test_what_an_inbox_never_took_stays_unacknowledged() -> None:
     running.committer.put("line", group(1))
     running.committer.close()
     assert running.committer.committed() == []
+
+
+def test_who_is_asked_for_and_unknown_is_looked_up_at_the_next_renewal(sqlite_engine: Engine) -> None:
+    roster, now = Roster(sqlite_engine), datetime(2026, 1, 2, tzinfo=UTC)
+    assert roster.renew(now) is False
+    assert roster.may("pi-1") is None
+    assert roster.renew(now) is True
+    assert (roster.may("pi-1"), roster.renew(now)) == (False, False)
 
 
 def test_a_bomb_counts_as_what_it_becomes() -> None:

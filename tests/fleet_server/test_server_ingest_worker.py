@@ -114,6 +114,16 @@ def test_a_batch_is_stored_as_it_came_and_then_acknowledged(site: Site) -> None:
     assert site.stored() == [("pi-1", batch(7))]
 
 
+def test_a_device_that_publishes_at_qos_0_ends_no_connection(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    site.start(site.job)
+    with device_line(site, "pi-1") as client:
+        client.client.publish(records_of("pi-1"), messages.encode(batch(0)), qos=0)
+        assert next_ack(client).ranges == [(0, 1)]
+        client.publish(records_of("pi-1"), messages.encode(batch(2)))
+        assert next_ack(client).ranges == [(2, 3)]
+    assert [record.message for record in caplog.records if "connection to the broker ended" in record.message] == []
+
+
 def test_what_cannot_be_stored_is_let_go_and_counted(site: Site) -> None:
     worker = site.start(site.job)
     with device_line(site, "pi-1") as client, device_line(site, "pi-bad") as apart, device_line(site, "pi-new") as stranger:

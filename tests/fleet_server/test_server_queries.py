@@ -1,5 +1,6 @@
 """Questions about inferences: what is counted, in which order, page by page and whole, within bounds, and nothing but what was asked."""
 
+import csv
 import io
 import json
 import shutil
@@ -302,6 +303,13 @@ class TestApi:
         answer = asking.get(f"/v1/telemetry?format=csv&{query}")
         assert answer.text.splitlines()[1:] == lines
         assert answer.text.splitlines()[0].startswith('"')
+
+    def test_no_cell_of_csv_is_a_formula(self, api: Api) -> None:
+        api.world.enrol("cam-1")
+        labels = ["=1+1", "@x", "-5", "-5x", "plain", None]
+        api.world.send("cam-1", *(a_result(number, label=label) for number, label in enumerate(labels)))
+        lines = csv.DictReader(io.StringIO(api.get("/v1/telemetry?format=csv").text))
+        assert [line["label"] for line in lines] == ["'=1+1", "'@x", "-5", "'-5x", "plain", ""]
 
     @pytest.mark.parametrize(
         ("query", "status", "field"),
