@@ -78,6 +78,7 @@ def _finish(path: Path) -> None:
     """What a rescue that was cut off has left: whole where the damaged file is gone already."""
     into = _rescue_of(path)
     if into.exists() and not path.exists():
+        _remove(path)  # a log that is left beside it is the damaged file's
         atomic.move(into, path)
     _remove(into)
 

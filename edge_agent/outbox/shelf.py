@@ -90,8 +90,9 @@ class Shelf:
 
     def acknowledge(self, lane: Lane, ranges: Sequence[tuple[int, int]]) -> bool:
         """Whether anything was. Raises Retry (disk)."""
-        number, before = LANES.index(lane), len(self._handed.landed)
+        number = LANES.index(lane)
         with self._lock:
+            before = len(self._handed.landed)
             try:
                 for first, last in ranges:
                     self._land(number, max(first, 0), min(last, self.account.lanes[number].produced - 1))

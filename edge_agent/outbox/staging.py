@@ -24,11 +24,12 @@ class Job:
 
 @dataclass(frozen=True)
 class Work:
-    """What one commit does. `drops` counts, by lane and reason, what nobody keeps. `is_last`: nothing comes after it."""
+    """What one commit does. `drops` counts, by lane and reason, what nobody keeps. `is_closing`: nothing new comes; `is_last`: nothing at all."""
 
     entries: Sequence[Entry]
     drops: Counter[tuple[int, str]]
     jobs: Sequence[Job]
+    is_closing: bool
     is_last: bool
 
 
@@ -65,6 +66,11 @@ class Staging:
     def held_bytes(self) -> int:
         return self._bytes
 
+    @property
+    def held(self) -> int:
+        """Entries."""
+        return len(self._entries)
+
     def drop(self, drops: Mapping[tuple[int, str], int]) -> None:
         with self._changed:
             self._drops.update(drops)
@@ -97,7 +103,7 @@ class Staging:
             jobs = list(self._jobs)
             self._jobs.clear()
             entries = self._oldest()
-            return Work(entries, Counter(self._drops), jobs, self._is_closed and len(entries) == len(self._entries))
+            return Work(entries, Counter(self._drops), jobs, self._is_closed, self._is_closed and len(entries) == len(self._entries))
 
     def commit(self, work: Work) -> None:
         """Its entries, the oldest, and its drops need to be kept no longer."""

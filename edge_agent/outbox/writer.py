@@ -35,18 +35,18 @@ class Writer:
 
     def _run(self) -> None:
         meter = Meter()
-        while True:
+        is_done = False
+        while not is_done:
             work = self._staging.take()
+            is_done = work.is_last
             try:
                 self._turn(work, meter.since_last())
             except Retry as error:
                 log.warning("%s", error)
-                self._fail(work, error)
+                is_done = self._fail(work, error)
             except Exception as error:  # whoever waits must hear of it, and the next commit may work
                 log.exception("a commit failed")
-                self._fail(work, Retry(f"outbox: {error}", code="disk"))
-            if work.is_last:
-                return
+                is_done = self._fail(work, Retry(f"outbox: {error}", code="disk"))
 
     def _turn(self, work: Work, written_bytes: int) -> None:
         entries, parcels = pack(work.entries, self._packer)
@@ -60,11 +60,13 @@ class Writer:
                 entry.ticket.settle()
         self._committed(done.traced, has_records=any(entry.record_bytes for entry in work.entries))
 
-    def _fail(self, work: Work, error: Retry) -> None:
+    def _fail(self, work: Work, error: Retry) -> bool:
+        """Whether that was all: who closes does not wait for the disk."""
         for ticket in [*self._staging.withdraw(), *(job.ticket for job in work.jobs)]:
             ticket.settle(error)
-        if not work.is_last:
+        if not work.is_closing:
             self._staging.pause(_RETRY_S)
             self._staging.remind()
-        elif work.entries:
-            log.error("%d submissions are lost: %s", len(work.entries), error)
+        elif self._staging.held:
+            log.error("%d submissions are lost: %s", self._staging.held, error)
+        return work.is_closing

@@ -19,6 +19,8 @@ from hypothesis import strategies as st
 from edge_agent.errors import Retry
 from edge_agent.outbox import database
 from edge_agent.outbox.entries import TOO_LARGE
+from edge_agent.outbox.shelf import Done
+from edge_agent.outbox.staging import Work
 from edge_agent.outbox.store import Outbox
 from fleet_contract import columns, limits
 from fleet_contract.batches import unpack
@@ -150,6 +152,21 @@ class TestSubmit:
             assert (taken[:3], taken[3:]) == ([True] * 3, [False] * 3)
             assert (lane.produced, lane.queued, lane.dropped) == (6, 3, {"disk-slow": 3})
             assert outbox.cursor() == "2"
+
+    def test_closing_does_not_wait_for_a_disk_that_takes_nothing(self, outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
+        """However many commits what was submitted would take."""
+        tried: list[int] = []
+
+        def fail(work: Work, *_: object) -> Done:
+            tried.append(len(work.entries))
+            raise Retry("the disk is full", code="disk")
+
+        monkeypatch.setattr(outbox._shelf, "commit", fail)
+        for _ in range(30):
+            assert outbox.submit([sample(40_000)])
+        outbox.close()
+        assert tried and max(tried) < 30
+        assert outbox.ledger()[Lane.SAMPLES].produced == 0
 
     def test_a_closed_outbox_takes_nothing(self, path: Path) -> None:
         outbox = open_outbox(path)

@@ -353,6 +353,18 @@ def test_a_rescue_that_was_cut_off_is_made_again_or_finished(device: Device) -> 
     assert (device.outbox.epoch, into.exists()) == ("epoch-1", False)
 
 
+def test_the_log_of_a_file_that_is_set_aside_is_not_its_successors(device: Device) -> None:
+    """Power fails between the two renames of a rescue."""
+    device.close()
+    damaged = device.path.with_name("damaged.db")
+    with closing(Outbox(damaged, new_epoch=lambda: "another", read=Clocks())) as other:
+        other.append([sample()])
+        wal(device.path).write_bytes(wal(damaged).read_bytes())
+    device.path.rename(device.path.with_name("outbox.rescue"))
+    device.outbox = device._open()
+    assert (device.outbox.epoch, device.outbox.cursor(), device.damaged()) == ("epoch-1", str(UNITS), 0)
+
+
 def test_only_the_newest_damaged_files_are_kept(path: Path, device: Device) -> None:
     for _ in range(4):
         device.restart(lambda path: path.write_bytes(b"not a database" * 1_000))
