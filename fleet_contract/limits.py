@@ -124,6 +124,8 @@ MAX_IMPORT_RECORD_BYTES = 1 * MIB
 
 MAX_INGEST_WORKERS_COUNT = 16
 """That a broker's ACL has names for."""
+MAX_DEVICE_EPOCHS_COUNT = 1_000
+"""Each is an outbox made anew; who begins more is set apart."""
 MAX_CSR_BYTES = 8 * KIB
 MAX_TOKEN_CHARS = 512
 MAX_TOKEN_LIFETIME_S = 30 * 24 * 3600

@@ -122,6 +122,9 @@ class Batch(Struct, tag="batch"):
 DAMAGED = "damaged"
 """Why a record was dropped that the server may have all the same: it was damaged on the device, and nobody knows whether it had arrived."""
 
+DROP_REASONS = frozenset({"thinned", "quota", "too-large", "malformed", "disk-slow", "disk-full", DAMAGED})
+"""Why a device gives a record up (docs/records.md)."""
+
 
 class LaneLedger(Struct):
     """Counts since the epoch began: produced = acknowledged + queued + sum(dropped). `oldest` is the lowest number that is queued still, `produced`

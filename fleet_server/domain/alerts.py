@@ -10,5 +10,6 @@ class Kind(StrEnum):
     """More is stored than it made: its outbox is an old copy, or another's; or its counts do not add up among themselves."""
     TWIN_RECORDS = "twin-records"
     """What it sends cannot come from one device."""
+    TOO_MANY_EPOCHS = "too-many-epochs"
     CLOCK_OFF = "clock-off"
     FLOOD = "flood"

@@ -20,6 +20,7 @@ class Reason(StrEnum):
     CLONED_KEY = "cloned-key"
     TOO_MANY_STARTS = "too-many-starts"
     TWIN_RECORDS = "twin-records"
+    TOO_MANY_EPOCHS = "too-many-epochs"
     FLOOD = "flood"
     BY_HAND = "by-hand"
 

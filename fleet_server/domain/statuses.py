@@ -8,9 +8,11 @@ import msgspec
 
 from fleet_contract import limits, names
 from fleet_contract.errors import BadName
-from fleet_contract.messages import LaneLedger, Status
+from fleet_contract.messages import DROP_REASONS, LaneLedger, Status
 from fleet_server.domain.records import is_count, is_word
 from fleet_server.errors import BadRequest
+
+OTHER = "other"
 
 
 def check(status: Status) -> None:
@@ -57,10 +59,16 @@ def observed(status: Status) -> dict[str, Any]:
 
 
 def reported(said: LaneLedger) -> dict[str, Any]:
-    """By column of the streams, what a device says of one lane; `dropped` as JSON."""
+    """By column of the streams, what a device says of one lane; `dropped` as JSON, in which OTHER counts for all reasons that nobody knows."""
     oldest = None if said.oldest is msgspec.UNSET else said.oldest
     counts = {"produced": said.produced, "acknowledged": said.acknowledged, "queued": said.queued}
-    return {**counts, "dropped": json.dumps(said.dropped), "oldest": oldest}
+    return {**counts, "dropped": json.dumps(_known(said.dropped)), "oldest": oldest}
+
+
+def _known(dropped: Mapping[str, int]) -> dict[str, int]:
+    known = {reason: count for reason, count in dropped.items() if reason in DROP_REASONS}
+    others = sum(dropped.values()) - sum(known.values())
+    return known | ({OTHER: others} if others else {})
 
 
 def is_news(values: Mapping[str, Any], row: object) -> bool:

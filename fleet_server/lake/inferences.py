@@ -11,9 +11,9 @@ from fleet_contract import batches, columns, limits
 from fleet_contract.columns import ResultColumns
 from fleet_contract.errors import ContractError, MalformedMessage
 from fleet_contract.limits import MAX_BATCH_RECORDS
+from fleet_server.domain.epochs import StreamKey
 from fleet_server.domain.records import MAX_WORD_CHARS, YEARS, is_digest, is_word
 from fleet_server.lake import decompression
-from fleet_server.lake.opening import StreamKey
 from fleet_server.lake.streams import Fresh
 
 _AT_US = (np.datetime64(f"{YEARS.start}", "us").astype(np.int64), np.datetime64(f"{YEARS.stop}", "us").astype(np.int64))

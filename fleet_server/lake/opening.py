@@ -9,10 +9,8 @@ from fleet_contract import messages, names
 from fleet_contract.errors import BadName, ContractError
 from fleet_contract.messages import Batch
 from fleet_server.domain.coverage import Run
+from fleet_server.domain.epochs import StreamKey
 from fleet_server.inbox.segment import Arrival
-
-StreamKey = tuple[str, str, str]
-"""Device, epoch, lane."""
 
 
 class Piece(msgspec.Struct, frozen=True):

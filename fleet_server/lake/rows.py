@@ -16,9 +16,9 @@ from fleet_contract.errors import ContractError
 from fleet_contract.instants import moment
 from fleet_contract.messages import Event, Lane, Record, Sample, SketchWindow
 from fleet_server import storage
+from fleet_server.domain.epochs import StreamKey
 from fleet_server.domain.records import Malformed, read
 from fleet_server.lake.inferences import Spoilt, spoil
-from fleet_server.lake.opening import StreamKey
 from fleet_server.lake.streams import Fresh
 from fleet_server.services import measurements
 from fleet_server.tables.database import insert_new

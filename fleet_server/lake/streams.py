@@ -8,7 +8,8 @@ from sqlalchemy import Connection, select
 
 from fleet_contract.messages import Lane
 from fleet_server.domain.coverage import Coverage, Run
-from fleet_server.lake.opening import Piece, StreamKey
+from fleet_server.domain.epochs import StreamKey, excessive
+from fleet_server.lake.opening import Piece
 from fleet_server.tables import bulk
 from fleet_server.tables.device import Device
 from fleet_server.tables.stream import Stream
@@ -91,6 +92,11 @@ class Streams:
     @property
     def changed(self) -> dict[StreamKey, Stored]:
         return {stream: growing.stored() for stream, growing in self._growing.items() if growing.grew}
+
+    @property
+    def excessive(self) -> set[str]:
+        """Devices that now have begun too many epochs."""
+        return excessive(self._known.keys(), self._growing.keys())
 
     def add(self, piece: Piece) -> Fresh | None:
         """None where all of it is stored."""

@@ -132,6 +132,8 @@ def _spoil(prepared: _Prepared, spoilt: Sequence[Spoilt]) -> None:
 
 
 def _save(connection: Connection, prepared: _Prepared, now: datetime) -> None:
+    excessive = prepared.streams.excessive
+    quarantine.hold(connection, prepared.twins.keys() | excessive)
     streams.save(connection, prepared.streams.changed)
     catalogue.add(connection, prepared.made, now)
     for added in prepared.added:
@@ -144,6 +146,8 @@ def _save(connection: Connection, prepared: _Prepared, now: datetime) -> None:
     following.save(connection, prepared.pieces, now)
     for device, why in prepared.twins.items():
         quarantine.impose_twin(connection, device, why, now)
+    for device in excessive:
+        quarantine.impose_epochs(connection, device, now)
 
 
 def _chunks(fresh: Sequence[Fresh]) -> Iterator[list[Fresh]]:

@@ -42,7 +42,7 @@ def sweep(engine: Engine, now: datetime) -> Swept:
         return Swept()
     verdicts = {(row.device, row.epoch, row.lane): (row, _verdict(row)) for row in rows}
     with writing(engine) as connection:
-        _note(connection, [*verdicts.values()])
+        _note(connection, [verdicts[key] for key in sorted(verdicts)])
         wrong = [trouble for row, verdict in verdicts.values() if (trouble := _trouble(row, verdict))]
         opened = alerts.raise_(connection, wrong, now)
         standing = {trouble.key for trouble in wrong}
@@ -67,7 +67,7 @@ def _verdict(row: Row) -> Verdict:
 
 
 def _note(connection: Connection, judged: Sequence[tuple[Row, Verdict]]) -> None:
-    """A report that came meanwhile stays due."""
+    """In the order of their keys, as all who write many streams. A report that came meanwhile stays due."""
     table = Stream.__table__
     mine = update(table).where(
         table.c.id == bindparam("key"), table.c.reported_at.is_not_distinct_from(bindparam("seen_at", type_=table.c.reported_at.type))

@@ -2,7 +2,7 @@
 person releases them; or, of a device that floods, until its break is over. What they record waits on them."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -15,6 +15,7 @@ from fleet_server.errors import Conflict, NotFound
 from fleet_server.services import alerts, audit
 from fleet_server.services.alerts import Trouble
 from fleet_server.tables.alert import Alert
+from fleet_server.tables.bulk import rows_of
 from fleet_server.tables.certificate import Certificate
 from fleet_server.tables.database import reading, upsert, writing
 from fleet_server.tables.deletion import Deletion, RevokedCertificate
@@ -89,11 +90,20 @@ def _remember(connection: Connection, after: dict[str, Holders], left: dict[str,
     connection.execute(update(Device.__table__).where(Device.__table__.c.id == bindparam("key")), current)
 
 
+def hold(connection: Connection, devices: Collection[str]) -> None:
+    """Before anything else that this transaction writes, as who takes in statuses does: their rows, in the order of their ids."""
+    if devices:
+        rows_of(connection, select(Device.id).order_by(Device.id).with_for_update(key_share=True), Device.id, devices)
+
+
 def impose_twin(connection: Connection, device: str, why: str, at: datetime) -> None:
     """What the device sends cannot come from one device: acknowledging it would delete what another recorded. Once is enough."""
-    alerts.raise_(connection, [Trouble(Kind.TWIN_RECORDS, device, detail={"why": why})], at)
-    if _held(connection, device).quarantined_at is None:
-        _set_apart(connection, device, Reason.TWIN_RECORDS.value, audit.SERVER, at)
+    _accuse(connection, Trouble(Kind.TWIN_RECORDS, device, detail={"why": why}), Reason.TWIN_RECORDS, at)
+
+
+def impose_epochs(connection: Connection, device: str, at: datetime) -> None:
+    """The device begins one outbox after the other: each has rows of its own here, for ever."""
+    _accuse(connection, Trouble(Kind.TOO_MANY_EPOCHS, device), Reason.TOO_MANY_EPOCHS, at)
 
 
 def throttle(engine: Engine, device: str, now: datetime) -> datetime | None:
@@ -144,7 +154,7 @@ def release(engine: Engine, device: str, *, by: str, now: datetime) -> None:
         connection.execute(delete(DeviceInstance).where(DeviceInstance.device == device))
         clear = {"quarantined_at": None, "quarantine_reason": None, "instance": None, "throttled_until": None, "throttles": 0}
         connection.execute(update(Device).where(Device.id == device).values(**clear))
-        alerts.settle(connection, alerts.open_of(connection, [device], [Kind.TWIN_RECORDS, Kind.FLOOD]), now)
+        alerts.settle(connection, alerts.open_of(connection, [device], [Kind.TWIN_RECORDS, Kind.TOO_MANY_EPOCHS, Kind.FLOOD]), now)
         audit.append(connection, by, "device.release", device, {"reason": row.quarantine_reason}, now)
 
 
@@ -162,10 +172,17 @@ def _kept_out(connection: Connection, now: datetime) -> frozenset[str]:
 
 
 def _held(connection: Connection, device: str) -> Row:
-    row = connection.execute(select(Device).where(Device.id == device).with_for_update()).one_or_none()
+    row = connection.execute(select(Device).where(Device.id == device).with_for_update(key_share=True)).one_or_none()
     if row is None:
         raise NotFound(f"there is no device {device!r}", field="device")
     return row
+
+
+def _accuse(connection: Connection, trouble: Trouble, reason: Reason, at: datetime) -> None:
+    """Whoever is set apart already stays so for the reason that was first."""
+    alerts.raise_(connection, [trouble], at)
+    if _held(connection, trouble.device).quarantined_at is None:
+        _set_apart(connection, trouble.device, reason.value, audit.SERVER, at)
 
 
 def _set_apart(connection: Connection, device: str, reason: str, by: str, at: datetime) -> None:

@@ -100,7 +100,8 @@ def _move(connection: Connection, made: int, devices: Mapping[str, DeviceState],
 
 def _order(connection: Connection, row: Row, devices: Sequence[str], now: datetime) -> None:
     before = rollout_facts.answered(connection, row.bundle, devices)
-    wanted = {each.id: each.desired_bundle for each in rows_of(connection, select(Device.id, Device.desired_bundle), Device.id, devices)}
+    held = select(Device.id, Device.desired_bundle).order_by(Device.id).with_for_update(key_share=True)
+    wanted = {each.id: each.desired_bundle for each in rows_of(connection, held, Device.id, devices)}
     ordered = {
         "rollout": [row.id] * len(devices),
         "device": devices,
@@ -116,7 +117,8 @@ def _order(connection: Connection, row: Row, devices: Sequence[str], now: dateti
 def _send_back(connection: Connection, row: Row, devices: Sequence[str]) -> None:
     """Those that were given no other order since."""
     wanted = select(RolloutDevice.device, RolloutDevice.previous).join(Device, Device.id == RolloutDevice.device)
-    mine = wanted.where(RolloutDevice.rollout == row.id, Device.desired_rollout == row.id).with_for_update(of=Device)
+    mine = wanted.where(RolloutDevice.rollout == row.id, Device.desired_rollout == row.id)
+    mine = mine.order_by(Device.id).with_for_update(of=Device, key_share=True)
     back = rows_of(connection, mine, RolloutDevice.device, devices)
     previous = {
         "id": [each.device for each in back],

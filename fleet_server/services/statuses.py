@@ -61,7 +61,7 @@ def observe_all(engine: Engine, said: Sequence[Said]) -> dict[str, ServerError]:
         else:
             heard.setdefault(each.device, []).append(each)
     with writing(engine) as connection:
-        held = select(*_KNOWN).order_by(Device.id).with_for_update()
+        held = select(*_KNOWN).order_by(Device.id).with_for_update(key_share=True)
         rows = {row.id: row for row in rows_of(connection, held, Device.id, heard)}
         for device in heard:
             if why := _why_not(device, rows.get(device)):
@@ -85,7 +85,8 @@ def _take(connection: Connection, taken: _Taken) -> None:
     newest = [(row, said[-1]) for row, mine in present if (said := [each for each in mine if each.status.online])]
     _write(connection, newest)
     _leave(connection, [row.id for row, mine in present if not mine[-1].status.online])
-    streams.report(connection, [(row.id, said.status.epoch, said.status.ledger, said.at) for row, said in newest])
+    for device in streams.report(connection, [(row.id, said.status.epoch, said.status.ledger, said.at) for row, said in newest]):
+        quarantine.impose_epochs(connection, device, newest[0][1].at)
     _watch_clocks(connection, newest)
 
 

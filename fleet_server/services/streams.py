@@ -9,9 +9,10 @@ from sqlalchemy import Connection, Engine, Row, String, cast, select
 
 from fleet_contract.messages import Lane, LaneLedger
 from fleet_server.domain import ledger
+from fleet_server.domain.epochs import excessive
 from fleet_server.domain.statuses import is_news, reported
 from fleet_server.tables.bulk import instants, rows_of, upsert
-from fleet_server.tables.database import insert_new, reading
+from fleet_server.tables.database import reading
 from fleet_server.tables.stream import Stream
 
 _KEYS = ("device", "epoch", "lane")
@@ -46,41 +47,21 @@ class LedgerLine:
     balanced: bool
 
 
-def lock(connection: Connection, device: str, epoch: str, lane: Lane) -> Row:
-    """The stream's row, made if need be, and held against other writers until the transaction ends."""
-    wanted = select(Stream).where(Stream.device == device, Stream.epoch == epoch, Stream.lane == lane.value).with_for_update()
-    row = connection.execute(wanted).one_or_none()
-    if row is None:
-        connection.execute(
-            insert_new(connection, Stream),
-            {
-                "device": device,
-                "epoch": epoch,
-                "lane": lane.value,
-                "produced": 0,
-                "acknowledged": 0,
-                "queued": 0,
-                "dropped": {},
-                **_NOTHING_STORED,
-            },
-        )
-        row = connection.execute(wanted).one()
-    return row
-
-
-def report(connection: Connection, said: Sequence[tuple[str, str, Mapping[Lane, LaneLedger], datetime]]) -> None:
-    """Write down what devices say of their own lanes: (device, epoch, by lane, when it came). What says nothing new is not written."""
+def report(connection: Connection, said: Sequence[tuple[str, str, Mapping[Lane, LaneLedger], datetime]]) -> set[str]:
+    """Write down what devices, whose rows this transaction holds, say of their own lanes: (device, epoch, by lane, when it came). What says nothing
+    new is not written. Returns the devices that have begun too many epochs with this."""
     wanted = {(device, epoch, lane.value): (reported(mine), at) for device, epoch, lanes, at in said for lane, mine in lanes.items()}
     if not wanted:
-        return
-    held = select(*_REPORTED).order_by(Stream.device, Stream.epoch, Stream.lane).with_for_update()
-    rows = {(row.device, row.epoch, row.lane): row for row in rows_of(connection, held, Stream.device, {device for device, _, _ in wanted})}
+        return set()
+    known = rows_of(connection, select(*_REPORTED), Stream.device, {device for device, _, _ in wanted})
+    rows = {(row.device, row.epoch, row.lane): row for row in known}
     changes = [_change(key, rows.get(key), *wanted[key]) for key in sorted(wanted)]
     if news := [change for change in changes if change]:
         columns = {name: [each[name] for each in news] for name in news[0]}
         columns["reported_at"] = instants(connection, columns["reported_at"])
         update = {name: f"excluded.{name}" for name in (*_SAID, *_JUDGED)}
         upsert(connection, Stream, columns, keys=_KEYS, update=update)
+    return excessive(rows.keys(), wanted.keys())
 
 
 def _change(key: tuple[str, str, str], row: Row | None, said: dict[str, Any], at: datetime) -> dict[str, Any] | None:

@@ -2,20 +2,22 @@
 
 from collections.abc import Mapping
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import Engine, text, update
 
+from fleet_contract import batches, limits
 from fleet_contract.limits import MAX_CLOCK_SKEW_S
-from fleet_contract.messages import Lane, LaneLedger, Status
+from fleet_contract.messages import Event, Lane, LaneLedger, Status
 from fleet_server.domain.coverage import Coverage, Run
 from fleet_server.domain.holders import Reason
 from fleet_server.errors import BadRequest, Conflict, NotFound
+from fleet_server.lake.streams import Stored, save
 from fleet_server.services import alerts, audit, devices, ledger, quarantine, statuses, streams
-from fleet_server.services.statuses import Said
+from fleet_server.services.statuses import Said, observe
 from fleet_server.tables.database import writing
 from fleet_server.tables.lake import LakeState
-from fleet_server.tables.stream import Stream
 from tests.fakes.server_api import Api
 from tests.fakes.server_world import World
 
@@ -35,10 +37,8 @@ class Books:
 
     def store(self, *runs: tuple[int, int]) -> None:
         coverage = Coverage(tuple(Run(*run) for run in runs))
-        values = {"coverage": coverage.dump(), "stored": coverage.below(1 << 40), "high": coverage.end}
         with writing(self.world.engine) as connection:
-            streams.lock(connection, "cam-1", "e1", Lane.TELEMETRY)
-            connection.execute(update(Stream).where(Stream.device == "cam-1").values(**values))
+            save(connection, {("cam-1", "e1", Lane.TELEMETRY.value): Stored(coverage, coverage.below(1 << 40))})
 
     def catch_up(self) -> ledger.Swept:
         """All that was acknowledged until now is stored."""
@@ -123,6 +123,51 @@ def test_twins_are_set_apart_until_a_person_releases_them(books: Books) -> None:
     assert books.alerts() == [("twin-records", "cam-1", {"why": why})]
     quarantine.release(world.engine, "cam-1", by="test", now=world.clock())
     assert books.alerts() == []
+
+
+def begin_epochs(world: World, number: int) -> None:
+    for at in range(number):
+        ledger_ = {Lane.EVENTS: LaneLedger(0, 0, 0)}
+        observe(
+            world.engine, "cam-1", Status(at=world.clock(), online=True, epoch=f"e{at}", ledger=ledger_), world.clock.forward(seconds=1)
+        )
+
+
+@pytest.mark.parametrize("way", ["statuses", "records"])
+def test_a_device_with_too_many_epochs_is_set_apart_and_nothing_of_it_is_lost(
+    books: Books, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = books.world
+    monkeypatch.setattr(limits, "MAX_DEVICE_EPOCHS_COUNT", 3)
+    begin_epochs(world, 3)
+    world.say("cam-1", ledger={Lane.SAMPLES: LaneLedger(0, 0, 0)})
+    assert books.alerts() == []
+    if way == "statuses":
+        begin_epochs(world, 4)
+    else:
+        world.take("cam-1", batches.make("e4", Lane.EVENTS, 0, [Event(world.clock(), "x")]))
+    assert books.alerts() == [("too-many-epochs", "cam-1", {})]
+    assert devices.get(world.engine, "cam-1", world.clock()).quarantine_reason == Reason.TOO_MANY_EPOCHS
+    assert len({line.epoch for line in streams.lines(world.engine)}) == 4
+    with pytest.raises(Conflict):
+        begin_epochs(world, 1)
+    quarantine.release(world.engine, "cam-1", by="test", now=world.clock())
+    assert books.alerts() == []
+    begin_epochs(world, 1)
+
+
+def test_a_reason_that_nobody_knows_is_one_of_the_others(books: Books) -> None:
+    books.world.say("cam-1", ledger={Lane.TELEMETRY: LaneLedger(9, 0, 0, {"quota": 2, **{f"mine-{at}": 1 for at in range(7)}})})
+    assert streams.lines(books.world.engine, ["cam-1"])[0].dropped == {"quota": 2, "other": 7}
+
+
+def test_who_takes_in_statuses_holds_up_nobodys_new_stream(tmp_path: Path, postgres_engine: Engine) -> None:
+    """The compactor holds streams meanwhile that those statuses are about: each would wait for the other."""
+    World(tmp_path, postgres_engine).enrol("cam-1")
+    with writing(postgres_engine) as statuses_, writing(postgres_engine) as compactor:
+        quarantine.hold(statuses_, ["cam-1"])
+        compactor.execute(text("SET LOCAL lock_timeout = '2s'"))
+        save(compactor, {("cam-1", "e1", Lane.TELEMETRY.value): Stored()})
 
 
 def test_an_idle_report_is_written_once(books: Books) -> None:
