@@ -17,14 +17,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edge_agent.errors import Retry
+from edge_agent.monitor.books import DISK_SLOW
 from edge_agent.outbox import database
-from edge_agent.outbox.entries import TOO_LARGE
+from edge_agent.outbox.entries import MALFORMED, TOO_LARGE
+from edge_agent.outbox.eviction import DISK_FULL, QUOTA, THINNED
 from edge_agent.outbox.shelf import Done
 from edge_agent.outbox.staging import Work
 from edge_agent.outbox.store import Outbox
 from fleet_contract import columns, limits
 from fleet_contract.batches import unpack
-from fleet_contract.messages import Batch, Event, Follow, Lane, Record, Result, Sample, encode
+from fleet_contract.messages import DAMAGED, DROP_REASONS, Batch, Event, Follow, Lane, Record, Result, Sample, encode
 from tests.fakes.agent_outbox import Clocks, open_outbox, records_in
 
 AT = Clocks().now.at
@@ -413,3 +415,7 @@ def test_what_is_written_for_a_record_is_measured(outbox: Outbox) -> None:
     disk = outbox.disk()
     assert 10_000 < disk.record_bytes < disk.written_bytes
     assert 10_000 < disk.queued_bytes < disk.quota_bytes
+
+
+def test_the_fleet_knows_every_reason_of_a_drop() -> None:
+    assert {MALFORMED, TOO_LARGE, DISK_FULL, QUOTA, THINNED, DISK_SLOW, DAMAGED} == DROP_REASONS

@@ -101,6 +101,17 @@ def rows_data() -> bytes:
 
 
 def from_device() -> dict[str, messages.FromDevice]:
+    return {
+        **statuses(),
+        **sealed_batches(),
+        "want": messages.Want(request="w1", path="metadata/timestamp.json", block_bytes=32_768, need=blocks.to_bitmap([0, 9], 10)),
+        "want-shared": messages.Want(request="w2", path=f"targets/bundles/{SHA}.a-1.bundle", block_bytes=4_096, need=b"\xff", shared=True),
+        "progress": messages.Progress(request="p1", sequence=31),
+        "want-url": messages.WantUrl(request="w3", path=f"targets/bundles/{SHA}.a-1.bundle"),
+    }
+
+
+def statuses() -> dict[str, messages.Status]:
     ledger = {messages.Lane.EVENTS: messages.LaneLedger(produced=9, acknowledged=5, queued=3, dropped={"quota": 1})}
     return {
         "status": messages.Status(
@@ -118,6 +129,22 @@ def from_device() -> dict[str, messages.FromDevice]:
             ledger=ledger,
         ),
         "will": messages.Status(at=AT, online=False, epoch="0190a1"),
+        "status-disk": messages.Status(
+            at=AT,
+            online=True,
+            epoch="0190a1",
+            clock="untrusted",
+            disk=messages.DiskUse(1, 2, 3, 4),
+            ledger={messages.Lane.TELEMETRY: messages.LaneLedger(produced=9, acknowledged=9, queued=0, oldest=9)},
+        ),
+        "status-instance": messages.Status(at=AT, online=True, epoch="0190a1", instance="5f1e"),
+        "status-shadow": messages.Status(at=AT, online=True, epoch="0190a1", instance="5f1e", shadow=SHA),
+        "status-heartbeat": messages.Status(at=AT, online=True, epoch="0190a1", heartbeat_s=3_600),
+    }
+
+
+def sealed_batches() -> dict[str, messages.Batch]:
+    return {
         "batch": messages.Batch(
             epoch="0190a1",
             lane=messages.Lane.TELEMETRY,
@@ -141,21 +168,6 @@ def from_device() -> dict[str, messages.FromDevice]:
             stride=4,
             trace=messages.Trace("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", 44, AT, AT, AT, 120),
         ),
-        "status-disk": messages.Status(
-            at=AT,
-            online=True,
-            epoch="0190a1",
-            clock="untrusted",
-            disk=messages.DiskUse(1, 2, 3, 4),
-            ledger={messages.Lane.TELEMETRY: messages.LaneLedger(produced=9, acknowledged=9, queued=0, oldest=9)},
-        ),
-        "want": messages.Want(request="w1", path="metadata/timestamp.json", block_bytes=32_768, need=blocks.to_bitmap([0, 9], 10)),
-        "want-shared": messages.Want(request="w2", path=f"targets/bundles/{SHA}.a-1.bundle", block_bytes=4_096, need=b"\xff", shared=True),
-        "progress": messages.Progress(request="p1", sequence=31),
-        "want-url": messages.WantUrl(request="w3", path=f"targets/bundles/{SHA}.a-1.bundle"),
-        "status-instance": messages.Status(at=AT, online=True, epoch="0190a1", instance="5f1e"),
-        "status-shadow": messages.Status(at=AT, online=True, epoch="0190a1", instance="5f1e", shadow=SHA),
-        "status-heartbeat": messages.Status(at=AT, online=True, epoch="0190a1", heartbeat_s=3_600),
     }
 
 
