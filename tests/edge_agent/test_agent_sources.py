@@ -85,6 +85,14 @@ class TestPictures:
             images.decode(data, GREY)
         assert refused.value.reason == "corrupt-image"
 
+    def test_an_animated_png_never_reaches_the_decoder(self) -> None:
+        """OpenCV takes 40 bytes for each of its pixels; some crash it."""
+        animated = self.PNG[:33] + b"\0\0\0\x08acTL" + (2).to_bytes(4, "big") + bytes(4) + b"\xf3\x8d\x93\x70" + self.PNG[33:]
+        assert cv2.imdecode(np.frombuffer(animated, np.uint8), cv2.IMREAD_COLOR) is not None
+        with pytest.raises(images.Unreadable, match="animated") as refused:
+            images.check(animated)
+        assert refused.value.reason == "corrupt-image"
+
     def test_a_thumbnails_end_does_not_pass_for_the_pictures(self) -> None:
         thumbnail = b"\xff\xe1" + (2 + 4).to_bytes(2, "big") + b"x\xff\xd9y"
         whole = self.JPEG[:2] + thumbnail + self.JPEG[2:]

@@ -17,8 +17,7 @@ with atheris.instrument_imports(include=["fleet_contract", "edge_agent", "tuf"])
     from tests.fuzz.decoders import Decoder, decoders
 
 RUN_TIMEOUT_S = 10
-MAX_MEMORY_MB = 3_072
-"""OpenCV takes up to 48 bytes for each of limits.MAX_IMAGE_PIXELS of a PNG."""
+MAX_MEMORY_MB = 2_048
 MAX_INPUT_BYTES = 64 * 1024
 
 
