@@ -1,4 +1,4 @@
-"""The command line: init | up | sql | token create | trust ... | broker-files | migrate. Exit codes: 0 ok, 1 failed, 2 bad input."""
+"""The command line, in the order of --help: what a new fleet needs, then what few do. Exit codes: 0 ok, 1 failed, 2 bad input."""
 
 import json
 import os
@@ -32,14 +32,6 @@ app = typer.Typer(
 token_app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="API tokens.")
 app.add_typer(token_app, name="token")
 app.add_typer(trust_app, name="trust")
-app.command("ingest", epilog="Example: fleet-server ingest --home ./server --number 2")(ingest_cli.ingest)
-app.command(
-    "ingest-files",
-    epilog="Example: fleet-server ingest-files --home ./server --number 2 --broker mqtts://mqtt.example:8883"
-    " --database-url postgresql+psycopg://fleet:...@db.example/fleet --out ./worker-2",
-)(ingest_cli.ingest_files)
-app.command("compact", epilog="Examples: fleet-server compact --home ./server --once; ... --once --json")(lake_cli.compact)
-app.command("sql", epilog=queries.EPILOG)(queries.sql)
 
 
 @app.callback()
@@ -121,6 +113,9 @@ def up(
     serve(home, chosen, os.environ, announce)
 
 
+app.command("sql", epilog=queries.EPILOG)(queries.sql)
+
+
 @token_app.command("create", epilog="Example: fleet-server token create --home ./server --role operator")
 def token_create(
     home: Home,
@@ -160,6 +155,15 @@ def migrate(home: Home) -> None:
     finally:
         engine.dispose()
     typer.echo("the database is up to date")
+
+
+app.command("ingest", epilog="Example: fleet-server ingest --home ./server --number 2")(ingest_cli.ingest)
+app.command(
+    "ingest-files",
+    epilog="Example: fleet-server ingest-files --home ./server --number 2 --broker mqtts://mqtt.example:8883"
+    " --database-url postgresql+psycopg://fleet:...@db.example/fleet --out ./worker-2",
+)(ingest_cli.ingest_files)
+app.command("compact", epilog="Examples: fleet-server compact --home ./server --once; ... --once --json")(lake_cli.compact)
 
 
 def main() -> None:
