@@ -115,13 +115,20 @@ class Store(Protocol):
         """The batch that carries the next result carries a Trace too."""
 
 
+class Sent(Protocol):
+    """A message that was handed to the connection."""
+
+    def unheard(self) -> bool:
+        """Whether it is known that it went to nobody; never waits."""
+
+
 class Link(Protocol):
     """The way to the server."""
 
     @property
     def connected(self) -> bool: ...
 
-    def send(self, message: FromDevice) -> None:
+    def send(self, message: FromDevice) -> Sent:
         """Raises Retry when offline."""
 
     def subscribe(self, topic: str) -> None:

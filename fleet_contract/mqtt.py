@@ -6,12 +6,13 @@ Nothing is queued while offline: callers hold their own state and repeat it from
 import logging
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
 
 from fleet_contract.backoff import Backoff
 from fleet_contract.broker import Access, BadIdentity, Tls, parse_url
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 _CONNECT_TIMEOUT_S = 10.0
 _MAX_QUEUED_MESSAGES = 1_000
 _LOOK_S = 4.0  # the network thread is woken by what comes and goes; between, it only has its keepalive to look at
+_NO_SUBSCRIBERS = 0x10  # MQTT 5, 3.4.2.1
 _STEADY_S = 30.0  # what ends sooner is a failed attempt: else two holders of one key take over from each other for ever
 
 Acknowledge = Callable[[], None]
@@ -35,8 +37,12 @@ class Offline(ConnectionError):
 class Handover:
     """A message that was handed to one connection; a later connection knows nothing of it."""
 
-    def __init__(self, info: paho.MQTTMessageInfo, alive: Callable[[], bool]) -> None:
-        self._info, self._alive = info, alive
+    def __init__(self, info: paho.MQTTMessageInfo, alive: Callable[[], bool], unheard: Collection[int]) -> None:
+        self._info, self._alive, self._unheard = info, alive, unheard
+
+    def unheard(self) -> bool:
+        """Whether the broker has said that nobody listened. A broker need not say so, and none does before MQTT 5."""
+        return self._info.is_published() and self._info.mid in self._unheard
 
     def taken(self, timeout_s: float = 0.0) -> bool:
         """Wait until the broker has acknowledged it, at most `timeout_s`. Raises Offline when its connection is gone without that."""
@@ -49,12 +55,14 @@ class Handover:
 
 
 class _Client(paho.Client):
-    """Says when its network thread ends. The thread must be paho's own: only then do publish and ack from other threads leave the socket to it;
-    without one they write themselves, and two threads in one TLS connection break its records."""
+    """Says when its network thread ends, and to which of its messages nobody listened (the newest of each id). The thread must be paho's own: only
+    then do publish and ack from other threads leave the socket to it; without one they write themselves, and two threads in one TLS connection break
+    its records."""
 
     def __init__(self, *arguments: object, **options: object) -> None:
         super().__init__(*arguments, **options)  # type: ignore[arg-type]
         self.ended = threading.Event()
+        self.unheard: set[int] = set()
 
     def loop_forever(self, timeout: float = _LOOK_S, retry_first_connection: bool = False) -> MQTTErrorCode:
         try:
@@ -98,7 +106,7 @@ class Session:
         self._on_message, self._on_connected, self._on_disconnected = on_message, on_connected, on_disconnected
         self._backoff, self._uniform, self._start_spread_s = backoff, uniform, start_spread_s
         self._protocol = MQTTProtocolVersion.MQTTv5
-        self._client: paho.Client | None = None
+        self._client: _Client | None = None
         self._connected = threading.Event()
         self._closing = threading.Event()
         self._attempt = 0
@@ -130,7 +138,7 @@ class Session:
         if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
             raise Offline(f"the broker connection did not take the message: {paho.error_string(info.rc)}")
         self.bytes_out += len(payload) + len(topic)
-        return Handover(info, lambda: self._client is client and self._connected.is_set())
+        return Handover(info, lambda: self._client is client and self._connected.is_set(), client.unheard)
 
     def subscribe(self, topic: str) -> None:
         """Listen to one more topic, on this connection and those that follow; the broker knows before it gets what is published afterwards.
@@ -158,7 +166,7 @@ class Session:
         if self._thread.is_alive():
             self._thread.join(timeout_s)
 
-    def _online(self) -> paho.Client | None:
+    def _online(self) -> _Client | None:
         return self._client if self._connected.is_set() else None
 
     def _run(self) -> None:
@@ -221,6 +229,7 @@ class Session:
         client.on_connect = lambda c, _u, _f, reason, _p: (answered.set(), self._connected_as(c, reason))
         client.on_disconnect = lambda _c, _u, _f, reason, _p: self._lost(reason)
         client.on_message = self._received
+        client.on_publish = _note_heard
         return client
 
     def _connected_as(self, client: paho.Client, reason: object) -> None:
@@ -252,3 +261,8 @@ class Session:
     def _received(self, client: paho.Client, _userdata: object, message: paho.MQTTMessage) -> None:
         self.bytes_in += len(message.payload) + len(message.topic)
         self._on_message(message.topic, message.payload, lambda: client.ack(message.mid, message.qos))
+
+
+def _note_heard(client: _Client, _userdata: object, message_id: int, reason: ReasonCode, _properties: object) -> None:
+    """paho calls this before it says that the message is published."""
+    (client.unheard.add if reason.value == _NO_SUBSCRIBERS else client.unheard.discard)(message_id)

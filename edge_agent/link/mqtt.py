@@ -72,11 +72,11 @@ class MqttLink:
         self._handlers = handlers
         self._session.start()
 
-    def send(self, message: FromDevice) -> None:
+    def send(self, message: FromDevice) -> mqtt.Handover:
         """Raises Retry when offline, Reject when the message is too large for the wire."""
         kind = _KIND.get(type(message), topics.Up.WANT)
         try:
-            self._session.publish(topics.up(self._device_id, kind), encode(message), retain=kind is topics.Up.STATUS)
+            return self._session.publish(topics.up(self._device_id, kind), encode(message), retain=kind is topics.Up.STATUS)
         except mqtt.Offline as error:
             raise Retry(str(error), code="offline") from error
         except ContractError as error:

@@ -13,7 +13,7 @@ from edge_agent.link import spending, window
 from edge_agent.link.flights import Flight, Flights
 from edge_agent.link.pace import Pace
 from edge_agent.link.window import Timeout
-from edge_agent.ports import Clock, Link, Store
+from edge_agent.ports import Clock, Link, Sent, Store
 from fleet_contract.messages import Ack, Batch, ClockState, Lane, Status
 
 log = logging.getLogger(__name__)
@@ -116,6 +116,7 @@ class Uplink:
         if self._reconnected.is_set() or self._epoch != self._store.epoch:
             self._reconnected.clear()
             self._begin_connection()
+        self._note_unheard()
         self._send_missed()
         if self._told is None:
             self._send_status()
@@ -166,18 +167,23 @@ class Uplink:
         if home and self._is_short:
             self._window = self._window.grown(len(home))
 
+    def _note_unheard(self) -> None:
+        unheard = [flight for flight in self._flights.flying if not flight.is_unheard and flight.handed and flight.handed.unheard()]
+        if unheard:
+            log.info("uplink: the broker has nobody for %d of %d messages", len(unheard), len(self._flights))
+            self._flights = self._flights.unheard(unheard)
+
     def _send_missed(self) -> None:
-        """Again, what was not acknowledged in time."""
+        """Again, what was not acknowledged in time, or went to nobody; that alone says nothing of how much the far end can take."""
         missed = self._flights.missed(self._clock.monotonic_s(), self._timeout)
         if not missed:
             return
-        log.info(
-            "uplink: %d of %d messages are sent again, unacknowledged for %.0f s", len(missed), len(self._flights), self._timeout.base_s
-        )
-        self._window, self._timeout = self._window.halved(), self._timeout.expired()
+        log.info("uplink: %d of %d messages are sent again, the timeout is %.0f s", len(missed), len(self._flights), self._timeout.base_s)
+        if not all(flight.is_unheard for flight in missed):
+            self._window, self._timeout = self._window.halved(), self._timeout.expired()
         for flight in missed:
-            self._hand_over(flight.batch, of_history=not flight.is_fresh)
-            self._flights = self._flights.repeated(flight, self._clock.monotonic_s(), self._patience())
+            handed = self._hand_over(flight.batch, of_history=not flight.is_fresh)
+            self._flights = self._flights.repeated(flight, self._clock.monotonic_s(), self._patience(), handed)
 
     def _send_batches(self) -> None:
         """`_is_short` says whether anything stayed behind for want of room."""
@@ -198,17 +204,19 @@ class Uplink:
         is_more = len(left) == most
         try:
             while left:
-                self._hand_over(left[0], of_history=not fresh)
-                self._flights = self._flights.sent(Flight(left.popleft(), self._clock.monotonic_s(), self._patience(), fresh))
+                handed = self._hand_over(left[0], of_history=not fresh)
+                flight = Flight(left.popleft(), self._clock.monotonic_s(), self._patience(), fresh, handed=handed)
+                self._flights = self._flights.sent(flight)
         finally:
             if left:
                 self._store.rewind([(batch.lane, batch.first) for batch in left])
                 self._has_history = self._news = True
         return is_more
 
-    def _hand_over(self, batch: Batch, *, of_history: bool) -> None:
-        self._link.send(batch)
+    def _hand_over(self, batch: Batch, *, of_history: bool) -> Sent:
+        handed = self._link.send(batch)
         self._purse = self._purse.paid(len(batch.data) + _ENVELOPE_BYTES, self._clock.monotonic_s(), of_history=of_history)
+        return handed
 
     def _patience(self) -> float:
         return 1 + _JITTER * self._uniform()

@@ -205,6 +205,49 @@ class TestWindow:
         assert repeated <= 3
 
 
+class TestNobodyListens:
+    """As a broker says of each message while the server is away (MQTT 5, 3.4.2.1)."""
+
+    def test_one_asks_again_soon_and_ever_more_seldom(self, steady: World) -> None:
+        steady.link.listens = False
+        steady.append(100)
+        assert len(steady.turn()) == 4
+        assert [len(steady.turn(after_s=1.1)) for _ in range(7)] == [1, 0, 1, 0, 0, 0, 1]
+        again = [len(steady.turn(after_s=1)) for _ in range(3_600)]
+        assert (max(again), 100 < sum(again) < 120) == (1, True), "every half a minute"
+
+    def test_the_smallest_asks(self, steady: World) -> None:
+        steady.link.listens = False
+        steady.store.append([sample()])
+        steady.append(1)
+        steady.turn()
+        assert [batch.lane for batch in steady.turn(after_s=2)] == [Lane.TELEMETRY]
+
+    def test_all_goes_at_once_to_a_server_that_is_back_and_nothing_is_slower_for_it(self, steady: World) -> None:
+        steady.link.listens = False
+        steady.append(4)
+        steady.turn()
+        for _ in range(3_600):
+            steady.turn(after_s=1)
+        steady.link.listens = True
+        asked = steady.turn(after_s=33)
+        assert len(asked) == 1
+        steady.acknowledge(asked)
+        rest = steady.turn(after_s=1)
+        assert len(rest) == 3
+        steady.acknowledge(rest)
+        steady.append(100)
+        assert len(steady.turn()) == 5, "one more for the one that asked"
+
+    def test_whom_nobody_hears_is_behind(self, steady: World) -> None:
+        steady.link.listens = False
+        steady.append(1)
+        steady.turn()
+        steady.turn(after_s=3)
+        steady.clock.elapsed_s += 3
+        assert steady.uplink.is_behind()
+
+
 class TestConnections:
     def test_what_was_on_its_way_is_sent_again(self, world: World) -> None:
         world.append(1)

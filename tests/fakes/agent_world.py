@@ -1,6 +1,7 @@
 """The agent's ports in memory, as updates and the uplink need them."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 from edge_agent.errors import Missing, Reject, Retry
 from edge_agent.ports import Choice, Conduct, Measurement, Proof
@@ -116,11 +117,22 @@ class ScriptedGuest:
         return self._running
 
 
+@dataclass(frozen=True)
+class FakeSent:
+    """Implements ports.Sent."""
+
+    is_unheard: bool
+
+    def unheard(self) -> bool:
+        return self.is_unheard
+
+
 class FakeLink:
-    """Implements ports.Link; `sent` is what went up. `accept` is how many messages are taken before the connection is gone."""
+    """Implements ports.Link; `sent` is what went up. `accept` is how many messages are taken before the connection is gone, `listens` whether
+    somebody gets them."""
 
     def __init__(self) -> None:
-        self.connected = True
+        self.connected = self.listens = True
         self.accept: int | None = None
         self.sent: list[FromDevice] = []
         self.on_send: Callable[[FromDevice], None] = lambda message: None
@@ -132,7 +144,7 @@ class FakeLink:
     def unsubscribe(self, topic: str) -> None:
         self.subscribed.remove(topic)
 
-    def send(self, message: FromDevice) -> None:
+    def send(self, message: FromDevice) -> FakeSent:
         if self.accept is not None:
             self.connected = self.accept > 0
             self.accept -= 1
@@ -140,6 +152,7 @@ class FakeLink:
             raise Retry("not connected", code="offline")
         self.sent.append(message)
         self.on_send(message)
+        return FakeSent(not self.listens)
 
     def batches(self) -> list[Batch]:
         return [message for message in self.sent if isinstance(message, Batch)]

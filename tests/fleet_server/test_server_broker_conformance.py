@@ -282,6 +282,21 @@ def test_a_publisher_is_told_when_the_broker_has_taken_a_message(place: Place) -
     session.close()
 
 
+def test_a_publisher_is_told_that_nobody_listens_where_the_broker_says_so(place: Place) -> None:
+    """MQTT 5, 3.4.2.1; the embedded one speaks 3.1.1, which knows no reasons."""
+    device = Session(place.url, "alone", place.device("alone"), subscriptions=[], on_message=lambda *_: None)
+    device.start()
+    assert device.wait_connected(PATIENCE_S)
+    unheard = device.publish(topics.up("alone", Up.RECORDS), b"records")
+    assert unheard.taken(PATIENCE_S)
+    with connected(place, place.server) as server:
+        server.subscribe(topics.all_up())
+        heard = device.publish(topics.up("alone", Up.RECORDS), b"records")
+        assert heard.taken(PATIENCE_S)
+    assert (unheard.unheard(), heard.unheard()) == (place.child.kind == "mosquitto", False)
+    device.close()
+
+
 def test_session_falls_back_to_what_the_broker_speaks(place: Place) -> None:
     answered = threading.Event()
     session = Session(
