@@ -170,7 +170,8 @@ class Uplink:
     def _note_unheard(self) -> None:
         unheard = [flight for flight in self._flights.flying if not flight.is_unheard and flight.handed and flight.handed.unheard()]
         if unheard:
-            log.info("uplink: the broker has nobody for %d of %d messages", len(unheard), len(self._flights))
+            if not self._flights.asked:
+                log.info("uplink: the broker has nobody for %d of %d messages", len(unheard), len(self._flights))
             self._flights = self._flights.unheard(unheard)
 
     def _send_missed(self) -> None:
@@ -178,8 +179,10 @@ class Uplink:
         missed = self._flights.missed(self._clock.monotonic_s(), self._timeout)
         if not missed:
             return
-        log.info("uplink: %d of %d messages are sent again, the timeout is %.0f s", len(missed), len(self._flights), self._timeout.base_s)
         if not all(flight.is_unheard for flight in missed):
+            log.info(
+                "uplink: %d of %d messages are sent again, unacknowledged for %.0f s", len(missed), len(self._flights), self._timeout.base_s
+            )
             self._window, self._timeout = self._window.halved(), self._timeout.expired()
         for flight in missed:
             handed = self._hand_over(flight.batch, of_history=not flight.is_fresh)
