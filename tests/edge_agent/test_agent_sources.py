@@ -77,6 +77,7 @@ class TestPictures:
             pytest.param(PNG[:20], id="PNG, header torn"),
             pytest.param(PNG[: len(PNG) // 2], id="PNG, second half lost"),
             pytest.param(PNG[:60] + b"\xff\xff\xff\xff" + PNG[64:], id="PNG, bytes flipped"),
+            pytest.param(PNG[:33] + b"\xff" + PNG[34:], id="PNG, a chunk of four gigabytes"),
             pytest.param(JPEG[:2] + b"\xff" * 5_000, id="JPEG, fill bytes to the end"),
         ],
     )
