@@ -136,7 +136,8 @@ def test_a_thinned_batch_names_every_second_number() -> None:
     ],
 )
 def test_an_envelope_out_of_bounds_does_not_arrive(said: dict) -> None:
-    fields = {**{name: getattr(batch_of(some_columns()), name) for name in Batch.__struct_fields__ if name != "trace"}, **said}
-    wire = msgspec.msgpack.encode((messages.VERSION, {"type": "batch", **fields}))
+    whole = batch_of(some_columns())
+    fields = {"type": "batch", **{name: getattr(whole, name) for name in Batch.__struct_fields__ if name != "trace"}}
+    assert messages.decode_from_device(msgspec.msgpack.encode((messages.VERSION, fields))) == whole
     with pytest.raises(MalformedMessage):
-        messages.decode_from_device(wire)
+        messages.decode_from_device(msgspec.msgpack.encode((messages.VERSION, fields | said)))

@@ -142,9 +142,14 @@ def packed(body: object, version: object = messages.VERSION) -> bytes:
 
 
 STATUS = {"type": "status", "at": AT, "online": True, "epoch": "e"}
-BATCH = {"type": "batch", "epoch": "e", "lane": "events", "first": 0, "records": [b""]}
+BATCH = {"type": "batch", "epoch": "e", "lane": "events", "first": 0, "count": 1, "codec": "none", "length": 0, "data": b"", "boot": "b"}
 ACK = {"type": "ack", "epoch": "e", "lane": "events", "ranges": [[0, 1]]}
 PACKET = {"type": "packet", "request": "r", "sequence": 0, "length": 1, "block_bytes": 4096, "numbers": [0], "codec": "none", "data": b"x"}
+
+
+@pytest.mark.parametrize("body", [STATUS, BATCH], ids=["status", "batch"])
+def test_what_is_spoilt_below_is_taken_while_it_is_whole(body: dict) -> None:
+    assert messages.decode_from_device(packed(body))
 
 
 @pytest.mark.parametrize(
