@@ -1,5 +1,6 @@
 """Runs a virtual fleet: its processes, who connect everybody before anything else begins, what they say while they go, and what they counted."""
 
+import os
 import select
 import subprocess
 import sys
@@ -23,6 +24,7 @@ _LEAD_S = 0.3
 """From the word to begin to the beginning."""
 _GRACE_S = 30.0
 _STOP_S = 10.0
+_READ_BYTES = 65_536
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,10 @@ class _Hand:
             command = [sys.executable, "-m", "hil.virtual_fleet.worker"]
             self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors)
         self.done: crew.Done | None = None
+        self.seconds: list[Second] = []
+        """Since the start."""
         self.latest: Second | None = None
+        self._rest = b""
         self._write(crew.encode(plan) + b"\n")
 
     def begin(self, begin_s: float) -> None:
@@ -110,16 +115,22 @@ class _Hand:
         return self._out.fileno()
 
     def read(self) -> None:
-        """The next line. Raises ProgramFailed when there is none, and it has not said what it counted."""
-        line = self._out.readline()
-        if not line:
+        """Everything that it has said by now. Raises ProgramFailed when that is its end, and it has not said what it counted."""
+        data = os.read(self.fileno(), _READ_BYTES)
+        if not data:
             self.process.wait(_STOP_S)
             raise ProgramFailed(f"a process of the virtual fleet ended with code {self.process.returncode}; see {self.log}")
-        said = crew.decode_said(line)
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            self._take(crew.decode_said(line))
+
+    def _take(self, said: crew.Said) -> None:
         if isinstance(said, crew.Done):
             self.done = said
-        else:
-            self.latest = said.second
+            return
+        self.latest = said.second
+        if said.second.at_s > 0:
+            self.seconds.append(said.second)
 
     def close(self) -> None:
         if self.process.stdin:
@@ -165,22 +176,18 @@ def _gather(hands: Sequence[_Hand], wanted: int, knows: Callable[[int], bool], t
 
 
 def _listen(hands: Sequence[_Hand], deadline_s: float, tell: Callable[[Second], None]) -> list[Second]:
-    heard: list[Second] = []
     told_s = 0
     while waiting := [hand for hand in hands if hand.done is None]:
         if time.monotonic() > deadline_s:
             raise ProgramFailed(f"the virtual fleet did not end in time; see {waiting[0].log}")
         ready, _, _ = select.select(waiting, [], [], 1.0)
         for hand in ready:
-            before = hand.latest
             hand.read()
-            if hand.latest is not None and hand.latest is not before and hand.latest.at_s > 0:
-                heard.append(hand.latest)
         latest = [hand.latest for hand in hands if hand.latest is not None]
         if latest and max(second.at_s for second in latest) > told_s:
             told_s = max(second.at_s for second in latest)
             tell(together(msgspec.structs.replace(second, at_s=told_s) for second in latest)[0])
-    return together(heard)
+    return together(second for hand in hands for second in hand.seconds)
 
 
 def _outcome(scenario: Scenario, done: Sequence[crew.Done], seconds: list[Second], gathered: Gathered) -> Outcome:

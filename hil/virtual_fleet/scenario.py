@@ -32,9 +32,8 @@ class Load(_Strict):
 
 class Link(_Strict):
     """How a device behaves on its connection: first tries to connect within `connect_over_s`, then with full jitter between attempts; at most `window`
-    unacknowledged messages; what is unacknowledged for `patience_s` is sent again, each time with
-    twice the patience, and what was overtaken after a quarter of it. At most `max_waiting`
-    messages wait in it, the oldest that was never sent gives way and is counted."""
+    unacknowledged messages; what is unacknowledged for `patience_s` is sent again, each time with twice the patience, and what was overtaken after a
+    quarter of it. At most `max_waiting` messages wait in it, the oldest that was never sent gives way and is counted."""
 
     connect_over_s: Seconds = 5.0
     reconnect_first_s: Duration = 1.0
