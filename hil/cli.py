@@ -62,7 +62,7 @@ def fleet(
     screen = Screen(Console(stderr=as_json))
     wish = Play(devices=devices, profile=profile, task=task, processes=processes, scenario=played)
     remote = {"--server": server, "--ca": ca, "--token-file": token_file, "--identities": identities}
-    with _chosen(target.Own(home, broker, database_url, bundle) if home else None, remote) as found:
+    with _chosen(target.Own(home, broker, database_url, bundle) if home else None, remote, screen) as found:
         outcome, comparison = play(wish, found, screen)
     report.show(screen, outcome, comparison)
     if html:
@@ -92,13 +92,13 @@ def _overridden(found: Scenario, *, rate: float | None, rows: int | None, durati
     return scenario.parse(content, "the scenario with --rate, --rows and --duration")
 
 
-def _chosen(own: target.Own | None, remote: dict[str, Any]) -> AbstractContextManager[Target]:
+def _chosen(own: target.Own | None, remote: dict[str, Any], screen: Screen) -> AbstractContextManager[Target]:
     """Raises BadScenario."""
     given = [name for name, value in remote.items() if value is not None]
     if own is not None and given:
         raise BadScenario(f"--home starts a server of its own: {given[0]} has no place beside it")
     if own is not None:
-        return target.started(own)
+        return target.started(own, screen)
     missing = [name for name, value in remote.items() if value is None]
     if missing:
         raise BadScenario(f"give --home, or --server with all that belongs to it: {missing[0]} is missing")

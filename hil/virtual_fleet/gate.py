@@ -29,7 +29,7 @@ class Gate:
             # a connection keeps the certificate that its context has when it is made; a context each would cost 30 KiB
             self._context.load_cert_chain(self._identities / f"{device_id}.pem")
         except OSError as error:
-            raise Broken(f"{device_id} has no usable identity: {error}") from error
+            raise Broken(f"no usable identity: {error}") from error
         return Connection(self._address, self._context, self._host, hello, listen, self.level)
 
     def assure(self) -> None:

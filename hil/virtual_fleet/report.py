@@ -1,5 +1,6 @@
 """What a run of a virtual fleet comes to: tables for people, one object for programs."""
 
+from collections import Counter
 from typing import Any
 
 from hil.screen import Screen
@@ -15,6 +16,8 @@ _COLUMNS = ["phase", "from", "sent", "again", "stored", "p50", "p99", "age", "up
 def show(screen: Screen, outcome: Outcome, comparison: Comparison | None) -> None:
     rows = [_row(phase.name, f"{phase.begin_s:g} s", tally) for phase, tally in outcome.phases]
     screen.table(f"Scenario {outcome.scenario.name}", _COLUMNS, [*rows, _row("all", "", outcome.total)])
+    if why := _why_not_connected(outcome):
+        screen.say(why)
     if comparison is None:
         return
     columns = ["devices", "produced", "told stored", "stored", "dropped", "queued", "lanes off"]
@@ -25,11 +28,12 @@ def show(screen: Screen, outcome: Outcome, comparison: Comparison | None) -> Non
 
 
 def as_json(outcome: Outcome, comparison: Comparison | None) -> dict[str, Any]:
-    """Times in seconds."""
+    """Times in seconds; `could_not_connect` are attempts by their reason, the commonest first."""
     report = {
         "scenario": outcome.scenario.name,
         "seed": outcome.scenario.seed,
         "devices": len(outcome.devices),
+        "connected_before": outcome.gathered.online,
         "settled_s": outcome.settled_s,
         "cpu_s": round(outcome.cpu_s, 2),
         "total": _numbers(outcome.total),
@@ -59,6 +63,15 @@ def duration(seconds: float | None) -> str:
     return f"{seconds * 1e3:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
 
 
+def _why_not_connected(outcome: Outcome) -> str:
+    """Nothing where every attempt led to a connection."""
+    failed = Counter(outcome.total.failed)
+    if not failed:
+        return ""
+    [(reason, count)] = failed.most_common(1)
+    return f"{failed.total():,} attempts to connect failed, {count:,} of them for this reason: {reason}"
+
+
 def _row(name: str, begin: str, tally: PhaseTally) -> list[str]:
     counts = [f"{count:,}" for count in (tally.messages, tally.again, tally.acknowledged)]
     times = [duration(tally.latency.quantile(0.5)), duration(tally.latency.quantile(0.99)), duration(tally.age.quantile(0.99))]
@@ -77,6 +90,7 @@ def _numbers(tally: PhaseTally) -> dict[str, Any]:
         "bytes_out": tally.bytes_out,
         "connected": tally.connected,
         "broken": tally.broken,
+        "could_not_connect": dict(Counter(tally.failed).most_common()),
         "lost_on_the_link": tally.lost,
         "ignored": tally.ignored,
         "ack_p50_s": tally.latency.quantile(0.5),

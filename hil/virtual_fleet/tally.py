@@ -1,5 +1,6 @@
 """What is counted while a virtual fleet runs, by phase and by second; adds up over processes."""
 
+from collections import Counter
 from collections.abc import Iterable
 
 import msgspec
@@ -10,7 +11,7 @@ from hil.virtual_fleet.spread import Spread, merge
 class PhaseTally(msgspec.Struct):
     """`messages` of records were handed to the connection, `again` of these not for the first time; `landed` were acknowledged by the server, with
     `acknowledged` records. `latency` is from first sending to acknowledgement, `age` from recording to it; both belong to the phase of the
-    acknowledgement. `ignored` messages from the server could not be used."""
+    acknowledgement. `ignored` messages from the server could not be used. `failed` attempts to connect, by their reason."""
 
     messages: int = 0
     again: int = 0
@@ -21,6 +22,7 @@ class PhaseTally(msgspec.Struct):
     broken: int = 0
     lost: int = 0
     ignored: int = 0
+    failed: dict[str, int] = msgspec.field(default_factory=dict)
     latency: Spread = msgspec.field(default_factory=Spread)
     age: Spread = msgspec.field(default_factory=Spread)
 
@@ -63,7 +65,8 @@ _COUNTS = ("messages", "again", "landed", "acknowledged", "bytes_out", "connecte
 def total(tallies: Iterable[PhaseTally]) -> PhaseTally:
     given = list(tallies)
     sums = {name: sum(getattr(each, name) for each in given) for name in _COUNTS}
-    return PhaseTally(**sums, latency=merge(each.latency for each in given), age=merge(each.age for each in given))
+    failed = sum((Counter(each.failed) for each in given), Counter())
+    return PhaseTally(**sums, failed=dict(failed), latency=merge(each.latency for each in given), age=merge(each.age for each in given))
 
 
 def together(seconds: Iterable[Second]) -> list[Second]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from hil.client import Client
 from hil.errors import BadScenario
 from hil.fleet import FleetRig
+from hil.screen import Screen
 from hil.virtual_fleet.identities import Identities
 from hil.virtual_fleet.play import Target
 
@@ -44,7 +45,6 @@ def reached(remote: Remote) -> Iterator[Target]:
         api = Client(remote.url, remote.ca, _checked(token))
     except (OSError, UnicodeDecodeError) as error:
         raise BadScenario(f"--token-file, --ca: {error}") from error
-    remote.identities.mkdir(parents=True, exist_ok=True)
     with api:
         yield Target(api, remote.url, Identities(remote.identities), remote.identities / "fleet.log")
 
@@ -57,19 +57,22 @@ def _checked(token: str) -> str:
 
 
 @contextmanager
-def started(own: Own) -> Iterator[Target]:
-    """Ends all its processes. Raises RigError."""
+def started(own: Own, screen: Screen) -> Iterator[Target]:
+    """Says what it waits for, and ends all its processes. Raises RigError."""
     if own.bundle is not None and not own.bundle.is_file():
         raise BadScenario(f"--bundle: {own.bundle} is not a file")
     if own.broker not in _BROKERS:
         raise BadScenario(f"--broker: {own.broker!r} is none of {', '.join(_BROKERS)}")
     with FleetRig(own.home.resolve()) as rig:
-        rig.server.initialise("virtual", ["--database-url", own.database_url] if own.database_url else [])
-        rig.start_server(broker=own.broker, tasks=[])
+        with screen.step(f"Making a server of its own in {rig.home}: keys, CA and database"):
+            rig.server.initialise("virtual", ["--database-url", own.database_url] if own.database_url else [])
+        with screen.step(f"Waiting for the server, its broker and its ingest workers (log: {rig.logs / 'server.log'})"):
+            rig.start_server(broker=own.broker, tasks=[])
         identities = Identities(rig.home / "identities")
-        yield Target(rig.api, rig.server.state().https_url, identities, rig.logs / "fleet.log", lambda: _publish(rig, own.bundle))
+        yield Target(rig.api, rig.server.state().https_url, identities, rig.logs / "fleet.log", lambda: _publish(rig, own.bundle, screen))
 
 
-def _publish(rig: FleetRig, bundle: Path | None) -> None:
+def _publish(rig: FleetRig, bundle: Path | None, screen: Screen) -> None:
     if bundle is not None:
-        rig.publish(bundle)
+        with screen.step(f"Publishing {bundle.name} and rolling it out"):
+            rig.publish(bundle)
