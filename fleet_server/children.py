@@ -57,31 +57,39 @@ class Child:
     def _run(self) -> None:
         run_again(self._run_once, self._closing, self._backoff, self.name)
 
-    def _run_once(self) -> None:
+    def _run_once(self) -> int | None:
         try:
             command = lifeline.command(os.getpid(), *self._program)
             process = self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=self._environment)
         except OSError as error:
             log.error("cannot start %s: %s", self.name, error)
-            return
+            return None
         while process.poll() is None and not self._closing.wait(_POLL_S):
             pass
         if process.poll() is None:
             stop(process, _STOP_TIMEOUT_S)
+        return process.returncode
 
 
-def run_again(run_once: Callable[[], None], closing: threading.Event, backoff: Backoff, name: str) -> None:
-    """Whenever `run_once` returns, after a wait that grows while it returns soon; until `closing`."""
+def run_again(run_once: Callable[[], int | None], closing: threading.Event, backoff: Backoff, name: str) -> None:
+    """Whenever `run_once` returns, after a wait that grows while it returns soon; until `closing`. It tells how its process ended, None where there was
+    none."""
     attempt = 0
     while not closing.is_set():
         began_s = time.monotonic()
-        run_once()
+        code = run_once()
         if closing.is_set():
             return
         attempt = 0 if time.monotonic() - began_s > _STEADY_S else attempt + 1
         wait_s = backoff.wait_s(attempt, random.random)
-        log.warning("%s ended; starting it again in %.1f s", name, wait_s)
+        log.warning("%s ended%s; starting it again in %.1f s", name, _how(code), wait_s)
         closing.wait(wait_s)
+
+
+def _how(code: int | None) -> str:
+    if code is None:
+        return ""
+    return f" by signal {-code}" if code < 0 else f" with exit code {code}"
 
 
 def stop(process: subprocess.Popen, timeout_s: float) -> None:

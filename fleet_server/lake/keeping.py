@@ -65,6 +65,9 @@ class Keeper:
             if self._retention.minutes_days is not None:
                 oldest = now - timedelta(days=self._retention.minutes_days)
                 connection.execute(Minute.__table__.delete().where(Minute.__table__.c.minute < int(oldest.timestamp()) // 60))
+        if gone:
+            days = {file.id: file.day for file in files}
+            log.info("retention: %d files go, of %s to %s", len(gone), min(map(days.__getitem__, gone)), max(map(days.__getitem__, gone)))
         return len(gone)
 
     def _remove(self) -> None:

@@ -102,12 +102,12 @@ class BrokerChild:
     def _run(self) -> None:
         run_again(self._run_once, self._closing, self._backoff, f"the {self.kind} broker")
 
-    def _run_once(self) -> None:
+    def _run_once(self) -> int | None:
         try:
             process = self._process = self._spawn()
         except OSError as error:
             self._fail(f"cannot start the {self.kind} broker: {error}")
-            return
+            return None
         try:
             if self._wait_accepting(process):
                 self._settled.set()
@@ -118,6 +118,7 @@ class BrokerChild:
                 self._fail(f"the {self.kind} broker did not start; the end of {self._log}:\n{self._tail()}")
         finally:
             stop(process, _STOP_TIMEOUT_S)
+        return process.returncode
 
     def _spawn(self) -> subprocess.Popen:
         if self._log.exists() and self._log.stat().st_size > _MAX_LOG_BYTES:

@@ -44,7 +44,8 @@ def raise_(connection: Connection, troubles: Sequence[Trouble], at: datetime) ->
         connection.execute(insert_new(connection, Alert), rows)
         audit.append_all(connection, audit.SERVER, "alert.open", [(each.device, _audited(each)) for each in fresh.values()], at)
         for trouble in list(fresh.values())[:10]:
-            log.warning("alert %s: %s %s", trouble.kind, trouble.device, trouble.detail, extra={"device": trouble.device})
+            whose = {"device": trouble.device} | ({"lane": trouble.lane} if trouble.lane else {})
+            log.warning("alert %s: %s %s", trouble.kind, " ".join(whose.values()), trouble.detail, extra=whose)
     return len(fresh)
 
 

@@ -19,7 +19,7 @@ def child() -> Child:
     return Child("sleeper", FOREVER, backoff=Backoff(0.0, 0.0))
 
 
-def test_one_that_ends_is_started_again(child: Child) -> None:
+def test_one_that_ends_is_started_again(child: Child, caplog: pytest.LogCaptureFixture) -> None:
     child.start()
     until(lambda: child.pid is not None)
     first = child.pid
@@ -27,6 +27,7 @@ def test_one_that_ends_is_started_again(child: Child) -> None:
     os.kill(first, signal.SIGKILL)
     until(lambda: child.pid not in (None, first))
     child.close()
+    assert "sleeper ended by signal 9" in caplog.text
 
 
 def test_the_last_is_gone_after_close(child: Child) -> None:

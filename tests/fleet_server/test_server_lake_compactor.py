@@ -203,11 +203,13 @@ def test_few_files_of_a_day_that_is_over_become_one(server: Server) -> None:
 
 
 @pytest.mark.parametrize("retention", [pytest.param(Retention(days=3, minutes_days=3), id="three days")])
-def test_what_is_too_old_goes(server: Server) -> None:
+def test_what_is_too_old_goes(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     for days in (0, 2, 4):
         server.send(a_batch(10 * days, at=START - timedelta(days=days)))
         server.compactor.turn()
     assert server.keep().expired == 1
+    assert "retention: 1 files go, of 2025-12-29 to 2025-12-29" in caplog.text
     assert [parts.split("/")[1] for parts in server.files()] == ["day=2025-12-31", "day=2026-01-02"]
     with reading(server.world.engine) as connection:
         assert connection.execute(select(func.count()).select_from(Minute)).scalar_one() == 2

@@ -257,10 +257,11 @@ def test_a_device_that_floods_again_and_again_is_set_apart(books: Books) -> None
     assert quarantine.throttle(world.engine, "cam-1", world.clock()) - world.clock() == timedelta(seconds=60)
 
 
-def test_people_see_alerts(sqlite_world: World) -> None:
+def test_people_see_alerts(sqlite_world: World, caplog: pytest.LogCaptureFixture) -> None:
     books, api = Books(sqlite_world), Api(sqlite_world)
     books.report(10)
     books.catch_up()
+    assert "alert ledger-missing: cam-1 telemetry {'lost': 10" in caplog.text
     item = api.get("/v1/alerts?open=true&kind=ledger-missing&device=cam-1").json()["items"][0]
     assert (item["lane"], item["epoch"], item["detail"]) == ("telemetry", "e1", {"lost": 10, "first_missing": 0})
     assert api.get("/v1/alerts?kind=flood").json()["items"] == []

@@ -148,6 +148,11 @@ class TestPrinting:
             told = json.loads("\n".join(printing.json_object(reader)))
         assert told == {"columns": ["n", "t"], "rows": [{"n": at, "t": "2026-01-02T12:00:00Z"} for at in range(count)]}
 
+    def test_a_sum_of_whole_numbers_is_a_number_in_json(self, sqlite_world: World) -> None:
+        with console(sqlite_world).answered("SELECT sum(range) AS n, 1.5::DECIMAL(4, 2) AS d FROM range(4)") as reader:
+            (row,) = json.loads("\n".join(printing.json_object(reader)))["rows"]
+        assert row == {"n": 6, "d": "1.50"}
+
     @pytest.mark.parametrize(
         "value",
         [
