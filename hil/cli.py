@@ -1,4 +1,4 @@
-"""The command line: hil fleet. Exit codes: 0 the ledger balances, 1 it does not or a program failed, 2 bad input."""
+"""The command line: hil fleet. Exit codes: 0 the ledger balances; 1 it does not, nobody connected, or a program failed; 2 bad input."""
 
 import json
 import signal
@@ -69,7 +69,7 @@ def fleet(
         html.write_text(picture.page(outcome, comparison))
     if as_json:
         typer.echo(json.dumps(report.as_json(outcome, comparison)))
-    raise typer.Exit(0 if comparison.balances else 1)
+    raise typer.Exit(0 if comparison.balances and outcome.gathered.online else 1)
 
 
 def main() -> None:

@@ -12,13 +12,13 @@ import duckdb
 from bench.fleet import processor
 from bench.fleet.stage import Stage
 from hil.virtual_fleet import running
-from hil.virtual_fleet.comparison import Comparison, compare
+from hil.virtual_fleet.comparison import Comparison
+from hil.virtual_fleet.play import settled_comparison
 from hil.virtual_fleet.running import Outcome
 from hil.virtual_fleet.scenario import Link, Load, Scenario
 from hil.virtual_fleet.tally import Second
 
 _CATCH_UP_S = 60.0
-_LOOK_S = 0.25
 _MAX_LAG_S = 10.0
 _SHARE = 0.95
 _LINK = Link(connect_over_s=1, patience_s=30)
@@ -95,7 +95,7 @@ def run(
         tell=watch.note,
     )
     ended_s = time.monotonic()
-    comparison = _settled(stage, outcome, tell)
+    comparison = settled_comparison(outcome, stage.ledger, tell)
     lag_s = max(0.0, (outcome.settled_s or seconds + _CATCH_UP_S) - seconds)
     rows_stored, keys = _rows_and_keys(stage)
     return Trial(
@@ -133,16 +133,6 @@ def shares(spent: dict[int, Counter[str]], seconds: float) -> Counter[str]:
 def lags(seconds: Sequence[Second], per_s: float, rows: int) -> list[float]:
     """How many seconds' worth of records waited on devices, second by second."""
     return [second.queued / (per_s * rows) for second in seconds]
-
-
-def _settled(stage: Stage, outcome: Outcome, tell: Callable[[str], None]) -> Comparison:
-    deadline_s = time.monotonic() + _CATCH_UP_S
-    while True:
-        found = compare(outcome.devices, stage.ledger())
-        if found.balances or time.monotonic() > deadline_s:
-            return found
-        tell(f"{found.stored:,} of {found.acknowledged:,} acknowledged records are decoded")
-        time.sleep(_LOOK_S)
 
 
 def _rows_and_keys(stage: Stage) -> tuple[int, int]:

@@ -41,10 +41,6 @@ class Stage:
         return self.server.devices
 
     @property
-    def pid(self) -> int:
-        return self.server.rig.state().pid
-
-    @property
     def address(self) -> tuple[str, int]:
         parts = urlsplit(self.server.rig.state().broker_url)
         return parts.hostname or "", parts.port or 0

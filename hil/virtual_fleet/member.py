@@ -111,8 +111,10 @@ class Member:
             ping = mqtt_packets.PINGREQ if now.monotonic_s >= self._spoke_s + _QUIET_S else b""
             self._speak(ping, now, tally)
 
-    def drop(self, now_s: float, tally: PhaseTally) -> None:
-        """Without a goodbye; the next attempt is drawn anew."""
+    def drop(self, now_s: float, tally: PhaseTally, why: str = "") -> None:
+        """Without a goodbye; the next attempt is drawn anew. `why` this one failed is counted where no connection had come about."""
+        if why and not self.online:
+            tally.failed[why] = tally.failed.get(why, 0) + 1
         if self.connection is not None:
             if self.connection.stage is Stage.GREETING:
                 self._gate.doubt()

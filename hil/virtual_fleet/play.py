@@ -1,9 +1,10 @@
 """One run from the first token to the last line of the ledger."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hil.client import Client
 from hil.screen import Screen, Step
@@ -68,18 +69,18 @@ def play(wish: Play, target: Target, screen: Screen) -> tuple[Outcome, Compariso
         gathered = outcome.gathered
         step.say(f"{gathered.online:,} of {wish.devices:,} were connected after {gathered.connected_s:.1f} s; then it began")
     with screen.step("Comparing ledgers") as step:
-        comparison = settled_comparison(target.api, outcome, step)
+        comparison = settled_comparison(outcome, lambda: target.api.items("/ledger"), step.update)
     return outcome, comparison
 
 
-def settled_comparison(api: Client, outcome: Outcome, step: Step) -> Comparison:
-    """The first that balances; else the last one before patience ends."""
+def settled_comparison(outcome: Outcome, ledger: Callable[[], Iterable[Mapping[str, Any]]], tell: Callable[[str], None]) -> Comparison:
+    """The first that balances; else the last one before patience ends. `ledger` gives the lines of GET /v1/ledger."""
     deadline_s = time.monotonic() + _CATCH_UP_S
     while True:
-        comparison = compare(outcome.devices, api.items("/ledger"))
+        comparison = compare(outcome.devices, ledger())
         if comparison.balances or time.monotonic() > deadline_s:
             return comparison
-        step.update(f"{comparison.stored:,} of {comparison.acknowledged:,} acknowledged records are decoded")
+        tell(f"{comparison.stored:,} of {comparison.acknowledged:,} acknowledged records are decoded")
         time.sleep(_LOOK_S)
 
 

@@ -124,8 +124,8 @@ class Reactor:
         fd = member.connection.fd if member.connection else None
         try:
             act(Now(now_s, self._wall_us() + round(member.conditions.clock_offset_s * 1e6)), tally)
-        except Broken:
-            member.drop(now_s, tally)
+        except Broken as error:
+            member.drop(now_s, tally, str(error))
         if tally.landed > landed:
             self.last_landed_s = now_s - self._begin_s
         self._opening += member.opening - was_opening
