@@ -122,6 +122,9 @@ class Batch(Struct, tag="batch"):
 DAMAGED = "damaged"
 """Why a record was dropped that the server may have all the same: it was damaged on the device, and nobody knows whether it had arrived."""
 
+OUTBOX_RESET = "outbox.reset"
+"""The kind of the event with which an epoch begins after damage: `carried` records of the one before are numbered anew, `lost` are dropped."""
+
 DROP_REASONS = frozenset({"thinned", "quota", "too-large", "malformed", "disk-slow", "disk-full", DAMAGED})
 """Why a device gives a record up (docs/records.md)."""
 

@@ -23,9 +23,8 @@ from edge_agent.outbox.writing import Parcel
 from edge_agent.ports import Reading
 from fleet_contract.errors import ContractError
 from fleet_contract.limits import KIB
-from fleet_contract.messages import Batch, DiskUse, Event, Lane
+from fleet_contract.messages import OUTBOX_RESET, Batch, DiskUse, Event, Lane
 
-RESET = "outbox.reset"
 HARMED = "outbox.damaged"
 _MERGED_EVERY = 64
 """Units of a lane that are written before the small ones among them are made one, where nobody sends them."""
@@ -137,7 +136,7 @@ class Shelf:
     def _tell(self, damage: opening.Damage) -> None:
         reading = self._read()
         detail = {"message": damage.message[:300], "carried": damage.carried, "lost": damage.lost}
-        self._news.append(enter([Event(at=reading.at, kind=RESET if damage.is_new_epoch else HARMED, detail=detail)], reading, {}))
+        self._news.append(enter([Event(at=reading.at, kind=OUTBOX_RESET if damage.is_new_epoch else HARMED, detail=detail)], reading, {}))
 
     def _commit(self, work: Work, parcels: Sequence[Parcel], written_bytes: int) -> Done:
         news = list(self._news)

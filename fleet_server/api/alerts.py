@@ -5,10 +5,10 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 
-from fleet_server.api.deps import InFleet, Paged, Viewer, following
-from fleet_server.api.schema import Answer, Page, Word
+from fleet_server.api.deps import InFleet, Operator, Paged, Viewer, following
+from fleet_server.api.schema import Answer, Number, Page, Word
 from fleet_server.domain.alerts import Kind
-from fleet_server.services import alerts
+from fleet_server.services import alerts, ledger
 
 router = APIRouter(prefix="/alerts", tags=["devices"])
 
@@ -38,3 +38,8 @@ def list_alerts(
 ) -> Page[Alert]:
     rows = alerts.page(fleet.engine, after=paged.after, limit=paged.limit, device=device, kind=kind, open_only=open_only)
     return Page(items=rows, next=following(rows, paged.limit, "id"))
+
+
+@router.post("/{alert}/accept", summary="Accept a loss that cannot be healed: the alert closes, and opens again when more is missing")
+def accept_loss(alert: Number, fleet: InFleet, who: Operator) -> Alert:
+    return ledger.accept(fleet.engine, alert, by=who.id, now=fleet.now())

@@ -14,14 +14,15 @@ router = APIRouter(tags=["devices"])
 
 
 class LaneBalance(Answer):
-    """produced = stored + queued + dropped. `difference` is what is missing from that; it may be below zero while the device works,
-    because its report lags. `lost` is above zero only when records are really missing."""
+    """produced = stored + queued + dropped + excused: the last are missing, and accounted for all the same. `difference` is what is missing from
+    that; it may be below zero while the device works, because its report lags. `lost` is above zero only when records are really missing."""
 
     produced: int
     acknowledged: int
     queued: int
     dropped: dict[str, int]
     stored: int
+    excused: int
     malformed: int
     bytes: int
     difference: int

@@ -13,19 +13,20 @@ from fleet_contract import limits
 
 @dataclass(frozen=True)
 class Balance:
-    """`difference` is produced - stored - queued - dropped. A report lags behind what is stored, and a record on its way to its acknowledgement
-    is both stored here and queued there, so while a device works the difference may be below zero; `lost` is never above zero unless
-    records are really missing, or wait to be stored after their acknowledgement."""
+    """`difference` is produced - stored - queued - dropped, less what of it is excused. A report lags behind what is stored, and a
+    record on its way to its acknowledgement is both stored here and queued there, so while a device works the difference may be below zero; `lost`
+    is never above zero unless records are really missing, or wait to be stored after their acknowledgement."""
 
     difference: int
     lost: int
     balanced: bool
 
 
-def balance(*, produced: int, queued: int, dropped: Mapping[str, int], acknowledged: int, stored: int) -> Balance:
-    """`acknowledged` is what the device has deleted on our word: more than is stored means that it was lost here."""
-    difference = produced - stored - queued - sum(dropped.values())
-    lost = max(0, difference, acknowledged - stored)
+def balance(*, produced: int, queued: int, dropped: Mapping[str, int], acknowledged: int, stored: int, excused: int = 0) -> Balance:
+    """`acknowledged` is what the device has deleted on our word: more than is stored means that it was lost here. `excused` may be missing."""
+    missing = produced - stored - queued - sum(dropped.values())
+    difference = missing - min(excused, max(0, missing))
+    lost = max(0, difference, acknowledged - stored - excused)
     return Balance(difference, lost, difference == 0 and lost == 0)
 
 
@@ -80,15 +81,16 @@ class Verdict:
         return not (self.lost or self.surplus or self.misreported)
 
 
-def judge(report: Report, numbers: Numbers, stored: int, *, settled: int = 0, beyond: int = 0) -> Verdict:
+def judge(report: Report, numbers: Numbers, stored: int, *, settled: int = 0, beyond: int = 0, excused: int = 0) -> Verdict:
     """Among `numbers` (`stored` in all) is everything that had been acknowledged when the report was made. `beyond` tells how far what was stored
-    before the device made its report reaches above what it says to have made."""
+    before the device made its report reaches above what it says to have made. `excused` may be missing, though nobody dropped them."""
+    given_up, unsure = report.dropped + excused, report.unsure + excused
     hidden = numbers.below(limits.MAX_COUNT) - stored
     lacking_decided = report.decided - numbers.below(report.decided) + hidden
     lacking = report.produced - numbers.below(report.produced) + hidden
-    lost = max(0, lacking_decided - report.dropped, lacking - report.dropped - report.queued)
-    surplus = max(0, report.dropped - report.unsure - lacking, beyond)
-    end = report.decided if lacking_decided > report.dropped else report.produced
+    lost = max(0, lacking_decided - given_up, lacking - given_up - report.queued)
+    surplus = max(0, given_up - unsure - lacking, beyond)
+    end = report.decided if lacking_decided > given_up else report.produced
     first = numbers.first_hole(min(settled, end), end) if lost else None
-    exact = report.adds_up and not lost and not surplus and 0 <= report.dropped - lacking_decided <= report.unsure
+    exact = report.adds_up and not lost and not surplus and 0 <= given_up - lacking_decided <= unsure
     return Verdict(lost, surplus, first, max(settled, report.decided) if exact else settled, not report.adds_up)

@@ -13,7 +13,7 @@ from fleet_server.tables.stream import Stream
 
 _SUMMED = ("produced", "queued", "stored", "malformed", "bytes")
 _LANES = tuple(lane.value for lane in Lane)
-_NOTHING_DROPPED = cast(Stream.dropped, String) == "{}"
+_PLAIN = (cast(Stream.dropped, String) == "{}") & (Stream.excused == 0)
 
 
 def families(connection: Connection) -> Iterator[Metric]:
@@ -32,19 +32,21 @@ def families(connection: Connection) -> Iterator[Metric]:
 
 
 def _sums(connection: Connection) -> tuple[Counter[tuple[str, str]], Counter[tuple[str, str]], int]:
-    """Columns by lane, what was dropped by lane and reason, and what is lost. The database adds up; only streams with drops are looked at here."""
+    """Columns by lane, what was dropped by lane and reason, and what is lost. The database adds up; only streams with drops, or with
+    what is excused, are looked at here."""
     sums: Counter[tuple[str, str]] = Counter()
     dropped: Counter[tuple[str, str]] = Counter()
     lost = 0
     totals = [_total(getattr(Stream, name)).label(name) for name in _SUMMED]
-    whole = _total(case((_NOTHING_DROPPED, _lost()), else_=0)).label("lost")
+    whole = _total(case((_PLAIN, _lost()), else_=0)).label("lost")
     for row in connection.execute(select(Stream.lane, *totals, whole).group_by(Stream.lane)):
         sums.update({(name, row.lane): int(getattr(row, name)) for name in _SUMMED})
         lost += int(row.lost)
-    columns = (Stream.lane, Stream.produced, Stream.queued, Stream.dropped, Stream.acknowledged, Stream.stored)
-    for lane, produced, queued, reasons, acknowledged, stored in connection.execute(select(*columns).where(~_NOTHING_DROPPED)):
-        dropped.update({(lane, reason): number for reason, number in reasons.items()})
-        lost += ledger.balance(produced=produced, queued=queued, dropped=reasons, acknowledged=acknowledged, stored=stored).lost
+    columns = (Stream.lane, Stream.produced, Stream.queued, Stream.dropped, Stream.acknowledged, Stream.stored, Stream.excused)
+    for row in connection.execute(select(*columns).where(~_PLAIN)).mappings():
+        told = {name: row[name] for name in row if name != "lane"}
+        dropped.update({(row["lane"], reason): number for reason, number in row["dropped"].items()})
+        lost += ledger.balance(**told).lost
     return sums, dropped, lost
 
 
@@ -54,6 +56,6 @@ def _total(column: ColumnElement[int]) -> ColumnElement[float]:
 
 
 def _lost() -> ColumnElement[int]:
-    """domain.ledger.Balance.lost of a stream that dropped nothing."""
+    """domain.ledger.Balance.lost of a stream that dropped nothing, and of which nothing is excused."""
     difference, missing = Stream.produced - Stream.stored - Stream.queued, Stream.acknowledged - Stream.stored
     return case((difference >= missing, case((difference > 0, difference), else_=0)), else_=case((missing > 0, missing), else_=0))

@@ -80,7 +80,7 @@ _LEDGER_KINDS: Mapping[str, type] = {
     **dict.fromkeys(("device", "epoch", "lane"), str),
     **dict.fromkeys(("produced", "acknowledged", "queued"), int),
     "dropped": dict,
-    **dict.fromkeys(("stored", "malformed", "bytes"), int),
+    **dict.fromkeys(("stored", "excused", "malformed", "bytes"), int),
     "reported_at": datetime,
     **dict.fromkeys(("difference", "lost"), int),
     "balanced": bool,

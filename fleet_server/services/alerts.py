@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Row, select, update
 
 from fleet_server.domain.alerts import Kind
+from fleet_server.errors import NotFound
 from fleet_server.services import audit
 from fleet_server.tables.alert import Alert
 from fleet_server.tables.database import insert_new, reading
@@ -61,6 +62,14 @@ def open_of(connection: Connection, devices: Sequence[str], kinds: Sequence[Kind
     """The open alerts of these devices (of these kinds)."""
     wanted = select(Alert).where(Alert.closed_at.is_(None), Alert.device.in_(set(devices)))
     return list(connection.execute(wanted.where(Alert.kind.in_([kind.value for kind in kinds])) if kinds else wanted))
+
+
+def get(connection: Connection, alert: int) -> Row:
+    """Raises NotFound."""
+    row = connection.execute(select(Alert).where(Alert.id == alert)).one_or_none()
+    if row is None:
+        raise NotFound(f"there is no alert {alert}", field="alert")
+    return row
 
 
 def page(engine: Engine, *, after: int, limit: int, device: str | None, kind: str | None, open_only: bool) -> list[Row]:

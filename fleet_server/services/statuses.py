@@ -87,6 +87,8 @@ def _take(connection: Connection, taken: _Taken) -> None:
     _leave(connection, [row.id for row, mine in present if not mine[-1].status.online])
     for device in streams.report(connection, [(row.id, said.status.epoch, said.status.ledger, said.at) for row, said in newest]):
         quarantine.impose_epochs(connection, device, newest[0][1].at)
+    if begun := [row.id for row, said in newest if row.epoch not in (None, said.status.epoch)]:
+        streams.abandon(connection, begun, newest[0][1].at)
     _watch_clocks(connection, newest)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, String, cast, select
+from sqlalchemy import Connection, Engine, Row, String, cast, select, update
 
 from fleet_contract.messages import Lane, LaneLedger
 from fleet_server.domain import ledger
@@ -13,6 +13,7 @@ from fleet_server.domain.epochs import excessive
 from fleet_server.domain.statuses import is_news, reported
 from fleet_server.tables.bulk import instants, rows_of, upsert
 from fleet_server.tables.database import reading
+from fleet_server.tables.device import Device
 from fleet_server.tables.stream import Stream
 
 _KEYS = ("device", "epoch", "lane")
@@ -39,6 +40,7 @@ class LedgerLine:
     queued: int
     dropped: dict[str, int]
     stored: int
+    excused: int
     malformed: int
     bytes: int
     reported_at: datetime | None
@@ -62,6 +64,15 @@ def report(connection: Connection, said: Sequence[tuple[str, str, Mapping[Lane, 
         update = {name: f"excluded.{name}" for name in (*_SAID, *_JUDGED)}
         upsert(connection, Stream, columns, keys=_KEYS, update=update)
     return excessive(rows.keys(), wanted.keys())
+
+
+def abandon(connection: Connection, devices: Sequence[str], at: datetime) -> None:
+    """These have begun a new epoch: of those before nobody holds anything any more, and what was queued has come, or is missing."""
+    current = select(Device.epoch).where(Device.id == Stream.device).scalar_subquery()
+    held = select(Stream.id).where(Stream.queued > 0, Stream.epoch != current).order_by(*(getattr(Stream, name) for name in _KEYS))
+    ids = [row.id for row in rows_of(connection, held.with_for_update(key_share=True), Stream.device, devices)]
+    gone = {"acknowledged": Stream.acknowledged + Stream.queued, "queued": 0, "oldest": None, "reported_at": at, "due": True}
+    connection.execute(update(Stream).where(Stream.id.in_(ids)).values(gone))
 
 
 def _change(key: tuple[str, str, str], row: Row | None, said: dict[str, Any], at: datetime) -> dict[str, Any] | None:
@@ -89,6 +100,7 @@ def _line(row: Row) -> LedgerLine:
         "dropped": row.dropped,
         "acknowledged": row.acknowledged,
         "stored": row.stored,
+        "excused": row.excused,
     }
     balance = ledger.balance(**counts)
     return LedgerLine(

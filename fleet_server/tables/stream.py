@@ -13,7 +13,8 @@ class Stream(SQLModel, table=True):
     """`high` is one above the highest sequence number seen; `stored` counts each record once, malformed ones among them; `coverage` says which
     (domain.coverage). From `produced` to `reported_at` it is what the device said last; `seen_high` was `high` then, and `beyond` tells how far
     `high` had been above `produced` one report earlier. Below `settled` every
-    number is accounted for. `due`: the report waits to be judged."""
+    number is accounted for. `due`: the report waits to be judged. `excused` are missing, and accounted for all the same: the device told what became of
+    them, or a person accepted it."""
 
     __tablename__ = "streams"
     __table_args__ = (
@@ -39,6 +40,7 @@ class Stream(SQLModel, table=True):
     seen_high: int = Field(default=0, sa_type=BigInteger)
     beyond: int = Field(default=0, sa_type=BigInteger)
     settled: int = Field(default=0, sa_type=BigInteger)
+    excused: int = Field(default=0, sa_type=BigInteger)
     due: bool = False
 
 

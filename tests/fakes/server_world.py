@@ -299,10 +299,10 @@ class World:
         """What the device's topic retains, opened with the trusted key."""
         return order.open_by(self.link.retained[device], self.signer.keys)[1]
 
-    def say(self, device: str, **status: object) -> None:
+    def say(self, device: str, epoch: str = "e1", **status: object) -> None:
         """A status of the device."""
         now = self.clock.forward(seconds=1)
-        observe(self.engine, device, Status(at=now, online=True, epoch="e1", **status), now)
+        observe(self.engine, device, Status(at=now, online=True, epoch=epoch, **status), now)
 
     def run_order(self, device: str) -> str:
         """The device does what its order says; returns the bundle that it runs now."""

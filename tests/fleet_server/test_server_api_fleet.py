@@ -204,6 +204,7 @@ def test_a_device_shows_its_status_and_ledger(api: Api, bundle: str) -> None:
         "queued": 1,
         "dropped": {"quota": 1},
         "stored": 5,
+        "excused": 0,
         "malformed": 0,
         "bytes": 0,
         "difference": 0,

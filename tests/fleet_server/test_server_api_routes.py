@@ -17,6 +17,7 @@ NEEDS = {
     "GET /v1/devices/{device}": VIEWER,
     "GET /v1/ledger": VIEWER,
     "GET /v1/alerts": VIEWER,
+    "POST /v1/alerts/{alert}/accept": OPERATOR,
     "GET /v1/bundles": VIEWER,
     "GET /v1/bundles/{sha256}": VIEWER,
     "GET /v1/bundles/{sha256}/content": VIEWER,

@@ -9,7 +9,7 @@ from sqlalchemy import Engine, text, update
 
 from fleet_contract import batches, limits
 from fleet_contract.limits import MAX_CLOCK_SKEW_S
-from fleet_contract.messages import Event, Lane, LaneLedger, Status
+from fleet_contract.messages import OUTBOX_RESET, Event, Lane, LaneLedger, Status
 from fleet_server.domain.coverage import Coverage, Run
 from fleet_server.domain.holders import Reason
 from fleet_server.errors import BadRequest, Conflict, NotFound
@@ -96,6 +96,91 @@ def test_the_first_missing_number_is_not_one_that_was_dropped_before(books: Book
     books.report(20, quota=2)
     books.catch_up()
     assert books.alerts() == [("ledger-missing", "cam-1", {"lost": 1, "first_missing": 15})]
+
+
+def begin_anew(world: World, *, carried: int | None = None, lost: int = 0) -> None:
+    """The device goes on with a new outbox: `carried` and `lost` are what it says of the one before, None: it knows of none."""
+    world.say("cam-1", epoch="e2", ledger={Lane.EVENTS: LaneLedger(0, 0, 0, {}, 0)})
+    if carried is not None:
+        told = Event(world.clock(), OUTBOX_RESET, {"message": "damaged", "carried": carried, "lost": lost})
+        world.take("cam-1", batches.make("e2", Lane.EVENTS, 0, [told]))
+
+
+@pytest.mark.parametrize(
+    ("stored", "told", "expected"),
+    [
+        pytest.param(7, {}, {"lost": 3, "first_missing": 7}, id="it is gone"),
+        pytest.param(10, {}, None, id="what waited had come"),
+        pytest.param(7, {"carried": 1, "lost": 2}, None, id="it was damaged, and the device says what became of it"),
+        pytest.param(7, {"carried": 2}, {"lost": 3, "first_missing": 7}, id="it was damaged, and held less than is missing"),
+    ],
+)
+def test_what_waited_in_an_outbox_that_nobody_continues_is_missing(
+    books: Books, stored: int, told: dict[str, int], expected: dict[str, int] | None
+) -> None:
+    books.store((0, stored - 1))
+    books.report(10, queued=4)
+    begin_anew(books.world, **told)
+    books.catch_up()
+    books.catch_up()
+    assert books.alerts() == ([("ledger-missing", "cam-1", expected)] if expected else [])
+    [line] = [each for each in streams.lines(books.world.engine) if (each.epoch, each.lane) == ("e1", "telemetry")]
+    assert (line.queued, line.lost, line.balanced) == (0, expected["lost"] if expected else 0, expected is None)
+
+
+def test_an_outbox_that_comes_back_is_right_again(books: Books) -> None:
+    books.store((0, 5))
+    books.report(10, queued=4)
+    begin_anew(books.world)
+    books.catch_up()
+    assert [kind for kind, *_ in books.alerts()] == ["ledger-missing"]
+    books.report(10, queued=4)
+    books.catch_up()
+    assert books.alerts() == []
+
+
+def test_a_loss_that_a_person_accepted_is_told_again_when_it_grows(books: Books) -> None:
+    books.store((0, 3), (6, 9))
+    books.report(10)
+    books.catch_up()
+    [alert] = alerts.page(books.world.engine, after=0, limit=10, device="cam-1", kind=None, open_only=True)
+    accepted = ledger.accept(books.world.engine, alert.id, by="ops", now=books.world.clock())
+    assert (accepted.id, accepted.closed_at) == (alert.id, books.world.clock())
+    books.store((0, 3), (6, 19))
+    books.report(20)
+    books.catch_up()
+    assert books.alerts() == []
+    books.report(25)
+    books.catch_up()
+    assert books.alerts() == [("ledger-missing", "cam-1", {"lost": 5, "first_missing": 20})]
+    told = [(entry.actor, entry.detail) for entry in audit.page(books.world.engine, 0, 100) if entry.action == "alert.accept"]
+    assert told == [("ops", {"alert": alert.id, "epoch": "e1", "lane": "telemetry", "lost": 2})]
+
+
+def test_what_was_accepted_may_come_after_all(books: Books) -> None:
+    books.store((0, 3), (6, 9))
+    books.report(10)
+    books.catch_up()
+    [alert] = alerts.page(books.world.engine, after=0, limit=10, device="cam-1", kind=None, open_only=True)
+    ledger.accept(books.world.engine, alert.id, by="ops", now=books.world.clock())
+    books.store((0, 14))
+    books.report(15)
+    books.catch_up()
+    assert books.alerts() == []
+    assert [line.balanced for line in streams.lines(books.world.engine)] == [True]
+
+
+def test_only_a_loss_that_is_open_can_be_accepted(books: Books) -> None:
+    with pytest.raises(NotFound, match="there is no alert 7"):
+        ledger.accept(books.world.engine, 7, by="ops", now=books.world.clock())
+    with writing(books.world.engine) as connection:
+        quarantine.impose_twin(connection, "cam-1", "why", books.world.clock())
+    [alert] = alerts.page(books.world.engine, after=0, limit=10, device="cam-1", kind=None, open_only=True)
+    with pytest.raises(Conflict, match=f"alert {alert.id} is of twin-records: only a loss that is open can be accepted"):
+        ledger.accept(books.world.engine, alert.id, by="ops", now=books.world.clock())
+    quarantine.release(books.world.engine, "cam-1", by="ops", now=books.world.clock())
+    with pytest.raises(Conflict, match=f"alert {alert.id} is closed"):
+        ledger.accept(books.world.engine, alert.id, by="ops", now=books.world.clock())
 
 
 def test_an_outbox_that_is_an_old_copy_is_seen_at_its_second_report(books: Books) -> None:
