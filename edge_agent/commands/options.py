@@ -1,7 +1,6 @@
 """What the commands have in common: options, where they write, how they end."""
 
 import argparse
-import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from edge_agent.config import StateFolder
 from edge_agent.errors import Fatal
+from fleet_contract.signals import Signals
 
 FAILED, BAD_INPUT = 1, 2
 
@@ -46,6 +46,5 @@ def say(text: str) -> None:
 def stopped_by_signals() -> threading.Event:
     """Set by SIGTERM and SIGINT from now on."""
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    Signals().pass_to(stop.set)
     return stop

@@ -10,7 +10,8 @@ from pathlib import Path
 from fleet_contract import garbage
 from fleet_contract.broker import Tls, parse_url
 from fleet_contract.mqtt_packets import Level
-from fleet_server import running, signals
+from fleet_contract.signals import Signals
+from fleet_server import running
 from fleet_server.domain.flood import Meter, Rules
 from fleet_server.errors import Conflict
 from fleet_server.inbox import sql
@@ -55,7 +56,7 @@ class Job:
 
 def serve(job: Job) -> None:
     """Run until SIGTERM or SIGINT, in the main thread. Raises BadIdentity, BadUrl, SQLAlchemyError, and Conflict for a database of another version."""
-    signals.hold()
+    signals = Signals()
     with ExitStack() as stack:
         worker = assemble(job, stack)
         signals.pass_to(worker.stop)

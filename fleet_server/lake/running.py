@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from fleet_contract import garbage
-from fleet_server import signals
+from fleet_contract.signals import Signals
 from fleet_server.errors import Conflict
 from fleet_server.inbox import sql
 from fleet_server.lake import compactor
@@ -30,8 +30,7 @@ class Job:
 def serve(job: Job) -> None:
     """Run until SIGTERM or SIGINT, in the main thread. Raises Conflict for a database of another version or where another compactor runs."""
     stop = threading.Event()
-    signals.hold()
-    signals.pass_to(stop.set)
+    Signals().pass_to(stop.set)
     with ExitStack() as stack:
         ready = assemble(job, stack)
         garbage.look_rarely()

@@ -14,6 +14,7 @@ from edge_agent.errors import AgentError
 from edge_agent.storage.journal import Journal
 from edge_agent.update.slots import Slots
 from edge_agent.update.state import Installed, State
+from edge_client.errors import Unreachable
 from fleet_contract.bundle import Bundle
 from tests.fakes.agent_enrol_server import DEVICE, serve_enrolment
 
@@ -53,8 +54,8 @@ class AgentProcess:
             try:
                 if holds():
                     return
-            except AgentError:
-                pass  # the process has not made its outbox yet
+            except (AgentError, Unreachable):
+                pass  # the process has not made its outbox yet, or its socket is there and nobody listens yet
             time.sleep(0.05)
         raise AssertionError(f"exit {self.process.poll()}; its log:\n{self.log.read_text()[-4_000:]}")
 
