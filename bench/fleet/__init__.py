@@ -16,10 +16,7 @@ from bench.fleet.trial import Trial
 from bench.measure import Aim, Report, at_least, skip
 from fleet_server.mqtt import mosquitto
 
-_MAX_LAG_S = 10.0
 _TELL_S = 2.0
-_SHARE = 0.98
-"""What was sent in the last moment is acknowledged after the end."""
 _CEILING_PER_S = 40_000
 _SURE_PER_S = 10_000
 """Up to here it is doubled in any case."""
@@ -100,8 +97,8 @@ def _aims(found: list[Trial], lost: int, twice: int) -> list[Aim]:
     first, last = found[0], found[-1]
     aims = [
         Aim("devices connected when the first load began", first.outcome.gathered.online, len(first.outcome.devices)),
-        Aim("messages/s stored of those sent, at the first load", first.stored_per_s / first.per_s, _SHARE),
-        Aim("seconds until everything is acknowledged and decoded, after the first load", first.decoded_s, _MAX_LAG_S, at_most=True),
+        Aim("messages/s stored of those sent, at the first load", first.stored_per_s / first.per_s, trials.SHARE),
+        Aim("seconds until everything is acknowledged and decoded, after the first load", first.decoded_s, trials.MAX_LAG_S, at_most=True),
         Aim("records lost or lanes that differ", lost, 0, at_most=True),
         Aim("records stored twice", twice, 0, at_most=True),
         Aim("records that devices gave up", sum(each.dropped for each in found), 0, at_most=True),

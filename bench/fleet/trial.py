@@ -19,8 +19,8 @@ from hil.virtual_fleet.scenario import Link, Load, Scenario
 from hil.virtual_fleet.tally import Second
 
 _CATCH_UP_S = 60.0
-_MAX_LAG_S = 10.0
-_SHARE = 0.95
+MAX_LAG_S, SHARE = 10.0, 0.95
+"""A load is held where so much of it is acknowledged while it lasts, and everything is decoded so soon after it."""
 _LINK = Link(connect_over_s=1, patience_s=30)
 
 
@@ -45,7 +45,7 @@ class Trial:
     @property
     def held(self) -> bool:
         """The server kept up with it."""
-        return self.stored_per_s >= _SHARE * self.per_s and self.decoded_s <= _MAX_LAG_S
+        return self.stored_per_s >= SHARE * self.per_s and self.decoded_s <= MAX_LAG_S
 
     @property
     def acknowledged(self) -> int:
