@@ -41,11 +41,11 @@ class Swept:
 
 
 class _Judged(NamedTuple):
-    """A stream, what is to be said of it, and how much of it is `excused` then."""
+    """A stream, what is to be said of it, and how many `more` of its records are excused for that than its row says."""
 
     row: Row
     verdict: Verdict
-    excused: int
+    more: int
 
 
 def sweep(engine: Engine, now: datetime) -> Swept:
@@ -55,7 +55,7 @@ def sweep(engine: Engine, now: datetime) -> Swept:
         rows = [] if until is None else [*connection.execute(_due(until)), *connection.execute(_troubled())]
     if not rows:
         return Swept()
-    judged = {_key(row): _Judged(row, _verdict(row, row.excused), row.excused) for row in rows}
+    judged = {_key(row): _judged(row) for row in rows}
     with writing(engine) as connection:
         judged |= {_key(each.row): each for each in _explained(connection, [*judged.values()])}
         _note(connection, [judged[key] for key in sorted(judged)])
@@ -81,9 +81,10 @@ def _key(row: Row) -> tuple[str, str, str]:
     return row.device, row.epoch, row.lane
 
 
-def _verdict(row: Row, excused: int) -> Verdict:
+def _judged(row: Row, more: int = 0) -> _Judged:
     report = Report(row.produced, row.acknowledged, row.queued, sum(row.dropped.values()), row.oldest, row.dropped.get(DAMAGED, 0))
-    return judge(report, Coverage.load(row.coverage), row.stored, settled=row.settled, beyond=row.beyond, excused=excused)
+    known = {"settled": row.settled, "beyond": row.beyond, "excused": row.excused + more}
+    return _Judged(row, judge(report, Coverage.load(row.coverage), row.stored, **known), more)
 
 
 def _explained(connection: Connection, judged: Sequence[_Judged]) -> Iterator[_Judged]:
@@ -95,9 +96,7 @@ def _explained(connection: Connection, judged: Sequence[_Judged]) -> Iterator[_J
     for device, (epoch, told) in _resets(connection, missing).items():
         before = [each for each in missing[device] if each.row.epoch != epoch]
         if sum(each.verdict.lost for each in before) <= told:
-            for each in before:
-                excused = each.excused + each.verdict.lost
-                yield _Judged(each.row, _verdict(each.row, excused), excused)
+            yield from (_judged(each.row, each.verdict.lost) for each in before)
 
 
 def _resets(connection: Connection, devices: Collection[str]) -> dict[str, tuple[str, int]]:
@@ -115,18 +114,19 @@ def _resets(connection: Connection, devices: Collection[str]) -> dict[str, tuple
 
 
 def _note(connection: Connection, judged: Sequence[_Judged]) -> None:
-    """In the order of their keys, as all who write many streams. A report that came meanwhile stays due."""
+    """In the order of their keys, as all who write many streams. A report that came meanwhile stays due, and what was accepted meanwhile excused."""
     table = Stream.__table__
     mine = update(table).where(
         table.c.id == bindparam("key"), table.c.reported_at.is_not_distinct_from(bindparam("seen_at", type_=table.c.reported_at.type))
     )
+    adding = mine.values(excused=table.c.excused + bindparam("more"))
     changes = [
-        {"key": row.id, "seen_at": row.reported_at, "due": False, "settled": verdict.settled, "excused": excused}
-        for row, verdict, excused in judged
-        if row.due or excused > row.excused
+        {"key": row.id, "seen_at": row.reported_at, "due": False, "settled": verdict.settled, "more": more}
+        for row, verdict, more in judged
+        if row.due or more
     ]
     if changes:
-        connection.execute(mine, changes)
+        connection.execute(adding, changes)
 
 
 def _trouble(row: Row, verdict: Verdict) -> Trouble | None:
@@ -151,7 +151,7 @@ def accept(engine: Engine, alert: int, *, by: str, now: datetime) -> Row:
             )
         mine = (Stream.device == row.device, Stream.epoch == row.epoch, Stream.lane == row.lane)
         stream = connection.execute(select(Stream).where(*mine).with_for_update(key_share=True)).one()
-        lost = _verdict(stream, stream.excused).lost
+        lost = _judged(stream).verdict.lost
         connection.execute(update(Stream).where(Stream.id == stream.id).values(excused=stream.excused + lost))
         alerts.settle(connection, [row], now)
         audit.append(connection, by, "alert.accept", row.device, {"alert": alert, "epoch": row.epoch, "lane": row.lane, "lost": lost}, now)

@@ -1,11 +1,12 @@
 """The ledger on both databases: what devices report is held against what is stored, and what is wrong is an alert until it is right."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, text, update
+from sqlalchemy import Connection, Engine, text, update
 
 from fleet_contract import batches, limits
 from fleet_contract.limits import MAX_CLOCK_SKEW_S
@@ -155,6 +156,27 @@ def test_a_loss_that_a_person_accepted_is_told_again_when_it_grows(books: Books)
     assert books.alerts() == [("ledger-missing", "cam-1", {"lost": 5, "first_missing": 20})]
     told = [(entry.actor, entry.detail) for entry in audit.page(books.world.engine, 0, 100) if entry.action == "alert.accept"]
     assert told == [("ops", {"alert": alert.id, "epoch": "e1", "lane": "telemetry", "lost": 2})]
+
+
+def test_what_is_accepted_while_reports_are_judged_stays_accepted(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
+    books.store((0, 3), (6, 9))
+    books.report(10)
+    books.catch_up()
+    [alert] = alerts.page(books.world.engine, after=0, limit=10, device="cam-1", kind=None, open_only=True)
+    books.store((0, 3), (6, 11))
+    books.report(12)
+
+    def accepted_first(engine: Engine) -> AbstractContextManager[Connection]:
+        """Between the sweep's reading and its writing."""
+        monkeypatch.undo()
+        ledger.accept(books.world.engine, alert.id, by="ops", now=books.world.clock())
+        return writing(engine)
+
+    monkeypatch.setattr(ledger, "writing", accepted_first)
+    books.catch_up()
+    books.catch_up()
+    assert books.alerts() == []
+    assert [line.excused for line in streams.lines(books.world.engine)] == [2]
 
 
 def test_what_was_accepted_may_come_after_all(books: Books) -> None:
