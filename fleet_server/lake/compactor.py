@@ -54,7 +54,7 @@ class Compactor:
             self._pause_s = _INTERVAL_S
             self._write_down(after, began, monotonic)
             return False
-        damaged.set_aside(self._lake.home, segments)
+        unreadable = damaged.set_aside(self._lake.home, segments)
         caught_up_at = began if emptied else None
         suspects = suspicion.culprits(self._lake, segments[0], after, began) if careful else frozenset()
         taken = turn.take(self._lake, segments, after, began, twins=self._twins, caught_up_at=caught_up_at, suspects=suspects)
@@ -63,6 +63,7 @@ class Compactor:
             self._forget_deleted()
         seconds = time.monotonic() - monotonic
         self._pause_s = min(max(seconds, _INTERVAL_S), _MAX_INTERVAL_S)  # fewer and larger turns, the more there is to do
+        self.figures.malformed += unreadable
         self._count(taken, segments, seconds)
         self._write_figures(monotonic)
         return not emptied
@@ -121,7 +122,7 @@ class Compactor:
         told.segments += len(segments)
         told.rows += taken.new.total()
         told.duplicates += taken.duplicates
-        told.malformed += taken.malformed + taken.refused.total() + sum(segment.damaged is not None for segment in segments)
+        told.malformed += taken.malformed + taken.refused.total()
         told.turns.note(seconds)
         oldest = min((arrival.received_at_us for segment in segments for arrival in segment.arrivals), default=0)
         told.lag_s = max(0.0, self._now().timestamp() - oldest / 1e6)
